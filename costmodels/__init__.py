@@ -1,0 +1,1 @@
+"""Learned cost models for the Apache TVM compiler."""
