@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from tvm_integration.measure_log import MeasureLog
     from tvm_integration.pipeline import tuning_pipeline
     from tvm_integration.runner import WarmRunner
-    from tvm_integration.task_scheduler import PromptScheduler
+    from tvm_integration.task_scheduler import EagerScheduler
 
 _HOME = {
     "MeasureLog": "measure_log",
     "MetaScheduleCostModel": "cost_model",
-    "PromptScheduler": "task_scheduler",
+    "EagerScheduler": "task_scheduler",
     "WarmBuilder": "builder",
     "WarmRunner": "runner",
     "tuning_pipeline": "pipeline",
@@ -31,7 +31,7 @@ _HOME = {
 __all__ = [
     "MeasureLog",
     "MetaScheduleCostModel",
-    "PromptScheduler",
+    "EagerScheduler",
     "WarmBuilder",
     "WarmRunner",
     "tuning_pipeline",

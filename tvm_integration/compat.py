@@ -10,11 +10,14 @@ import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
 
 
 def _frames_without_source(context: int = 1) -> list[inspect.FrameInfo]:
     """Stand in for `inspect.stack`: the same frames, without reading any source line."""
-    frame = sys._getframe(1)
+    del context
+    frame: FrameType | None = sys._getframe(1)
     stack = []
     while frame is not None:
         code = frame.f_code
@@ -37,12 +40,13 @@ def _plain_stack() -> Iterator[None]:
 
 with _plain_stack():
     import tvm
-    import tvm.s_tir.tensor_intrin  # noqa: F401 - registers the intrinsics
+    import tvm.s_tir.tensor_intrin  # registers the intrinsics
 
 from tvm import relax  # noqa: E402
 from tvm.ir import IRModule, load_json, save_json  # noqa: E402
 from tvm.ir.utils import derived_object  # noqa: E402
-from tvm.s_tir import meta_schedule  # noqa: E402
+from tvm.s_tir import dlight, meta_schedule  # noqa: E402
+from tvm.s_tir.analysis import estimate_tir_flops  # noqa: E402
 from tvm.s_tir.meta_schedule.builder import BuilderInput, BuilderResult, PyBuilder  # noqa: E402
 from tvm.s_tir.meta_schedule.builder.local_builder import (  # noqa: E402
     default_build,
@@ -58,17 +62,56 @@ from tvm.s_tir.meta_schedule.runner import (  # noqa: E402
     EvaluatorConfig,
     PyRunner,
     PyRunnerFuture,
+    RunnerFuture,
     RunnerInput,
     RunnerResult,
 )
-from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate  # noqa: E402
+from tvm.s_tir.meta_schedule.runner.local_runner import (  # noqa: E402
+    default_alloc_argument,
+    default_cleanup,
+    default_run_evaluator,
+)
+from tvm.s_tir.meta_schedule.search_strategy import (  # noqa: E402
+    MeasureCandidate,
+    PySearchStrategy,
+)
 from tvm.s_tir.meta_schedule.task_scheduler import PyTaskScheduler  # noqa: E402
+from tvm.s_tir.meta_schedule.task_scheduler.task_scheduler import TaskRecord  # noqa: E402
 from tvm.s_tir.meta_schedule.utils import (  # noqa: E402
     cpu_count,
     get_global_func_with_default_on_worker,
 )
 from tvm.s_tir.schedule import Schedule, Trace  # noqa: E402
+from tvm.support import cc  # noqa: E402
 from tvm.target import Target  # noqa: E402
+from tvm_ffi import register_error, structural_equal  # noqa: E402
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+
+def from_exported_program(program: "torch.export.ExportedProgram") -> IRModule:
+    """Import an exported torch program, its parameters as constants.
+
+    The importers of Relax load torch's or onnx's graph code, which workers never need.
+    """
+    from tvm.relax.frontend import torch as importer
+
+    return importer.from_exported_program(program, unwrap_unit_return_tuple=True)
+
+
+def from_onnx(model: "onnx.ModelProto", shapes: dict[str, list[int]]) -> IRModule:
+    """Import an ONNX model with the given input shapes, its parameters as constants."""
+    from tvm.relax.frontend import onnx as importer
+
+    return importer.from_onnx(model, shape_dict=shapes, keep_params_in_input=False)
+
+
+def normalize_prim_func(function: "tvm.tirx.PrimFunc") -> IRModule:
+    """Return the module that a kernel is in the tasks and the databases of MetaSchedule."""
+    return tvm.get_global_func("tvm.s_tir.meta_schedule.normalize_mod")(function)
+
 
 __all__ = [
     "BuilderInput",
@@ -83,20 +126,34 @@ __all__ = [
     "PyMeasureCallback",
     "PyRunner",
     "PyRunnerFuture",
+    "PySearchStrategy",
     "PyTaskScheduler",
+    "RunnerFuture",
     "RunnerInput",
     "RunnerResult",
     "Schedule",
     "Target",
+    "TaskRecord",
     "Trace",
+    "cc",
     "cpu_count",
+    "default_alloc_argument",
     "default_build",
+    "default_cleanup",
     "default_export",
+    "default_run_evaluator",
     "derived_object",
+    "dlight",
+    "estimate_tir_flops",
+    "from_exported_program",
+    "from_onnx",
     "get_global_func_with_default_on_worker",
     "load_json",
     "meta_schedule",
+    "normalize_prim_func",
+    "register_error",
     "relax",
     "save_json",
+    "structural_equal",
     "tvm",
 ]

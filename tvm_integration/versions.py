@@ -35,6 +35,4 @@ def check_versions() -> None:
         except PackageNotFoundError:
             raise ImportError(f"{name} must be installed ({allowed}): {repair}") from None
         if not allowed.contains(found):
-            raise ImportError(
-                f"{name} must be {allowed}, got {found}: {reason}; {repair}"
-            )
+            raise ImportError(f"{name} must be {allowed}, got {found}: {reason}; {repair}")

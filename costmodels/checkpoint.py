@@ -1,0 +1,179 @@
+"""Checkpoints: one safetensors file with the arrays, the schema and the provenance; no pickle.
+
+Loading a checkpoint runs no code from it. Formats are numbered: an old one still opens, a newer one
+says which release it needs.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from costmodels.errors import CheckpointError, SchemaError
+from costmodels.files import write_atomically
+from costmodels.schema import FeatureSchema
+
+FORMAT = "costmodels-checkpoint"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Parameters
+    ----------
+    model : str
+        Registered name of the model.
+    schema : str
+        Fingerprint of the feature schema it was made with.
+    arrays : mapping
+        Name -> array.
+    settings : mapping
+        JSON values: configuration, counters.
+    provenance : mapping
+        JSON values: with what it was made.
+    """
+
+    model: str
+    schema: str
+    arrays: Mapping[str, NDArray[Any]]
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    *,
+    model: str,
+    schema: FeatureSchema,
+    arrays: Mapping[str, NDArray[Any]],
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint atomically.
+
+    Parameters
+    ----------
+    path : path
+        Replaced if it exists; on failure the old file stays.
+    model, schema, arrays, settings, provenance
+        As in `Checkpoint`; the schema as such.
+
+    Raises
+    ------
+    CheckpointError
+        When the file cannot be written (folder missing, disk full, ...).
+    """
+    dense = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    header = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "costmodels": version("costmodels"),
+        "model": model,
+        "schema": schema.fingerprint,
+        "schema_text": str(schema),
+        "settings": dict(settings),
+        "provenance": dict(provenance or {}),
+        "digest": _digest(dense),
+    }
+    try:
+        write_atomically(path, save_tensors(dense, {FORMAT: json.dumps(header)}))
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint {path} cannot be written: {error.strerror}; "
+            "an older one at that place is unchanged"
+        ) from error
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read and verify a checkpoint.
+
+    Parameters
+    ----------
+    path : path
+        A file that `save_checkpoint` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        When the file is missing, not a checkpoint, damaged, or of a newer format.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from None
+    header = _header(path, content)
+    try:
+        arrays = load_tensors(content)
+    except SafetensorError as error:
+        raise CheckpointError(_damaged(path, str(error))) from None
+    if header.get("digest") != _digest(arrays):
+        raise CheckpointError(_damaged(path, "its contents do not match its digest"))
+    return Checkpoint(
+        model=header["model"],
+        schema=header["schema"],
+        arrays=arrays,
+        settings=header["settings"],
+        provenance=header["provenance"],
+    )
+
+
+def require(checkpoint: Checkpoint, *, path: Any, model: str, schema: FeatureSchema) -> None:
+    """Check that a checkpoint belongs to a model and was made with its schema.
+
+    Raises
+    ------
+    CheckpointError
+        When it is another model's.
+    SchemaError
+        When its schema is not `schema`.
+    """
+    if checkpoint.model != model:
+        raise CheckpointError(
+            f"checkpoint {path} must be of model {model!r}, got {checkpoint.model!r}"
+        )
+    if checkpoint.schema != schema.fingerprint:
+        raise SchemaError(
+            f"checkpoint {path} must be of schema {schema}, got {checkpoint.schema}: "
+            "train the model again with this release"
+        )
+
+
+def _header(path: Any, content: bytes) -> dict[str, Any]:
+    size = int.from_bytes(content[:8], "little")
+    try:
+        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+        header: dict[str, Any] = json.loads(metadata[FORMAT])
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(_damaged(path, f"it has no {FORMAT} header")) from None
+    found = header.get("format_version")
+    if found != FORMAT_VERSION:
+        raise CheckpointError(
+            f"checkpoint {path} must be of format {FORMAT_VERSION}, got {found}: "
+            f"it was written by costmodels {header.get('costmodels')}, use that release"
+        )
+    return header
+
+
+def _damaged(path: Any, what: str) -> str:
+    return f"{path} must be a checkpoint of costmodels, got a damaged or other file ({what})"
+
+
+def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    state = blake2b(digest_size=16)
+    for name in sorted(arrays):
+        array = arrays[name]
+        state.update(f"{name} {array.dtype} {array.shape}".encode())
+        state.update(array.tobytes())
+    return state.hexdigest()

@@ -1,0 +1,31 @@
+"""Writing a file so that a kill or a full disk never leaves half of it."""
+
+import os
+from pathlib import Path
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file beside its place, then rename it into place.
+
+    Parameters
+    ----------
+    path : path
+        Where the file shall be; replaced if it exists. Its folder must exist.
+    content : bytes
+        All of the file.
+
+    Raises
+    ------
+    OSError
+        When the disk is full or the folder cannot be written; the old file is still there.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Kernel cost models, one file each; load them through `costmodels.registry`."""

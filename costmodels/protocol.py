@@ -1,0 +1,119 @@
+"""The plugin point: what every kernel cost model, learned or analytical, can do.
+
+A model needs no base class. It registers itself by name (see `costmodels.registry`) and must pass
+the checks in `costmodels.testing`.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self, runtime_checkable
+
+import numpy as np
+
+from costmodels.kernel import KernelBatch, KernelDataset, KernelPrediction, Measurement
+from costmodels.schema import FeatureSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a model's predictions contain beside the utility.
+
+    Parameters
+    ----------
+    seconds : bool
+        `KernelPrediction.latency_s` is given.
+    interval : bool
+        ``low_s`` and ``high_s`` are given, with their coverage.
+    """
+
+    seconds: bool = False
+    interval: bool = False
+
+
+@runtime_checkable
+class KernelCostModel(Protocol):
+    """Predicts which kernels of a task are fast.
+
+    The constructor stores its configuration and takes ``rng`` as a keyword; it reads no file and
+    starts no thread. Only `fit` and `update` change a model.
+    """
+
+    name: ClassVar[str]
+    """Under which it is registered."""
+    paper: ClassVar[str]
+    """The publication it follows."""
+    claims: ClassVar[Claims]
+    schema: ClassVar[FeatureSchema]
+    """Of the rows it needs."""
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it has learned anything; before that its predictions carry no information."""
+        ...
+
+    def fit(self, dataset: KernelDataset, *, rng: np.random.Generator) -> Self:
+        """Forget, then learn from a data set.
+
+        Parameters
+        ----------
+        dataset : KernelDataset
+            Kernels of any number of tasks. Failures may occur.
+        rng : numpy.random.Generator
+            Equal states give equal models.
+
+        Raises
+        ------
+        SchemaError
+            When the features do not have the model's schema.
+        """
+        ...
+
+    def update(self, batch: KernelBatch, measurements: Sequence[Measurement]) -> None:
+        """Learn from new measurements, keeping what was learned, in bounded time.
+
+        Parameters
+        ----------
+        batch : KernelBatch
+            The kernels; may be empty.
+        measurements : sequence of Measurement
+            One per kernel.
+
+        Raises
+        ------
+        SchemaError
+            When the features do not have the model's schema.
+        """
+        ...
+
+    def predict(self, batch: KernelBatch) -> KernelPrediction:
+        """Predict each kernel on its own: nothing depends on the rest of the batch.
+
+        Parameters
+        ----------
+        batch : KernelBatch
+            The kernels; may be empty, and a kernel may have no rows.
+
+        Raises
+        ------
+        SchemaError
+            When the features do not have the model's schema.
+        """
+        ...
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint (see `costmodels.checkpoint`): one file, no pickle, atomically."""
+        ...
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a checkpoint of this model.
+
+        Raises
+        ------
+        CheckpointError
+            When the file is missing, damaged or of another model.
+        SchemaError
+            When it was made with another feature schema.
+        """
+        ...

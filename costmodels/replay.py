@@ -1,0 +1,136 @@
+"""A bounded memory of measured kernels, from which online models learn again what they know."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from costmodels.device import Device
+from costmodels.kernel import (
+    FloatArray,
+    IndexArray,
+    KernelBatch,
+    KernelDataset,
+    Task,
+    concatenate,
+)
+from costmodels.metrics import task_groups
+from costmodels.schema import FeatureSchema
+
+PROTECTED_SHARE = 0.25
+"""Share of a task's places that its fastest kernels keep: a search works near the best."""
+
+
+class ReplayMemory:
+    """Measured and failed kernels with a cap, spread evenly over tasks.
+
+    When it is full, the tasks with most kernels lose kernels at random, but never their fastest
+    quarter.
+
+    Parameters
+    ----------
+    capacity : int
+        Kernels at most.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._batch: KernelBatch | None = None
+        self.log_latency: FloatArray = np.empty(0)
+        """float64 [kernels]; natural logarithm of seconds, NaN for a kernel that failed."""
+
+    def __len__(self) -> int:
+        return len(self.log_latency)
+
+    @property
+    def batch(self) -> KernelBatch:
+        """The kernels, the newest last; an error when there are none yet."""
+        assert self._batch is not None, "the memory is empty"
+        return self._batch
+
+    def add(self, dataset: KernelDataset, *, rng: np.random.Generator) -> IndexArray:
+        """Remember kernels, forgetting others when there is no room.
+
+        Parameters
+        ----------
+        dataset : KernelDataset
+            What was measured; of the memory's schema.
+        rng : numpy.random.Generator
+            Chooses what is forgotten.
+
+        Returns
+        -------
+        numpy.ndarray
+            int64; positions in the memory of those of the new kernels that it kept.
+        """
+        if not len(dataset):
+            return np.empty(0, np.int64)
+        before = len(self)
+        known = [] if self._batch is None else [self._batch]
+        self._batch = concatenate([*known, dataset.batch])
+        self.log_latency = np.concatenate([self.log_latency, dataset.log_latency])
+        if len(self) <= self.capacity:
+            return np.arange(before, len(self))
+        kept = self._choose(rng)
+        self._batch = self._batch.take(kept)
+        self.log_latency = self.log_latency[kept]
+        return np.flatnonzero(kept >= before)
+
+    def _choose(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        groups = list(task_groups(self.batch.task_index))
+        quota = _fair_quota(np.array([len(group) for group in groups]), self.capacity)
+        kept = []
+        for group, places in zip(groups, quota, strict=True):
+            protected = int(places * PROTECTED_SHARE)
+            by_speed = group[np.argsort(self.log_latency[group])]  # NaN, a failure, comes last
+            others = rng.permutation(by_speed[protected:])[: places - protected]
+            kept.append(np.concatenate([by_speed[:protected], others]))
+        return np.sort(np.concatenate(kept))
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """What a checkpoint needs to hold: arrays and JSON values."""
+        if self._batch is None:
+            return {}, {"tasks": []}
+        arrays: dict[str, NDArray[Any]] = {
+            "memory.rows": self._batch.rows,
+            "memory.row_counts": self._batch.row_counts,
+            "memory.task_index": self._batch.task_index,
+            "memory.log_latency": self.log_latency,
+        }
+        tasks = [{"key": t.key, "device": t.device.as_dict()} for t in self._batch.tasks]
+        return arrays, {"tasks": tasks}
+
+    @classmethod
+    def from_state(
+        cls,
+        capacity: int,
+        schema: FeatureSchema,
+        arrays: Mapping[str, NDArray[Any]],
+        settings: Mapping[str, Any],
+    ) -> "ReplayMemory":
+        """Rebuild a memory from what `state` returned."""
+        memory = cls(capacity)
+        if settings["tasks"]:
+            tasks = (Task(t["key"], Device(**t["device"])) for t in settings["tasks"])
+            offsets = np.concatenate([[0], np.cumsum(arrays["memory.row_counts"])])
+            memory._batch = KernelBatch(
+                schema,
+                arrays["memory.rows"],
+                offsets.astype(np.int64),
+                tuple(tasks),
+                arrays["memory.task_index"],
+            )
+            memory.log_latency = arrays["memory.log_latency"]
+        return memory
+
+
+def _fair_quota(counts: NDArray[np.int64], capacity: int) -> NDArray[np.int64]:
+    """Places for each task: all it has, or an equal share of what the smaller tasks leave."""
+    quota = np.zeros_like(counts)
+    left, open_tasks = capacity, len(counts)
+    for task in np.argsort(counts, kind="stable"):
+        quota[task] = min(counts[task], left // open_tasks)
+        left -= int(quota[task])
+        open_tasks -= 1
+    return quota

@@ -1,0 +1,192 @@
+"""The command line: ``costmodels tune``, ``costmodels device``.
+
+Bad input ends with one line on stderr and exit code 2. Heavy imports wait until a command runs.
+"""
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from costmodels.errors import CostModelError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Learned cost models for Apache TVM: tune networks faster.",
+)
+
+
+@app.command()
+def tune(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="zoo:NAME, FILE.onnx, FILE.pt2, hf:ConfigName[,key=value...] or module:function.",
+        ),
+    ],
+    target: Annotated[
+        str, typer.Option(help="host, or for example 'llvm -mcpu=haswell -num-cores=1'.")
+    ] = "host",
+    trials: Annotated[
+        int, typer.Option(help="Candidates to measure, earlier runs included.")
+    ] = 512,
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin no batch after this many minutes.")
+    ] = None,
+    trials_per_iter: Annotated[int, typer.Option(help="Candidates of one batch.")] = 32,
+    cost_model: Annotated[
+        str,
+        typer.Option(help="A registered name (gbt, random), a checkpoint, or stock (XGBModel)."),
+    ] = "gbt",
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(help="Database, checkpoint and log; costmodels_work/MODEL by default."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="For weights, search and a new model.")] = 0,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Only the N heaviest kernels, or those with these parts in their name."),
+    ] = None,
+    device: Annotated[
+        Path | None, typer.Option(help="Device file of the target; see `costmodels device`.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the tuned library here (.so or .tar).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Tune a network with a learned cost model and measure what it gained.
+
+    The same command resumes a run that was killed or interrupted.
+    """
+    with _clean_stdout(as_json) as stdout:
+        from rich.console import Console
+
+        from tvm_integration.model_name import check_model_name
+
+        console = Console(stderr=as_json, highlight=False)
+        progress = Console(stderr=True, highlight=False)
+        check_model_name(model)
+        with (
+            progress.status("importing TVM and the network") if progress.is_terminal else _nothing()
+        ):
+            from costmodels.device import read_device
+            from tvm_integration.execution import check_library_path, device_of, export
+            from tvm_integration.frontend import load_network
+            from tvm_integration.targets import parse_target
+            from tvm_integration.tune import check_cost_model, tune_network
+            from tvm_integration.tune_display import live_display, print_result
+            from tvm_integration.tune_state import TuneOptions
+
+            options = TuneOptions(
+                work_dir=work_dir or Path("costmodels_work") / _folder_name(model, target),
+                trials=trials,
+                minutes=minutes,
+                trials_per_iter=trials_per_iter,
+                cost_model=cost_model,
+                seed=seed,
+                tasks=tasks,
+                device=None if device is None else read_device(device),
+            )
+            parsed_target = parse_target(target)
+            device_of(parsed_target)
+            check_cost_model(cost_model)
+            if out is not None:
+                check_library_path(out)
+            network = load_network(model, seed=seed)
+        with live_display(progress) as on_state:
+            result = tune_network(network, parsed_target, options, on_state)
+        lines = []
+        if out is not None and result.built is not None:
+            lines = export(result.built, out)
+        if as_json:
+            document = result.as_json() | {"work_dir": str(options.work_dir)}
+            stdout.write(json.dumps(document, indent=1) + "\n")
+        else:
+            print_result(console, result)
+        if lines:
+            console.print(f"the tuned library is {out}; to run it:\n")
+            for line in lines:
+                console.print(f"    {line}", markup=False, soft_wrap=True)
+        if result.interrupted:
+            raise typer.Exit(130)
+        if result.outputs_match is False:
+            raise typer.Exit(1)
+
+
+@app.command()
+def device(
+    file: Annotated[Path | None, typer.Option(help="Read this device file instead.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Limit this host to what a target may use.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Print what cost models know of a device, as a device file."""
+    from costmodels.device import detect_host, read_device
+
+    if file is not None:
+        found = read_device(file)
+    elif target is not None:
+        from tvm_integration.targets import device_of, parse_target
+
+        found = device_of(parse_target(target))
+    else:
+        found = detect_host()
+    text = json.dumps(found.as_dict(), indent=1) + "\n" if as_json else found.to_toml()
+    sys.stdout.write(text)
+
+
+def _folder_name(model: str, target: str) -> str:
+    name = model if target == "host" else f"{model} {target}"
+    return re.sub(r"[^\w.=-]+", "_", name).strip("_")
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _clean_stdout(wanted: bool) -> Iterator[TextIO]:
+    """Keep whatever libraries print, C++ among them, off stdout: it goes to stderr."""
+    if not wanted:
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    with os.fdopen(os.dup(1), "w") as stdout:
+        os.dup2(2, 1)
+        try:
+            yield stdout
+        finally:
+            sys.stdout.flush()
+            stdout.flush()
+            os.dup2(stdout.fileno(), 1)
+
+
+def main() -> None:
+    """Run the command line; the entry point of ``costmodels``."""
+    logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
+    try:
+        app()
+    except CostModelError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

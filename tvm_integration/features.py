@@ -1,0 +1,120 @@
+"""Measure candidates of MetaSchedule -> `KernelBatch`: TVM's per-store rows made fit for learning.
+
+Works for any scheduled program: rows are extracted from the program itself, never from its trace,
+and no feature depends on a name.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from costmodels.kernel import KernelBatch, RowArray, Task
+from costmodels.schema import (
+    BUFFERS_PER_STORE,
+    INTENSITY_SAMPLES,
+    NEVER_VARYING,
+    PER_STORE,
+    TVM_PER_STORE_COLUMNS,
+)
+from tvm_integration.compat import MeasureCandidate, PerStoreFeature, meta_schedule
+
+CACHE_LINE_BYTES = 64
+
+_NAMES = [column.name for column in TVM_PER_STORE_COLUMNS]
+_KEPT = np.array([i for i, name in enumerate(_NAMES) if name not in NEVER_VARYING])
+_OPERATIONS = np.array(
+    [i for i, name in enumerate(_NAMES) if name.startswith("compute.") and "_op" not in name]
+)
+_ACCESS_START = _NAMES.index("buffer0.is_read")
+_ACCESS_SIZE = _NAMES.index("buffer1.is_read") - _ACCESS_START
+_ACCESS_STOP = _ACCESS_START + BUFFERS_PER_STORE * _ACCESS_SIZE
+_SUMMED = tuple(
+    _NAMES.index(f"buffer0.{name}") - _ACCESS_START
+    for name in ("bytes", "unique_bytes", "lines", "unique_lines")
+)
+_LINES = _NAMES.index("buffer0.lines") - _ACCESS_START
+_BYTES = _NAMES.index("buffer0.bytes") - _ACCESS_START
+
+
+def rows_from_tvm(raw: np.ndarray) -> RowArray:
+    """Turn rows of TVM's PerStoreFeature into rows of `costmodels.schema.PER_STORE`.
+
+    Parameters
+    ----------
+    raw : numpy.ndarray
+        [rows, 164], mostly log2(|x| + 1).
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 [rows, 144]: columns that never vary dropped, sums over operations of every type
+        and over buffers added. Values that are not finite become 0.
+    """
+    raw = np.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0)
+    access = raw[:, _ACCESS_START:_ACCESS_STOP].reshape(len(raw), BUFFERS_PER_STORE, _ACCESS_SIZE)
+    _order_tied_buffers(access)
+    operations = np.exp2(raw[:, _OPERATIONS]) - 1.0
+    total_operations = operations.sum(axis=1)
+    touched = (np.exp2(access[:, :, _SUMMED]) - 1.0).sum(axis=1)
+    intensity = total_operations / np.maximum(touched[:, 1], 1.0)
+    derived = np.column_stack([total_operations, touched, intensity])
+    return np.hstack([raw[:, _KEPT], np.log2(derived + 1.0)]).astype(np.float32)
+
+
+def _order_tied_buffers(access: np.ndarray) -> None:
+    """Order buffers with equal lines and bytes by their other features, in place.
+
+    TVM breaks such ties by the buffers' names, so that renaming would change features.
+    """
+    key = access[:, :, (_LINES, _BYTES)]
+    tied = np.all(key[:, 1:] == key[:, :-1], axis=2) & np.any(key[:, 1:] != 0, axis=2)
+    for row in np.flatnonzero(tied.any(axis=1)):
+        buffers = access[row]
+        columns = [buffers[:, c] for c in range(_ACCESS_SIZE)]
+        order = np.lexsort([*columns, -buffers[:, _BYTES], -buffers[:, _LINES]])
+        access[row] = buffers[order]
+
+
+class FeatureExtractor:
+    """Extracts the rows of candidates with TVM's multi-threaded C++ extractor."""
+
+    def __init__(self) -> None:
+        self._extractor = PerStoreFeature(
+            buffers_per_store=BUFFERS_PER_STORE,
+            arith_intensity_curve_num_samples=INTENSITY_SAMPLES,
+            cache_line_bytes=CACHE_LINE_BYTES,
+            extract_workload=False,
+        )
+
+    def extract(
+        self,
+        context: meta_schedule.TuneContext,
+        candidates: Sequence[MeasureCandidate],
+        task: Task,
+    ) -> KernelBatch:
+        """Extract the features of candidates of one task.
+
+        Parameters
+        ----------
+        context : TuneContext
+            Its target and number of threads are used.
+        candidates : sequence of MeasureCandidate
+            With a trace or without; may be empty.
+        task : Task
+            What the candidates belong to.
+
+        Returns
+        -------
+        KernelBatch
+            A candidate that writes only constants has no row.
+        """
+        raw = [t.numpy() for t in self._extractor.extract_from(context, list(candidates))]
+        counts = [len(rows) for rows in raw]
+        joined = np.concatenate(raw) if raw else np.empty((0, len(_NAMES)))
+        return KernelBatch(
+            schema=PER_STORE,
+            rows=rows_from_tvm(joined),
+            row_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            tasks=(task,),
+            task_index=np.zeros(len(raw), np.int64),
+        )

@@ -1,0 +1,133 @@
+"""Targets: this host's, the one that a user names, and the device behind one."""
+
+import difflib
+import json
+import os
+import shlex
+
+import psutil
+
+from costmodels.device import Device, detect_host, read_device
+from costmodels.errors import InputError
+from tvm_integration.compat import Target, tvm
+
+
+def host_target() -> Target:
+    """The target of this host: LLVM for its processor, all cores this process may use."""
+    cores = len(psutil.Process().cpu_affinity())
+    mcpu = tvm.target.codegen.llvm_get_system_cpu()
+    return Target({"kind": "llvm", "mcpu": mcpu, "num-cores": cores})
+
+
+def parse_target(text: str) -> Target:
+    """Read a target as a user writes it.
+
+    Parameters
+    ----------
+    text : str
+        ``host``; a JSON object; a kind or tag of TVM; or a kind with options, such as
+        ``llvm -mcpu=haswell -num-cores=1``.
+
+    Returns
+    -------
+    Target
+        For ``llvm`` with a processor and a number of cores: this host's where none is given.
+
+    Raises
+    ------
+    InputError
+        When TVM does not know the target, or LLVM not its processor.
+
+    Examples
+    --------
+    >>> str(parse_target("llvm -mcpu=haswell -num-cores=1").attrs["mcpu"])
+    'haswell'
+    """
+    if text.strip() == "host":
+        return host_target()
+    try:
+        target = Target(_target_dict(text))
+    except (ValueError, TypeError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"target must be 'host', a kind with options (llvm -mcpu=haswell), a tag or a JSON "
+            f"object, got {text!r}: {first}"
+        ) from None
+    if target.kind.name == "llvm":
+        return _complete_llvm(target)
+    return target
+
+
+def _target_dict(text: str) -> dict[str, object] | str:
+    text = text.strip()
+    if text.startswith("{"):
+        values = json.loads(text)
+        return values if isinstance(values, dict) else text
+    kind, *options = shlex.split(text)
+    if not options:
+        return kind
+    values = {"kind": kind}
+    for option in options:
+        name, equals, value = option.lstrip("-").partition("=")
+        if not option.startswith("-") or not equals:
+            raise ValueError(f"option {option!r} must be -name=value")
+        if name == "mattr":
+            values[name] = value.split(",")
+        else:
+            values[name] = int(value) if value.isdigit() else value
+    return values
+
+
+def _complete_llvm(target: Target) -> Target:
+    values = {key: value for key, value in target.export().items() if key != "tag"}
+    host = host_target().attrs
+    if "mtriple" not in values:
+        values.setdefault("mcpu", host["mcpu"])
+        mcpu = str(values["mcpu"])
+        known = [str(name) for name in tvm.target.codegen.llvm_get_cpu_archlist()]
+        if mcpu not in known:
+            near = difflib.get_close_matches(mcpu, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see `llc -mcpu=help`"
+            raise InputError(f"mcpu must be a processor that LLVM knows, got {mcpu!r}: {hint}")
+    values.setdefault("num-cores", host["num-cores"])
+    if int(values["num-cores"]) < 1:
+        raise InputError(f"num-cores must be at least 1, got {values['num-cores']}")
+    return Target(values)
+
+
+def device_of(target: Target, path: str | os.PathLike[str] | None = None) -> Device:
+    """Find out what the kernels of a target run on.
+
+    Parameters
+    ----------
+    target : Target
+        For ``llvm``, its ``num-cores`` and the vectors of its ``mcpu`` and ``mattr`` limit this
+        host.
+    path : path, optional
+        A device file, for a device that is not at hand.
+
+    Returns
+    -------
+    Device
+
+    Raises
+    ------
+    InputError
+        When the device cannot be detected: a device file is needed.
+    """
+    if path is not None:
+        return read_device(path)
+    if target.kind.name == "llvm":
+        cores = target.attrs.get("num-cores")
+        limit = int(cores) if cores is not None else None
+        return detect_host().limited_to(cores=limit, vector_bits=_vector_bits(target))
+    raise InputError(
+        f"a device file must be given for target kind {target.kind.name!r}, only the host's "
+        "processor can be detected: `costmodels device` prints one to start from"
+    )
+
+
+def _vector_bits(target: Target) -> int:
+    """Width of the vector registers that a target's code may use, in bits."""
+    features = tvm.target.codegen.llvm_get_cpu_features(target)
+    return 512 if "avx512f" in features else 256 if "avx" in features else 128

@@ -1,0 +1,191 @@
+"""torch module or exported program -> network."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from costmodels.errors import InputError
+from tvm_integration.foreign_errors import one_line
+from tvm_integration.network import Network
+from tvm_integration.reference import TorchReference
+
+if TYPE_CHECKING:
+    import torch
+
+    from tvm_integration.compat import IRModule
+
+__all__ = ["from_program", "from_pt2", "from_torch"]
+
+
+def from_torch(
+    name: str,
+    network: "torch.nn.Module",
+    args: tuple["torch.Tensor", ...],
+    kwargs: dict[str, "torch.Tensor"],
+) -> Network:
+    """Export a module for its example inputs and import it.
+
+    Raises
+    ------
+    InputError
+        What torch.export cannot trace, and what `from_program` refuses.
+    """
+    import torch
+
+    try:
+        with torch.no_grad():
+            program = torch.export.export(network, args, kwargs)
+    except Exception as error:  # it runs the network's own Python, which can raise anything
+        raise InputError(
+            f"torch.export must be able to export {name}, got {one_line(error)}: "
+            "try torch.export.export on it in Python, or give it as ONNX"
+        ) from error
+    return from_program(name, program, network, (args, kwargs))
+
+
+def from_program(
+    name: str,
+    program: "torch.export.ExportedProgram",
+    call: Callable[..., object],
+    example: tuple[tuple[Any, ...], dict[str, Any]],
+) -> Network:
+    """Import an exported program.
+
+    Parameters
+    ----------
+    name : str
+        For messages and reports.
+    program : torch.export.ExportedProgram
+        With fixed shapes.
+    call : callable
+        The same network in eager torch.
+    example : tuple
+        Positional arguments and keywords, with tensors at their leaves.
+
+    Raises
+    ------
+    InputError
+        Symbolic dimensions, inputs that are not tensors, operators that TVM's importer does not
+        know.
+    """
+    import torch
+    from torch.utils import _pytree as pytree
+
+    spec = program.call_spec.in_spec
+    leaves = pytree.tree_leaves(example)
+    if not all(isinstance(x, torch.Tensor) for x in leaves) or len(leaves) != spec.num_leaves:
+        raise InputError(
+            f"inputs of {name} must be {spec.num_leaves} tensors, got "
+            f"{', '.join(type(x).__name__ for x in leaves) or 'none'}: "
+            "put everything else into the module"
+        )
+    _check_fixed_shapes(name, program)
+    inputs = tuple(_to_numpy(name, x) for x in leaves)
+
+    def run(tensors: "list[torch.Tensor]") -> object:
+        args, kwargs = pytree.tree_unflatten(tensors, spec)
+        return call(*args, **kwargs)
+
+    return Network(name, _import_program(name, program), inputs, TorchReference(run, inputs))
+
+
+def _user_inputs(program: "torch.export.ExportedProgram") -> list[tuple[str, Any]]:
+    """Return the name of each input and the value it had when the program was traced."""
+    names = set(program.graph_signature.user_inputs)
+    nodes = program.graph.find_nodes(op="placeholder")
+    return [(node.name, node.meta.get("val")) for node in nodes if node.name in names]
+
+
+def _check_fixed_shapes(name: str, program: "torch.export.ExportedProgram") -> None:
+    symbolic = [
+        f"{input_name}[{axis}] ({size})"
+        for input_name, value in _user_inputs(program)
+        for axis, size in enumerate(getattr(value, "shape", ()))
+        if not isinstance(size, int)
+    ]
+    if symbolic:
+        raise InputError(
+            f"inputs of {name} must have fixed shapes, got the symbolic dimensions "
+            f"{', '.join(symbolic)}: export it again without dynamic_shapes"
+        )
+
+
+def _import_program(name: str, program: "torch.export.ExportedProgram") -> "IRModule":
+    from tvm_integration.compat import from_exported_program
+
+    try:
+        return from_exported_program(program)
+    except Exception as error:  # whatever its converters trip over
+        text = str(error)
+        if "Unsupported function type" in text:
+            operators = ", ".join(sorted(_bracketed(text)))
+            raise InputError(
+                f"operators of {name} must be ones that TVM's torch importer knows, "
+                f"got {operators}: replace them in the network, or give it as ONNX"
+            ) from error
+        raise InputError(
+            f"TVM must be able to import {name} from torch, got {one_line(error)}: "
+            "simplify the network, or give it as ONNX"
+        ) from error
+
+
+def _bracketed(text: str) -> list[str]:
+    return [x.strip(" '\"") for x in text[text.find("[") + 1 : text.rfind("]")].split(",")]
+
+
+def _to_numpy(name: str, tensor: "torch.Tensor") -> np.ndarray:
+    try:
+        return np.ascontiguousarray(tensor.detach().cpu().numpy())
+    except (TypeError, RuntimeError) as error:
+        raise InputError(
+            f"inputs of {name} must be dense tensors of a type that numpy has, "
+            f"got {tensor.dtype}: cast inside the network"
+        ) from error
+
+
+def from_pt2(path: Path, seed: int) -> Network:
+    """Open an archive of `torch.export.save` and import it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    seed : int
+        For example inputs, when the archive has none: normal numbers, and 0 or 1 for integers,
+        which is in range as token, mask and index alike.
+
+    Raises
+    ------
+    InputError
+        A damaged file, and what `from_program` refuses.
+    """
+    import torch
+    from torch.utils import _pytree as pytree
+
+    try:
+        program = torch.export.load(path)
+    except Exception as error:  # zip, JSON, pickle and torch each report damage their own way
+        raise InputError(
+            f"{path} must be an archive of torch.export.save, got {one_line(error)}: "
+            f"save it again with torch {torch.__version__.partition('+')[0]}"
+        ) from error
+    example = program.example_inputs
+    if example is None:
+        _check_fixed_shapes(path.stem, program)
+        leaves = [_draw(value, seed) for _, value in _user_inputs(program)]
+        example = pytree.tree_unflatten(leaves, program.call_spec.in_spec)
+    return from_program(path.stem, program, program.module(), example)
+
+
+def _draw(value: Any, seed: int) -> Any:
+    """Draw a tensor like the traced one; what is no tensor stays, for the caller to refuse."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return value
+    generator = torch.Generator().manual_seed(seed)
+    if value.dtype.is_floating_point:
+        return torch.randn(value.shape, generator=generator).to(value.dtype)
+    return torch.randint(0, 2, value.shape, generator=generator).to(value.dtype)

@@ -1,0 +1,369 @@
+"""Tune a whole network: measure it untuned, tune its kernels, build it with the best, compare.
+
+A network is fused once; that same module is tuned and then built.
+"""
+
+import fcntl
+import logging
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from costmodels.errors import InputError
+from costmodels.kernel import Measured
+from tvm_integration.builder import WarmBuilder
+from tvm_integration.compat import EvaluatorConfig, Target, meta_schedule
+from tvm_integration.cost_model import MetaScheduleCostModel, resolve_model
+from tvm_integration.measure_log import MeasureEvent, MeasureLog, measure_callbacks
+from tvm_integration.network import Network
+from tvm_integration.pipeline import FusedNetwork, FusedTask, fuse
+from tvm_integration.runner import WarmRunner
+from tvm_integration.search import UnmeasuredSearch, measured_programs
+from tvm_integration.task_scheduler import EagerScheduler
+from tvm_integration.tune_measure import measure_network, untuned_latencies
+from tvm_integration.tune_state import KernelState, TuneOptions, TuneResult, TuneState
+from tvm_integration.work_dir import measurement_of, open_database
+
+MEASURE = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=25)
+"""How candidates are measured: three times 25 ms agree within 0.5 % at the median."""
+LEAST_FREE_BYTES = 64 << 20
+"""Free space under which tuning ends in order instead of losing records."""
+STOCK = "stock"
+"""``--cost-model`` for TVM's own XGBModel."""
+
+
+def tune_network(
+    network: Network,
+    target: Target,
+    options: TuneOptions,
+    on_state: Callable[[TuneState], None] = lambda _: None,
+) -> TuneResult:
+    """Tune a network and measure what it gained.
+
+    Parameters
+    ----------
+    network : Network
+        From `tvm_integration.frontend.load_network`.
+    target : Target
+        Must be of this machine.
+    options : TuneOptions
+        Budget, model, folder.
+    on_state : callable
+        Told how far it has come.
+
+    Returns
+    -------
+    TuneResult
+
+    Raises
+    ------
+    InputError
+        When the work directory cannot be used, belongs to another target or is in use, when no
+        kernel matches `options.tasks`, and when the disk is full.
+    """
+    start = time.perf_counter()
+    with _locked(options.work_dir), _log_file(options.work_dir):
+        database = open_database(options.work_dir, target)
+        on_state(TuneState("fusing the network"))
+        fused = fuse(network.module, target)
+        run_ = _Run(network, fused, database, options, on_state)
+        try:
+            run_.measure_untuned_kernels()
+            interrupted = run_.tune_kernels()
+        finally:
+            run_.close()
+        result = run_.result(interrupted)
+        if not interrupted:
+            on_state(replace(run_.state, stage="building and measuring the network"))
+            result = measure_network(result, network, fused, database)
+        return replace(result, wall_s=time.perf_counter() - start)
+
+
+class _Run:
+    """One tuning run: the workers, the kernels' states, and the loop around TVM's."""
+
+    def __init__(
+        self,
+        network: Network,
+        fused: FusedNetwork,
+        database: Any,
+        options: TuneOptions,
+        on_state: Callable[[TuneState], None],
+    ) -> None:
+        self.network = network
+        self.fused = fused
+        self.database = database
+        self.options = options
+        self.on_state = on_state
+        self.builder = WarmBuilder()
+        self.runner = WarmRunner(evaluator_config=MEASURE)
+        self.cost_model: Any = None
+        self.state = TuneState("measuring the untuned kernels", trials_wanted=options.trials)
+        self._selected: list[FusedTask] = []
+        self._disk_full = False
+        self._interrupted = False
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self.builder.close()
+        self.runner.close()
+
+    def measure_untuned_kernels(self) -> None:
+        """Measure each kernel's unscheduled program, and choose which kernels to tune."""
+        self.on_state(self.state)
+        untuned_s = untuned_latencies(self.fused, self.options.work_dir, self.builder, self.runner)
+        shares = [t.weight * (s or 0.0) for t, s in zip(self.fused.tasks, untuned_s, strict=True)]
+        selected = select_tasks(self.fused.tasks, shares, self.options.tasks)
+        kernels = []
+        for task, latency_s in zip(self.fused.tasks, untuned_s, strict=True):
+            records = self._records(task)
+            measured = [m for m in (measurement_of(r.run_secs) for r in records) if m is not None]
+            times = [m.latency_s for m in measured if isinstance(m, Measured)]
+            kernels.append(
+                KernelState(
+                    task.name,
+                    task.weight,
+                    latency_s,
+                    task.name in selected,
+                    trials=len(records),
+                    failures=len(measured) - len(times),
+                    best_s=min(times, default=None),
+                )
+            )
+        self._selected = [task for task in self.fused.tasks if task.name in selected]
+        before = sum(kernel.trials for kernel in kernels)
+        self.state = replace(
+            self.state, kernels=tuple(kernels), trials=before, trials_before=before
+        )
+
+    def _records(self, task: FusedTask) -> list[Any]:
+        if not self.database.has_workload(task.mod):
+            return []
+        workload = self.database.commit_workload(task.mod)
+        records = self.database.get_all_tuning_records()
+        return [record for record in records if record.workload.same_as(workload)]
+
+    def tune_kernels(self) -> bool:
+        """Tune until the budget is used up.
+
+        Returns
+        -------
+        bool
+            Whether Ctrl-C ended it.
+        """
+        left = self.options.trials - self.state.trials
+        if left <= 0 or not self._selected:
+            return False
+        self.cost_model = self._make_cost_model()
+        limit_s = None if self.options.minutes is None else self.options.minutes * 60
+        self.state = replace(self.state, stage="tuning", limit_s=limit_s)
+        self.on_state(self.state)
+        begin = time.perf_counter()
+
+        def on_event(event: MeasureEvent) -> None:
+            self._count(self._selected[event.task_id].name, event, time.perf_counter() - begin)
+
+        def on_batch(_: int) -> None:
+            reports = getattr(self.cost_model, "reports", None)
+            self.state = replace(self.state, last_report=reports[-1] if reports else None)
+            self.on_state(self.state)
+
+        def should_stop() -> bool:
+            self._disk_full = shutil.disk_usage(self.options.work_dir).free < LEAST_FREE_BYTES
+            late = limit_s is not None and time.perf_counter() - begin > limit_s
+            return late or self._disk_full or self._interrupted
+
+        states = {kernel.name: kernel for kernel in self.state.kernels}
+        scheduler = EagerScheduler(
+            untuned_s=[states[task.name].untuned_s for task in self._selected],
+            best_s=[states[task.name].best_s for task in self._selected],
+            should_stop=should_stop,
+            on_batch=on_batch,
+        )
+        with self._orderly_interrupt():
+            meta_schedule.tune_tasks(
+                tasks=self._contexts(),
+                task_weights=[float(task.weight) for task in self._selected],
+                work_dir=str(self.options.work_dir),
+                max_trials_global=left,
+                num_trials_per_iter=min(self.options.trials_per_iter, left),
+                builder=self.builder,
+                runner=self.runner,
+                database=self.database,
+                cost_model=self.cost_model,
+                measure_callbacks=measure_callbacks(
+                    MeasureLog(self.runner, max_events=1, on_event=on_event)
+                ),
+                task_scheduler=scheduler,
+            )
+        if self._disk_full:
+            raise InputError(
+                f"the disk of {self.options.work_dir} must have {LEAST_FREE_BYTES >> 20} MiB free, "
+                "got less: free some space and give the same command again, nothing is lost"
+            )
+        return self._interrupted
+
+    def _make_cost_model(self) -> Any:
+        options = self.options
+        if options.cost_model == STOCK:
+            return meta_schedule.cost_model.XGBModel()
+        return MetaScheduleCostModel(
+            options.cost_model, work_dir=options.work_dir, device=options.device, seed=options.seed
+        )
+
+    def _contexts(self) -> list[Any]:
+        search = UnmeasuredSearch(measured_programs(self.database.get_all_tuning_records()))
+        task_log = logging.getLogger(f"{_TVM_LOG}.task")
+        # An earlier part of the same run must not draw the same candidates again.
+        seed = (self.options.seed + 7919 * self.state.trials) % (2**31 - 1) + 1
+        seeds = meta_schedule.utils.fork_seed(seed, n=len(self._selected))
+        return [
+            meta_schedule.TuneContext(
+                mod=task.mod,
+                target=self.fused.target,
+                space_generator="post-order-apply",
+                search_strategy=search,
+                task_name=task.name,
+                rand_state=rand_state,
+                logger=task_log,
+            ).clone()
+            for task, rand_state in zip(self._selected, seeds, strict=True)
+        ]
+
+    def _count(self, name: str, event: MeasureEvent, elapsed_s: float) -> None:
+        kernels = []
+        for kernel in self.state.kernels:
+            if kernel.name == name:
+                known = [s for s in (kernel.best_s,) if s is not None]
+                if isinstance(event.measurement, Measured):
+                    known.append(event.measurement.latency_s)
+                kernel = replace(
+                    kernel,
+                    trials=kernel.trials + 1,
+                    failures=kernel.failures + (event.failure is not None),
+                    best_s=min(known, default=None),
+                )
+            kernels.append(kernel)
+        self.state = replace(
+            self.state, kernels=tuple(kernels), trials=self.state.trials + 1, elapsed_s=elapsed_s
+        )
+
+    @contextmanager
+    def _orderly_interrupt(self) -> Iterator[None]:
+        """Let the first Ctrl-C end tuning after the batch in flight, and the second at once."""
+
+        def interrupt(*_: object) -> None:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+            self.on_state(replace(self.state, stage="ending after this batch"))
+
+        previous = signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+    def result(self, interrupted: bool) -> TuneResult:
+        """What is known before the network is built."""
+        by_model = None
+        reports = getattr(self.cost_model, "reports", None)
+        if reports is not None:
+            by_model = sum(r.measured + r.failed + r.dropped for r in reports if r.predicted)
+        return TuneResult(
+            kernels=self.state.kernels,
+            trials=self.state.trials,
+            trials_by_model=by_model,
+            untunable=self.fused.untunable,
+            wall_s=0.0,
+            interrupted=interrupted,
+        )
+
+
+def check_cost_model(name: str) -> None:
+    """Raise InputError unless `TuneOptions.cost_model` can be used."""
+    if name != STOCK:
+        resolve_model(name, seed=0)
+
+
+def select_tasks(
+    tasks: Sequence[FusedTask], shares: Sequence[float], wanted: str | None
+) -> frozenset[str]:
+    """Names of the kernels to tune.
+
+    Parameters
+    ----------
+    tasks : sequence of FusedTask
+        All kernels.
+    shares : sequence of float
+        Seconds of the untuned network that each takes.
+    wanted : str, optional
+        See `TuneOptions.tasks`.
+
+    Raises
+    ------
+    InputError
+        When a part of a name fits no kernel.
+    """
+    names = [task.name for task in tasks]
+    if wanted is None:
+        return frozenset(names)
+    if wanted.strip().isdigit():
+        heaviest = sorted(range(len(tasks)), key=lambda i: -shares[i])[: int(wanted)]
+        return frozenset(names[i] for i in heaviest)
+    selected = set()
+    for part in wanted.split(","):
+        found = [name for name in names if part.strip() in name]
+        if not found or not part.strip():
+            raise InputError(
+                f"tasks must be a number or parts of kernel names, got {part!r}: "
+                f"the kernels are {', '.join(names)}"
+            )
+        selected.update(found)
+    return frozenset(selected)
+
+
+_TVM_LOG = "tvm.s_tir.meta_schedule"
+
+
+@contextmanager
+def _log_file(work_dir: Path) -> Iterator[None]:
+    """Send TVM's log, which otherwise goes to stdout, to a file of the work directory."""
+    log = logging.getLogger(_TVM_LOG)
+    handler = logging.FileHandler(work_dir / "tuning.log", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    previous = log.handlers[:], log.level, log.propagate
+    log.handlers[:], log.propagate = [handler], False
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.handlers[:], log.propagate = previous[0], previous[2]
+        log.setLevel(previous[1])
+        handler.close()
+
+
+@contextmanager
+def _locked(work_dir: Path) -> Iterator[None]:
+    """Keep a second run out of the same folder."""
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        lock = (work_dir / ".lock").open("w")
+    except OSError as error:
+        raise InputError(
+            f"work directory {work_dir} must be a folder that can be written: {error.strerror}"
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"work directory {work_dir} must not be in use, got one that another run holds: "
+                "wait for it, or use another work directory"
+            ) from None
+        yield

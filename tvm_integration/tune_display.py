@@ -1,0 +1,193 @@
+"""What people see of a tuning run: a live table, a closing report."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tvm_integration.tune_state import KernelState, TuneResult, TuneState
+
+ROWS = 30
+"""Kernels shown; the others, which matter least, are summed up in one line."""
+
+
+def seconds_text(seconds: float | None) -> str:
+    """A latency with a unit that suits it, or a dash.
+
+    Examples
+    --------
+    >>> seconds_text(0.00123), seconds_text(4.5e-05), seconds_text(None)
+    ('1.23 ms', '45 µs', '-')
+    """
+    if seconds is None:
+        return "-"
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
+def duration_text(seconds: float | None) -> str:
+    """A duration as minutes and seconds, or a dash.
+
+    Examples
+    --------
+    >>> duration_text(75.2)
+    '1:15'
+    """
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def kernel_table(kernels: tuple[KernelState, ...]) -> Table:
+    """Kernels by their share of the network as it is now, the largest first.
+
+    Parameters
+    ----------
+    kernels : tuple of KernelState
+        A kernel of unknown latency comes first and has no share.
+    """
+    table = Table(box=None, pad_edge=False)
+    table.add_column("kernel", overflow="ellipsis", no_wrap=True, max_width=48)
+    for name in ("calls", "trials", "failed", "untuned", "best", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
+    total = sum(kernel.total_s or 0.0 for kernel in kernels)
+    by_share = sorted(kernels, key=lambda k: -(k.total_s if k.total_s is not None else 1e9))
+    for kernel in by_share[:ROWS]:
+        share = "-"
+        if kernel.total_s is not None and total > 0:
+            share = f"{kernel.total_s / total:.1%}"
+        table.add_row(
+            kernel.name,
+            str(kernel.weight),
+            str(kernel.trials) if kernel.selected else "left out",
+            str(kernel.failures or ""),
+            seconds_text(kernel.untuned_s),
+            seconds_text(kernel.best_s),
+            share,
+        )
+    if rest := by_share[ROWS:]:
+        trials = sum(kernel.trials for kernel in rest)
+        share = f"{sum(k.total_s or 0 for k in rest) / total:.1%}" if total else "-"
+        table.add_row(f"{len(rest)} more", "", str(trials), "", "", "", share)
+    return table
+
+
+def _status(state: TuneState) -> Text:
+    parts = [state.stage]
+    if state.trials_wanted and state.kernels:
+        parts.append(f"{state.trials} of {state.trials_wanted} trials")
+        parts.append(f"elapsed {duration_text(state.elapsed_s)}")
+        parts.append(f"ETA {duration_text(state.eta_s)}")
+    report = state.last_report
+    if report is not None and report.predicted:
+        parts.append(f"newest batch, predicted before learned: τ {report.kendall_tau:.2f}")
+    return Text("  ".join(parts), style="bold")
+
+
+@contextmanager
+def live_display(console: Console) -> Iterator[Callable[[TuneState], None]]:
+    """Show the states of a run while they come in.
+
+    On a terminal a table that updates itself, elsewhere one line for each change of stage and
+    about every ten seconds.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        To draw on.
+
+    Yields
+    ------
+    callable
+        To be given each `TuneState`.
+    """
+    if not console.is_terminal:
+        yield _line_printer(console)
+        return
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+
+        def show(state: TuneState) -> None:
+            parts = [kernel_table(state.kernels)] if state.kernels else []
+            live.update(Group(*parts, _status(state)))
+
+        yield show
+
+
+def _line_printer(console: Console) -> Callable[[TuneState], None]:
+    last_stage, last_time = "", -1e9
+
+    def show(state: TuneState) -> None:
+        nonlocal last_stage, last_time
+        now = time.monotonic()
+        if state.stage != last_stage or now - last_time > 10:
+            console.print(_status(state), soft_wrap=True)
+            last_stage, last_time = state.stage, now
+
+    return show
+
+
+def print_result(console: Console, result: TuneResult) -> None:
+    """Print the closing report: kernels, latencies, and what could not be done.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        To print on.
+    result : TuneResult
+        Of `tune_network`.
+    """
+    console.print(kernel_table(result.kernels))
+    chosen = (
+        "" if result.trials_by_model is None else f", {result.trials_by_model} chosen by the model"
+    )
+    console.print(f"{result.trials} trials{chosen}; {duration_text(result.wall_s)} in all")
+    untried = [k.name for k in result.kernels if k.selected and not k.trials]
+    if untried:
+        console.print(f"no trial, as they matter least: {', '.join(untried)}")
+    broken = [k.name for k in result.kernels if k.trials and k.best_s is None]
+    if broken:
+        console.print(f"no candidate ran, left untuned: {', '.join(broken)}")
+    for part in result.untunable:
+        console.print(f"cannot be tuned: {part.name} (called {part.weight}×): {part.reason}")
+    if result.interrupted:
+        console.print("interrupted: the same command goes on from here")
+        return
+    _print_latencies(console, result)
+
+
+def _print_latencies(console: Console, result: TuneResult) -> None:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column("what")
+    table.add_column("latency", justify="right")
+    table.add_column("note")
+    gain = ""
+    if result.untuned_s and result.tuned_s:
+        gain = f"{result.untuned_s / result.tuned_s:.1f}× faster than untuned"
+    table.add_row("untuned", seconds_text(result.untuned_s), "")
+    table.add_row("tuned", seconds_text(result.tuned_s), gain, style="bold")
+    if result.reference_s is not None and result.tuned_s:
+        ratio = result.reference_s / result.tuned_s
+        name = (
+            f"{result.reference_kind} eager" if result.reference_kind == "torch" else "onnxruntime"
+        )
+        table.add_row(name, seconds_text(result.reference_s), f"{ratio:.2f}× the tuned latency")
+    total = result.sum_of_kernels_s
+    note = "" if total is not None else "the latency of a kernel is unknown"
+    table.add_row("sum of kernels", seconds_text(total), note)
+    console.print(table)
+    if result.outputs_match is None:
+        console.print(f"outputs not compared: {result.outputs_note}")
+    elif result.outputs_match:
+        console.print(f"outputs match those of {result.reference_kind}")
+    else:
+        console.print(
+            f"[bold red]outputs do not match {result.reference_kind}[/]: {result.outputs_note}"
+        )

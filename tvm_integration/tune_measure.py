@@ -1,0 +1,108 @@
+"""Measurements around tuning: unscheduled kernels before it, the whole network after it."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from costmodels.files import write_atomically
+from costmodels.kernel import Measured
+from tvm_integration.builder import WarmBuilder
+from tvm_integration.candidate_scores import task_key
+from tvm_integration.compat import BuilderInput, RunnerInput, meta_schedule
+from tvm_integration.execution import compare_outputs, measure_s, run
+from tvm_integration.network import Network
+from tvm_integration.pipeline import FusedNetwork, build
+from tvm_integration.runner import WarmRunner
+from tvm_integration.tune_state import TuneResult
+from tvm_integration.work_dir import measurement_of
+
+
+def untuned_latencies(
+    fused: FusedNetwork, work_dir: Path, builder: WarmBuilder, runner: WarmRunner
+) -> list[float | None]:
+    """Seconds of each kernel's unscheduled program; kept in the work directory."""
+    path = work_dir / "untuned_kernels.json"
+    keys = [task_key(task.mod, fused.target) for task in fused.tasks]
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        known = {}
+    if not isinstance(known, dict):
+        known = {}
+    missing = [i for i, key in enumerate(keys) if key not in known]
+    mods = [fused.tasks[i].mod for i in missing]
+    built = builder.build([BuilderInput(mod, fused.target) for mod in mods])
+    for i, mod, artifact in zip(missing, mods, built, strict=True):
+        known[keys[i]] = None
+        if artifact.error_msg is None:
+            arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(mod, remove_preproc=True)
+            device = "cpu" if fused.target.kind.name == "llvm" else fused.target.kind.name
+            (future,) = runner.run([RunnerInput(artifact.artifact_path, device, arguments)])
+            measured = measurement_of(future.result().run_secs)
+            if isinstance(measured, Measured):
+                known[keys[i]] = measured.latency_s
+            shutil.rmtree(os.path.dirname(str(artifact.artifact_path)), ignore_errors=True)
+    if missing:
+        write_atomically(path, json.dumps(known, indent=1).encode())
+    return [known[key] for key in keys]
+
+
+def measure_network(
+    result: TuneResult, network: Network, fused: FusedNetwork, database: Any
+) -> TuneResult:
+    """Build the network untuned and tuned, check outputs, and time all in turn."""
+    built = build(fused, _faster_records(result, fused, database))
+    untuned = build(fused)
+    contenders: dict[str, Callable[[], list[float]]] = {
+        "tuned": lambda: measure_s(built, network.inputs, repeat=1),
+        "untuned": lambda: measure_s(untuned, network.inputs, repeat=1, min_repeat_ms=1),
+    }
+    reference = network.reference
+    match, note = None, getattr(reference, "reason", "")
+    if reference.kind is not None:
+        check = compare_outputs(run(built, network.inputs), reference.run(network.inputs))
+        match, note = check.match, check.reason
+        contenders["reference"] = lambda: reference.measure_s(repeat=1)
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(5):
+        for name, measure in contenders.items():
+            if sum(times[name]) < _UNTUNED_ENOUGH_S:
+                times[name] += measure()
+    return replace(
+        result,
+        built=built,
+        tuned_s=median(times["tuned"]),
+        untuned_s=median(times["untuned"]),
+        reference_s=median(times["reference"]) if "reference" in times else None,
+        reference_kind=reference.kind,
+        outputs_match=match,
+        outputs_note=note,
+    )
+
+
+_UNTUNED_ENOUGH_S = 6.0
+"""An untuned network can take seconds a run; then fewer runs must do."""
+
+
+def _faster_records(result: TuneResult, fused: FusedNetwork, database: Any) -> Any:
+    """The best record of each kernel that is faster than its unscheduled program."""
+    best = meta_schedule.database.MemoryDatabase()
+    states = {kernel.name: kernel for kernel in result.kernels}
+    for task in fused.tasks:
+        kernel = states[task.name]
+        if kernel.best_s is None or kernel.used_s != kernel.best_s:
+            continue
+        record = database.query_tuning_record(task.mod, fused.target, task.name)
+        if record is not None:
+            workload = best.commit_workload(task.mod)
+            best.commit_tuning_record(
+                meta_schedule.database.TuningRecord(
+                    record.trace, workload, record.run_secs, record.target, record.args_info
+                )
+            )
+    return best

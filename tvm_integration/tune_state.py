@@ -1,0 +1,226 @@
+"""What a user asks of a tuning run, how far it has come, and what it gave."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from costmodels.device import Device
+from costmodels.errors import InputError
+from tvm_integration.candidate_scores import RoundReport
+from tvm_integration.pipeline import BuiltNetwork, UntunableKernel
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """What a user can choose.
+
+    Parameters
+    ----------
+    work_dir : Path
+        Database, checkpoint and log of the run.
+    trials : int
+        Candidates to measure in all, those of earlier runs in `work_dir` included.
+    minutes : float, optional
+        Time after which no further batch is begun.
+    trials_per_iter : int
+        Candidates of one batch.
+    cost_model : str
+        A registered name, a checkpoint file, or ``stock``.
+    seed : int
+        For the search and a new model.
+    tasks : str, optional
+        A number: only so many kernels, those with the largest share of the untuned network.
+        Otherwise parts of kernel names, separated by commas.
+    device : Device, optional
+        What the target runs on, where it cannot be detected.
+    """
+
+    work_dir: Path
+    trials: int = 512
+    minutes: float | None = None
+    trials_per_iter: int = 32
+    cost_model: str = "gbt"
+    seed: int = 0
+    tasks: str | None = None
+    device: Device | None = None
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise InputError(f"trials must be at least 1, got {self.trials}")
+        if self.trials_per_iter < 1:
+            raise InputError(f"trials-per-iter must be at least 1, got {self.trials_per_iter}")
+        if self.minutes is not None and not self.minutes > 0:
+            raise InputError(f"minutes must be positive, got {self.minutes}")
+        if not 0 <= self.seed < 2**31 - 1:
+            raise InputError(f"seed must be in 0 ... 2147483646, got {self.seed}")
+        if self.tasks is not None and self.tasks.strip().isdigit() and int(self.tasks) < 1:
+            raise InputError(f"tasks must be at least 1, got {self.tasks}")
+
+
+@dataclass(frozen=True)
+class KernelState:
+    """A kernel during and after tuning.
+
+    Parameters
+    ----------
+    name : str
+        TVM's name for it.
+    weight : int
+        Calls in one run of the network.
+    untuned_s : float, optional
+        Latency of its unscheduled program in seconds; None when that failed or took too long.
+    selected : bool
+        Whether it is tuned at all.
+    trials : int
+        Candidates measured, those of earlier runs included.
+    failures : int
+        Of these, how many failed.
+    best_s : float, optional
+        Best latency of a tuned program in seconds.
+    """
+
+    name: str
+    weight: int
+    untuned_s: float | None
+    selected: bool
+    trials: int = 0
+    failures: int = 0
+    best_s: float | None = None
+
+    @property
+    def used_s(self) -> float | None:
+        """Latency of the program that the build uses: the faster one."""
+        known = [value for value in (self.best_s, self.untuned_s) if value is not None]
+        return min(known) if known else None
+
+    @property
+    def total_s(self) -> float | None:
+        """Its part of the network's latency."""
+        return None if self.used_s is None else self.weight * self.used_s
+
+
+@dataclass(frozen=True)
+class TuneState:
+    """How far tuning has come.
+
+    Parameters
+    ----------
+    stage : str
+        What is being done.
+    kernels : tuple of KernelState
+        In the order of their first call.
+    trials, trials_wanted : int
+        Candidates measured, and asked for.
+    elapsed_s : float
+        Since the first batch of this run.
+    trials_before : int
+        Candidates of earlier runs among `trials`.
+    limit_s : float, optional
+        Time after which no batch is begun.
+    last_report : RoundReport, optional
+        How well the model predicted the newest batch.
+    """
+
+    stage: str
+    kernels: tuple[KernelState, ...] = ()
+    trials: int = 0
+    trials_wanted: int = 0
+    elapsed_s: float = 0.0
+    trials_before: int = 0
+    limit_s: float | None = None
+    last_report: RoundReport | None = None
+
+    @property
+    def eta_s(self) -> float | None:
+        """Expected time until the last batch, in seconds; None before there is a rate."""
+        done = self.trials - self.trials_before
+        left = None
+        if done > 0 and self.elapsed_s > 0:
+            left = self.elapsed_s / done * max(self.trials_wanted - self.trials, 0)
+        if self.limit_s is not None:
+            time_left = max(self.limit_s - self.elapsed_s, 0.0)
+            left = time_left if left is None else min(left, time_left)
+        return left
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """What tuning gave.
+
+    Parameters
+    ----------
+    untuned_s, tuned_s : float, optional
+        Latency of the whole network in seconds, medians of runs in turn; None when not measured.
+    reference_s : float, optional
+        Of the network in its own framework, likewise.
+    reference_kind : str, optional
+        ``"torch"`` or ``"onnxruntime"``.
+    outputs_match : bool, optional
+        Whether the tuned network computes what the reference computes; None without reference.
+    outputs_note : str
+        What does not match, or why nothing was compared.
+    kernels : tuple of KernelState
+        In the order of their first call.
+    trials : int
+        Candidates measured, those of earlier runs included.
+    trials_by_model : int, optional
+        Candidates of this run that a fitted model chose; None for TVM's own model.
+    untunable : tuple of UntunableKernel
+        Parts that no schedule can change.
+    unfound : tuple of str
+        Kernels with a record that the build did not use; always empty unless there is a defect.
+    wall_s : float
+        Time of the whole command.
+    interrupted : bool
+        Whether Ctrl-C ended it: then the network was not built and measured.
+    """
+
+    kernels: tuple[KernelState, ...]
+    trials: int
+    untunable: tuple[UntunableKernel, ...]
+    wall_s: float
+    trials_by_model: int | None = None
+    untuned_s: float | None = None
+    tuned_s: float | None = None
+    reference_s: float | None = None
+    reference_kind: str | None = None
+    outputs_match: bool | None = None
+    outputs_note: str = ""
+    interrupted: bool = False
+    built: BuiltNetwork | None = field(default=None, repr=False)
+
+    @property
+    def sum_of_kernels_s(self) -> float | None:
+        """Calls x latency, summed; None when the latency of a kernel is unknown."""
+        totals = [kernel.total_s for kernel in self.kernels]
+        return None if None in totals else sum(t for t in totals if t is not None)
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of ``costmodels tune --json``."""
+        return {
+            "untuned_s": self.untuned_s,
+            "tuned_s": self.tuned_s,
+            "reference_s": self.reference_s,
+            "reference": self.reference_kind,
+            "sum_of_kernels_s": self.sum_of_kernels_s,
+            "outputs_match": self.outputs_match,
+            "wall_s": self.wall_s,
+            "trials": self.trials,
+            "trials_by_model": self.trials_by_model,
+            "interrupted": self.interrupted,
+            "kernels": [
+                {
+                    "name": kernel.name,
+                    "weight": kernel.weight,
+                    "trials": kernel.trials,
+                    "failures": kernel.failures,
+                    "untuned_s": kernel.untuned_s,
+                    "best_s": kernel.best_s,
+                }
+                for kernel in self.kernels
+            ],
+            "untunable": [
+                {"name": part.name, "weight": part.weight, "reason": part.reason}
+                for part in self.untunable
+            ],
+        }

@@ -1,0 +1,176 @@
+"""The folder of a tuning run: its database, opened even after a kill, and checked."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from costmodels.errors import InputError
+from costmodels.files import write_atomically
+from costmodels.kernel import Failure, Measured, Measurement
+from tvm_integration.compat import MeasureCandidate, Target, meta_schedule, tvm
+
+logger = logging.getLogger(__name__)
+
+WORKLOADS = "database_workload.json"
+RECORDS = "database_tuning_record.json"
+CHECKPOINT = "cost_model.ckpt"
+FAILED_S = 1e9
+"""TVM writes a failure into its database as a run time of 1e10 s; nothing real takes this long."""
+
+
+def has_database(work_dir: str | Path) -> bool:
+    """Whether a folder holds both files of a JSON database."""
+    return all((Path(work_dir) / name).is_file() for name in (WORKLOADS, RECORDS))
+
+
+def open_database(
+    work_dir: str | Path, target: Target | None = None
+) -> meta_schedule.database.JSONDatabase:
+    """Open the database of a work directory, or begin one.
+
+    A half-written last line, which a kill leaves and which TVM cannot open, is cut off with a
+    warning.
+
+    Parameters
+    ----------
+    work_dir : path
+        Made if it is missing.
+    target : Target, optional
+        What the caller tunes for.
+
+    Returns
+    -------
+    JSONDatabase
+
+    Raises
+    ------
+    InputError
+        When a line is damaged, the folder cannot be made or written, or it holds records of a
+        target other than `target`.
+    """
+    folder = Path(work_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        workloads = _check_lines(folder / WORKLOADS)
+        records = _check_lines(folder / RECORDS)
+    except OSError as error:
+        raise InputError(
+            f"work directory {folder} must be a folder that can be written: {error.strerror}"
+        ) from None
+    _check_links(folder / RECORDS, records, workloads)
+    if target is not None:
+        _check_target(folder, records, target)
+    try:
+        return meta_schedule.database.JSONDatabase(work_dir=str(folder))
+    except (ValueError, RuntimeError, TypeError, AttributeError, tvm.error.InternalError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"the database in {folder} must be one of this release of TVM, got: {first}; "
+            "use another work directory"
+        ) from None
+
+
+def _check_lines(path: Path) -> list[list[object]]:
+    """Parse a file of JSON lines, cutting off a half-written last one."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    lines = content.split(b"\n")
+    parsed = []
+    for number, line in enumerate(lines, start=1):
+        last = number == len(lines)
+        if last and not line:
+            break
+        try:
+            value = json.loads(line)
+            if not isinstance(value, list) or len(value) != 2:
+                raise ValueError("it is not a pair")
+        except ValueError as error:
+            if not last:
+                raise InputError(
+                    f"{path} line {number} must be a JSON pair, got {line[:40]!r} ({error}): "
+                    "remove that line or use another work directory"
+                ) from None
+            logger.warning("%s: its last line is half written and was cut off", path)
+            write_atomically(path, b"".join(kept + b"\n" for kept in lines[:-1]))
+            break
+        parsed.append(value)
+        if last:  # whole, but TVM would append to the same line
+            write_atomically(path, content + b"\n")
+    return parsed
+
+
+def _check_links(path: Path, records: Sequence[list[object]], workloads: Sequence[object]) -> None:
+    for number, (workload, _) in enumerate(records, start=1):
+        if not isinstance(workload, int) or not 0 <= workload < len(workloads):
+            raise InputError(
+                f"{path} line {number} must name one of {len(workloads)} workloads, "
+                f"got {workload!r}: use another work directory"
+            )
+
+
+def _check_target(folder: Path, records: Sequence[list[object]], target: Target) -> None:
+    wanted = describe_target(target)
+    for number, (_, record) in enumerate(records, start=1):
+        try:
+            found = describe_target(Target(record[2]))  # type: ignore[index]
+        except (TypeError, IndexError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{folder / RECORDS} line {number} must be a tuning record, got a damaged one "
+                f"({str(error).splitlines()[0]}): use another work directory"
+            ) from None
+        if found != wanted:
+            raise InputError(
+                f"work directory {folder} must hold records of target {wanted}, got {found}: "
+                "use another work directory for this target"
+            )
+
+
+def describe_target(target: Target) -> str:
+    """A target as one line of JSON, the same for equal targets."""
+    values = {key: str(value) for key, value in target.export().items() if key != "tag"}
+    return json.dumps(values, sort_keys=True)
+
+
+def measurement_of(run_secs: Sequence[object] | None) -> Measurement | None:
+    """What a record or a runner result says of a kernel.
+
+    Parameters
+    ----------
+    run_secs : sequence of float or None
+        As TVM has them: None or empty when the run failed, 1e10 when it was read from a database.
+
+    Returns
+    -------
+    Measured, Failure or None
+        None when the times are zero, negative, infinite or not numbers: then nothing is known.
+    """
+    if not run_secs:
+        return Failure("unknown", "TVM kept no time")
+    seconds = tuple(float(value) for value in run_secs)  # type: ignore[arg-type]
+    if min(seconds) >= FAILED_S and max(seconds) < float("inf"):
+        return Failure("unknown", "TVM's database keeps no reason")
+    try:
+        return Measured(seconds)
+    except InputError:
+        return None
+
+
+def replay(
+    records: Sequence[meta_schedule.database.TuningRecord],
+) -> Iterator[tuple[meta_schedule.database.TuningRecord, MeasureCandidate | None]]:
+    """Apply the trace of each record again.
+
+    Yields
+    ------
+    tuple
+        The record and its candidate; None when the trace no longer applies.
+    """
+    for record in records:
+        try:
+            candidate = record.as_measure_candidate()
+        except (ValueError, RuntimeError, TypeError, tvm.error.InternalError) as error:
+            logger.debug("a trace no longer applies: %s", error)
+            candidate = None
+        yield record, candidate
