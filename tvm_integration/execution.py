@@ -67,7 +67,7 @@ def _arguments(built: BuiltNetwork, inputs: Sequence[np.ndarray], device: Any) -
                 f"input {spec.name} must be {spec.dtype} of shape {spec.shape}, "
                 f"got {array.dtype} of shape {array.shape}: convert it first"
             )
-        arguments.append(tvm.runtime.tensor(np.ascontiguousarray(array), device))
+        arguments.append(tvm.runtime.tensor(np.asarray(array, order="C"), device))
     return arguments
 
 

@@ -176,14 +176,20 @@ def _input_spec(parameter: relax.Var) -> InputSpec:
 def _calls(module: IRModule) -> Iterator[relax.Call]:
     """Yield the calls of every Relax function, in order; check that their shapes are fixed."""
     for function in module.functions.values():
-        if not isinstance(function, relax.Function):
-            continue
-        for block in function.body.blocks:
-            for binding in block.bindings:
-                _check_fixed_shape(binding)
-                value = getattr(binding, "value", None)
-                if isinstance(value, relax.Call):
-                    yield value
+        if isinstance(function, relax.Function):
+            yield from _calls_of(function.body)
+
+
+def _calls_of(body: relax.SeqExpr) -> Iterator[relax.Call]:
+    for block in body.blocks:
+        for binding in block.bindings:
+            _check_fixed_shape(binding)
+            value = getattr(binding, "value", None)
+            if isinstance(value, relax.Call):
+                yield value
+            elif isinstance(value, relax.If):
+                yield from _calls_of(value.true_branch)
+                yield from _calls_of(value.false_branch)
 
 
 def _check_fixed_shape(binding: relax.Binding) -> None:

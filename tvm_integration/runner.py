@@ -94,6 +94,11 @@ class WarmRunner(PyRunner):
     ------
     InputError
         For a parameter that cannot be, or another system than Linux.
+
+    Notes
+    -----
+    TVM's import in the workers does not see torch (`worker_forker` says why): a function that
+    hands torch tensors to TVM converts them with `tvm.runtime.from_dlpack`.
     """
 
     def __init__(

@@ -137,7 +137,7 @@ def _bracketed(text: str) -> list[str]:
 
 def _to_numpy(name: str, tensor: "torch.Tensor") -> np.ndarray:
     try:
-        return np.ascontiguousarray(tensor.detach().cpu().numpy())
+        return np.asarray(tensor.detach().cpu().numpy(), order="C")
     except (TypeError, RuntimeError) as error:
         raise InputError(
             f"inputs of {name} must be dense tensors of a type that numpy has, "

@@ -1,5 +1,9 @@
 """One batch of jobs on a pool's workers: hand out, collect, kill what hangs, replace what died.
 
+A job whose process crashes is run again once, in another worker, if that process had done other
+jobs before or the forking process died: another job may be to blame, and each failure must be that
+of its own candidate.
+
 A single loop over descriptors, without threads. A worker has three lines: its channel (requests
 and answers), its output (stdout and stderr) and its status (the forking process reports how it
 ended). The status is the last word on a worker: when the line closes without one, the forking
@@ -85,7 +89,8 @@ class Batch:
         self._session = session
         self._workers = workers
         self._selector = selectors.DefaultSelector()
-        self._starts_failed = 0
+        self._failed_starts: set[tuple[str, int]] = set()
+        self._retried: set[int] = set()
         self._number = max((worker.number for worker in workers), default=0)
 
     def run(self, inputs: Sequence[Any], encode: Callable[[Any], bytes]) -> list[JobResult]:
@@ -189,16 +194,16 @@ class Batch:
             worker.read_channel()  # it may have answered before it ended
             self._take_answer(worker)
         if worker in self._workers:
-            self._conclude(worker, self._story(report))
+            self._conclude(worker, self._story(worker, report))
 
-    def _story(self, report: dict[str, Any]) -> str:
+    def _story(self, worker: Worker, report: dict[str, Any]) -> str:
         """Say in words how a worker ended."""
         if "refused" in report:
             return str(report["refused"])
         if "status" not in report:
-            if self._session.alive_after(_CLOSED_LIMIT_S):
-                return "the process that forks workers could not take it on"
-            return "the process that forks workers ended"
+            if self._session.has_ended(worker.ends.forker_pid, _CLOSED_LIMIT_S):
+                return "the process that forks workers ended"
+            return "the process that forks workers could not take it on"
         code = os.waitstatus_to_exitcode(report["status"])
         if code >= 0:
             return f"its process exited with status {code} before it answered"
@@ -229,7 +234,7 @@ class Batch:
     def _started(self, worker: Worker, answer: dict[str, Any]) -> None:
         if "ready" in answer:
             worker.pid, worker.state = answer["ready"], WorkerState.IDLE
-            self._starts_failed = 0
+            self._failed_starts.clear()
             return
         reason = worker.explain(str(answer.get("refused", answer)))
         self._drop(worker)
@@ -265,14 +270,28 @@ class Batch:
         failure = worker.verdict or Failure("crash", story)
         reason = worker.explain(failure.reason)
         self._drop(worker)
-        if worker.index is not None:
+        if worker.index is None:
+            if worker.pid is None:
+                self._note_failed_start(worker, reason)
+        elif self._may_be_innocent(worker, failure):
+            self._retried.add(worker.index)
+            self._waiting.appendleft(worker.index)
+        else:
             self._settle(worker, None, Failure(failure.kind, reason))
-        elif worker.pid is None:
-            self._starts_failed += 1
-            if self._starts_failed >= _START_ATTEMPTS:
-                raise WorkerError(
-                    f"a worker must start, {_START_ATTEMPTS} in a row did not: {reason}"
-                )
+
+    def _may_be_innocent(self, worker: Worker, failure: Failure) -> bool:
+        """Whether another job can be why a process crashed: it may have spoilt its memory."""
+        if failure.kind != "crash" or worker.index in self._retried:
+            return False
+        return worker.jobs_done > 0 or self._session.has_ended(worker.ends.forker_pid, 0)
+
+    def _note_failed_start(self, worker: Worker, reason: str) -> None:
+        # The end of a forking process, which takes several workers along, counts once.
+        ended = self._session.has_ended(worker.ends.forker_pid, 0)
+        cause = ("forker", worker.ends.forker_pid) if ended else ("worker", worker.ends.key)
+        self._failed_starts.add(cause)
+        if len(self._failed_starts) >= _START_ATTEMPTS:
+            raise WorkerError(f"a worker must start, {_START_ATTEMPTS} in a row did not: {reason}")
 
     def _drop(self, worker: Worker) -> None:
         """Part with a worker without waiting for its end."""

@@ -74,6 +74,8 @@ class WorkerEnds:
     ----------
     key : int
         What the forking process knows the worker by.
+    forker_pid : int
+        The forking process it comes from.
     channel : socket
         Requests and answers. Not blocking.
     output : int
@@ -83,6 +85,7 @@ class WorkerEnds:
     """
 
     key: int
+    forker_pid: int
     channel: socket.socket
     output: int
     status: socket.socket
@@ -151,11 +154,12 @@ class Session:
         """Whether the forking process runs."""
         return not self.closed and self._process.poll() is None
 
-    def alive_after(self, patience_s: float) -> bool:
-        """Whether the forking process still runs after so many seconds, if it was about to end."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(patience_s)
-        return self.alive
+    def has_ended(self, forker_pid: int, patience_s: float) -> bool:
+        """Whether a forking process has ended, or ends within so many seconds."""
+        if forker_pid == self.forker_pid:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience_s)
+        return forker_pid != self.forker_pid or not self.alive
 
     def root(self) -> Path:
         """Wait for the forking process and give the folder of all temporary files.
@@ -241,7 +245,7 @@ class Session:
             for end in (channel, status):
                 end.setblocking(False)
             os.set_blocking(output, False)
-            ends = WorkerEnds(key, channel, output, status)
+            ends = WorkerEnds(key, self.forker_pid, channel, output, status)
             self._ends.add(ends)
             return ends
 

@@ -2,9 +2,9 @@
 
 Chen et al., "Learning to Optimize Tensor Programs", NeurIPS 2018 (arXiv 1805.08166), as in
 MetaSchedule (Shao et al., NeurIPS 2022): a kernel's utility is the sum of the trees' outputs over
-its stages. What is different here: labels are logarithms of latency with an offset per task, so that
-they never move when a new best is found; training continues from the existing trees, with a cap on
-their number; and the number of new trees is chosen on kernels held out.
+its stages. What is different here: labels are logarithms of latency with an offset per task, so
+that they never move when a new best is found; training continues from the existing trees, with a
+cap on their number; and the number of new trees is chosen on kernels held out.
 """
 
 import os
@@ -24,6 +24,7 @@ from costmodels.kernel import (
     KernelDataset,
     KernelPrediction,
     Measurement,
+    RowArray,
     Unsupported,
 )
 from costmodels.kernel_models.row_sum_trees import (
@@ -180,8 +181,8 @@ class GradientBoostedTrees:
         self._set_offsets(dataset)
         newest = self._memory.add(dataset, rng=self._rng())
         self._seen += int(dataset.measured.sum())
-        if not self._offsets:
-            return
+        if not any(task.key in self._offsets for task in dataset.batch.tasks):
+            return  # nothing of these tasks has run yet: there is nothing to compare with
         full = (
             self.n_trees + self.config.rounds_per_update > self._base_trees + self.config.most_trees
         )
@@ -383,14 +384,19 @@ _STATE = (
 
 def _log_bound(batch: KernelBatch) -> FloatArray:
     """Logarithm of each kernel's roofline: its operations, and the bytes of its largest stage."""
-    operations = batch.sum_rows(np.exp2(batch.column("total.operations")) - 1.0)
-    unique = np.exp2(batch.column("total.unique_bytes")) - 1.0
+    operations = batch.sum_rows(_unscaled(batch.column("total.operations")))
+    unique = _unscaled(batch.column("total.unique_bytes"))
     size_bytes = np.zeros(len(batch))
     np.maximum.at(size_bytes, batch.row_kernel, unique)
     peak = np.array([task.device.peak_flop_per_s for task in batch.tasks])[batch.task_index]
     rate = np.array([task.device.bandwidth_byte_per_s for task in batch.tasks])[batch.task_index]
     bound_s: FloatArray = np.maximum(operations / peak, size_bytes / rate)
     return np.log(np.maximum(bound_s, 1e-9))
+
+
+def _unscaled(column: RowArray) -> FloatArray:
+    """Undo the logarithm of a column; what is larger than any real count is cut off."""
+    return np.exp2(np.minimum(column.astype(np.float64), 70.0)) - 1.0
 
 
 def _booster(arrays: Mapping[str, NDArray[Any]], name: str) -> xgboost.Booster | None:

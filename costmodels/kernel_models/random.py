@@ -45,6 +45,7 @@ class RandomModel:
 
     def update(self, batch: KernelBatch, measurements: Sequence[Measurement]) -> None:
         """Learn nothing."""
+        del measurements
         self.schema.require(batch.schema, owner="random")
 
     def predict(self, batch: KernelBatch) -> KernelPrediction:

@@ -23,6 +23,9 @@ Objective: TypeAlias = Callable[[FloatArray], Gradients]
 
 PARTNERS = 16
 """Kernels of the same task that each kernel is compared with by the pairwise objective."""
+ONE_THREAD_ROWS = 20_000
+"""Up to so many rows one thread is faster: a tree takes milliseconds, and threads must meet at each
+of its levels."""
 LARGEST_GAP = 1.0
 """Gap in log speed from which a pair counts fully in the pairwise objective."""
 SMALLEST_GAP = 0.02
@@ -187,6 +190,7 @@ class TreeTrainer:
             "disable_default_eval_metric": True,
             "seed": seed,
             "verbosity": 0,
+            "nthread": 1 if len(batch.rows) <= ONE_THREAD_ROWS else 0,
         }
 
     def grow(

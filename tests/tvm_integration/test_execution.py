@@ -1,15 +1,18 @@
 """Running, comparing, measuring and exporting a built network."""
 
+import ast
 import subprocess
 import sys
-import textwrap
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sampled_database import fused, network, sampled_database
 
 from costmodels.errors import InputError
-from tvm_integration import execution
+from tvm_integration import execution, zoo
 from tvm_integration.compat import Target, tvm
 from tvm_integration.execution import (
     check_library_path,
@@ -184,10 +187,6 @@ def test_outputs_of_another_form_do_not_match(got, expected, reason):
 
 def test_a_wrong_kernel_is_noticed():
     """One missing tap of one convolution, of the twenty of a ResNet-18."""
-    import torch
-
-    from tvm_integration import zoo
-
     broken, inputs = zoo.build("resnet18", image=32)
     whole, _ = zoo.build("resnet18", image=32)
     with torch.no_grad():
@@ -213,7 +212,7 @@ def test_the_printed_lines_load_and_run_the_library_elsewhere(perceptron, tmp_pa
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     expected = run(perceptron, network(PERCEPTRON).inputs)[0].ravel()
-    np.testing.assert_array_equal(np.float32(eval(done.stdout)), expected)
+    np.testing.assert_array_equal(np.float32(ast.literal_eval(done.stdout)), expected)
 
 
 @pytest.mark.parametrize(
@@ -234,17 +233,14 @@ def test_paths_that_cannot_be_a_library(tmp_path, name, text):
     assert str(error.value) == text.format(tmp_path)
 
 
-def test_a_failed_export_leaves_the_old_file_and_nothing_else(perceptron, tmp_path, monkeypatch):
+def test_a_failed_export_leaves_the_old_file_and_nothing_else(perceptron, tmp_path):
     path = tmp_path / "mlp.so"
     path.write_text("the old library")
 
     class FullDisk:
-        def export_library(self, path, workspace_dir):
-            with open(path, "w") as file:
-                file.write("half a libr")
+        def export_library(self, path, **_options):
+            Path(path).write_text("half a libr")
             raise OSError(28, "No space left on device")
-
-    from dataclasses import replace
 
     with pytest.raises(InputError) as error:
         export(replace(perceptron, executable=FullDisk()), path)
@@ -265,16 +261,8 @@ def test_a_tar_can_be_exported(perceptron, tmp_path):
     assert compare_outputs([got], run(perceptron, inputs)).match
 
 
-def test_lines_for_a_gpu():
-    lines = execution._loading_lines(
-        build(fused(PERCEPTRON)).__class__(
-            executable=None,
-            target=Target({"kind": "cuda", "arch": "sm_80"}),
-            inputs=fused(PERCEPTRON).inputs,
-            tuned=frozenset(),
-            untuned=(),
-        ),
-        execution.Path("net.so"),
-    )
+def test_lines_for_a_gpu(perceptron):
+    cuda = Target({"kind": "cuda", "arch": "sm_80"})
+    lines = execution._loading_lines(replace(perceptron, target=cuda), Path("net.so"))
     assert "network = relax.VirtualMachine(library, tvm.device('cuda', 0))" in lines
-    compile(textwrap.dedent("\n".join(lines)), "lines", "exec")
+    compile("\n".join(lines), "lines", "exec")

@@ -100,6 +100,7 @@ def test_weights_are_constants_of_the_module():
 # Names that are wrong before anything is imported
 
 
+@pytest.mark.usefixtures("workplace")
 @pytest.mark.parametrize(
     ("model", "text"),
     [
@@ -147,7 +148,7 @@ def test_weights_are_constants_of_the_module():
         ),
     ],
 )
-def test_bad_names(model, text, workplace):
+def test_bad_names(model, text):
     assert error_text(model) == text
 
 
@@ -210,7 +211,8 @@ def save_convolution(path, shape):
     save_onnx(path, nodes, inputs, [value("s", None), value("pooled", None)], weights)
 
 
-def test_onnx_file_equals_onnxruntime(workplace, capfd):
+@pytest.mark.usefixtures("workplace")
+def test_onnx_file_equals_onnxruntime(capfd):
     save_convolution("net.onnx", [2, 3, 8, 8])
     network = load_network("net.onnx", seed=1)
     assert capfd.readouterr().out == ""
@@ -224,7 +226,8 @@ def test_onnx_file_equals_onnxruntime(workplace, capfd):
     assert "num_input" not in (network.module["main"].attrs or {})
 
 
-def test_onnx_symbolic_dimensions_are_named_and_can_be_given(workplace):
+@pytest.mark.usefixtures("workplace")
+def test_onnx_symbolic_dimensions_are_named_and_can_be_given():
     save_convolution("net.onnx", ["batch", 3, None, 8])
     assert error_text("net.onnx") == (
         "inputs of net.onnx must have fixed shapes, got the symbolic dimensions batch (image[0]), "
@@ -242,7 +245,8 @@ def test_onnx_symbolic_dimensions_are_named_and_can_be_given(workplace):
     )
 
 
-def test_onnx_operators_that_tvm_does_not_know_are_named(workplace):
+@pytest.mark.usefixtures("workplace")
+def test_onnx_operators_that_tvm_does_not_know_are_named():
     nodes = [
         helper.make_node("Hardmax", ["x"], ["h"]),
         helper.make_node("StringNormalizer", ["h"], ["s"]),
@@ -255,7 +259,8 @@ def test_onnx_operators_that_tvm_does_not_know_are_named(workplace):
     assert text.endswith(": replace them in the graph, or give the network as .pt2")
 
 
-def test_onnx_operator_that_fails_is_named_and_stdout_stays_clean(workplace, capfd):
+@pytest.mark.usefixtures("workplace")
+def test_onnx_operator_that_fails_is_named_and_stdout_stays_clean(capfd):
     # TVM's importer wants constant pads and only prints which operator it was at.
     nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
     save_onnx(
@@ -282,7 +287,8 @@ def test_truncated_and_foreign_onnx_files(workplace):
     assert error_text("text.onnx").startswith("text.onnx must be an ONNX file with its weights")
 
 
-def test_without_onnxruntime_the_network_loads_and_the_reference_says_why(workplace, monkeypatch):
+@pytest.mark.usefixtures("workplace")
+def test_without_onnxruntime_the_network_loads_and_the_reference_says_why(monkeypatch):
     save_convolution("net.onnx", [2, 3, 8, 8])
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     network = load_network("net.onnx")
@@ -308,7 +314,8 @@ def test_a_file_onnxruntime_refuses_is_no_reference(workplace):
 # torch.export archives
 
 
-def test_pt2_round_trip(workplace):
+@pytest.mark.usefixtures("workplace")
+def test_pt2_round_trip():
     torch.export.save(affine_program(), "net.pt2")
     network = load_network("net.pt2")
     assert network.name == "net"
@@ -319,7 +326,8 @@ def test_pt2_round_trip(workplace):
     assert np.array_equal(network.inputs[1], np.float32([1, 2, 3, 4, 5]))
 
 
-def test_pt2_without_example_inputs(workplace):
+@pytest.mark.usefixtures("workplace")
+def test_pt2_without_example_inputs():
     program = affine_program()
     program.example_inputs = None
     torch.export.save(program, "net.pt2")
@@ -329,7 +337,8 @@ def test_pt2_without_example_inputs(workplace):
     assert_equals_reference(network)
 
 
-def test_pt2_with_a_dynamic_shape(workplace):
+@pytest.mark.usefixtures("workplace")
+def test_pt2_with_a_dynamic_shape():
     batch = torch.export.Dim("batch", max=64)
     program = affine_program(dynamic_shapes={"x": {0: batch}, "scale": None})
     torch.export.save(program, "net.pt2")
@@ -387,7 +396,7 @@ def test_hf_vision_network():
     ("model", "text"),
     [
         ("hf:BertConfg", "got 'BertConfg': did you mean hf:BertConfig?"),
-        ("hf:BertModel", "got 'BertModel': did you mean hf:"),
+        ("hf:BertModel", "got 'BertModel': write hf:BertConfig, for example"),
         ("hf:BertConfig,hidden_sise=3", "got 'hidden_sise': did you mean hidden_size?"),
         ("hf:BertConfig,batch=0", "batch of hf:BertConfig must be a whole number of at least 1"),
         ("hf:BertConfig,num_hidden_layers=many", "hf:BertConfig must accept its options, got "),
@@ -405,7 +414,7 @@ def test_bad_hf_names(model, text):
 def test_without_transformers_the_extra_is_named(monkeypatch):
     from tvm_integration import model_name
 
-    monkeypatch.setattr(model_name, "find_spec", lambda name: None)
+    monkeypatch.setattr(model_name, "find_spec", lambda _: None)
     assert error_text("hf:BertConfig") == (
         "transformers must be installed for hf:BertConfig, got no such package: "
         "install the extra with `pip install 'costmodels[hf]'`"
@@ -461,8 +470,9 @@ def users(workplace):
     return workplace
 
 
+@pytest.mark.usefixtures("users")
 @pytest.mark.parametrize("function", ["module", "program"])
-def test_function_in_the_working_directory(users, function, capfd):
+def test_function_in_the_working_directory(function, capfd):
     network = load_network(f"users_network:{function}")
     assert capfd.readouterr().out == ""
     assert network.name == f"users_network:{function}"
@@ -478,6 +488,7 @@ WRONG_RETURN = (
 )
 
 
+@pytest.mark.usefixtures("users")
 @pytest.mark.parametrize(
     ("model", "text"),
     [
@@ -529,11 +540,12 @@ WRONG_RETURN = (
         ),
     ],
 )
-def test_bad_functions(users, model, text):
+def test_bad_functions(model, text):
     assert error_text(model) == text
 
 
-def test_dynamic_and_data_dependent_functions(users):
+@pytest.mark.usefixtures("users")
+def test_dynamic_and_data_dependent_functions():
     text = error_text("users_network:dynamic")
     assert "symbolic dimensions x[0] (s" in text
     text = error_text("users_network:branch")

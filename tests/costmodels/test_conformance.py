@@ -1,0 +1,278 @@
+"""Every registered kernel model passes every check; every check fails on a faulty model."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from costmodels.checkpoint import load_checkpoint, save_checkpoint
+from costmodels.kernel import KernelPrediction, Measured, Unsupported
+from costmodels.protocol import Claims
+from costmodels.registry import kernel_model_class, kernel_model_names
+from costmodels.schema import PER_STORE
+from costmodels.testing import KERNEL_MODEL_CHECKS
+
+
+def check_id(check):
+    return check.__name__.removeprefix("check_")
+
+
+@pytest.mark.parametrize("check", KERNEL_MODEL_CHECKS, ids=check_id)
+@pytest.mark.parametrize("name", kernel_model_names())
+def test_registered_models_conform(name, check, tmp_path):
+    check(kernel_model_class(name), tmp_path)
+
+
+class Sound:
+    """A small model without faults: the mean of the rows, weighted; the faulty ones derive."""
+
+    name: ClassVar[str] = "sound"
+    paper: ClassVar[str] = "none"
+    claims: ClassVar[Claims] = Claims(seconds=True, interval=True)
+    schema: ClassVar = PER_STORE
+
+    def __init__(self):
+        self.weights = np.zeros(len(PER_STORE.columns))
+        self.seen = 0
+
+    @property
+    def is_fitted(self):
+        return self.seen > 0
+
+    def fit(self, dataset, *, rng):
+        self.schema.require(dataset.batch.schema, owner=self.name)
+        self.weights = rng.normal(size=len(PER_STORE.columns))
+        self.seen = len(dataset)
+        return self
+
+    def update(self, batch, measurements):
+        self.schema.require(batch.schema, owner=self.name)
+        ran = [isinstance(m, Measured) for m in measurements]
+        self.seen += sum(ran)
+        if any(ran):
+            self.weights = (
+                self.weights + batch.rows.mean(axis=0) if len(batch.rows) else self.weights
+            )
+
+    def predict(self, batch):
+        self.schema.require(batch.schema, owner=self.name)
+        utility = batch.sum_rows(batch.rows.astype(np.float64) @ self.weights) / 1e4
+        latency = np.exp(-np.clip(utility, -50, 50))
+        empty = np.flatnonzero(batch.row_counts == 0)
+        latency[empty] = np.nan
+        unsupported = tuple(Unsupported(int(k), "no rows") for k in empty)
+        return KernelPrediction(utility, latency, latency / 2, latency * 2, 0.9, unsupported)
+
+    def save(self, path):
+        save_checkpoint(
+            path,
+            model=self.name,
+            schema=self.schema,
+            arrays={"weights": self.weights},
+            settings={"seen": self.seen},
+        )
+
+    @classmethod
+    def load(cls, path):
+        checkpoint = load_checkpoint(path)
+        model = cls()
+        model.weights = checkpoint.arrays["weights"]
+        model.seen = checkpoint.settings["seen"]
+        return model
+
+
+@pytest.mark.parametrize("check", KERNEL_MODEL_CHECKS, ids=check_id)
+def test_the_sound_model_conforms(check, tmp_path):
+    check(Sound, tmp_path)
+
+
+class FitReturnsNothing(Sound):
+    def fit(self, dataset, *, rng):
+        super().fit(dataset, rng=rng)
+
+
+class ForgetsTheLastKernel(Sound):
+    def predict(self, batch):
+        whole = super().predict(batch)
+        return KernelPrediction(whole.utility[:-1])
+
+
+class NotANumber(Sound):
+    def predict(self, batch):
+        prediction = super().predict(batch)
+        prediction.utility[:1] = np.nan
+        return prediction
+
+
+class Overflows(Sound):
+    def predict(self, batch):
+        with np.errstate(over="ignore"):
+            return replace(
+                super().predict(batch), utility=batch.sum_rows(np.exp2(batch.rows[:, 0]))
+            )
+
+
+class RanksByPosition(Sound):
+    def predict(self, batch):
+        return replace(super().predict(batch), utility=np.arange(len(batch), dtype=float))
+
+
+class NormalisesByBatch(Sound):
+    def predict(self, batch):
+        prediction = super().predict(batch)
+        top = np.abs(prediction.utility).max(initial=1e-9)
+        return replace(prediction, utility=prediction.utility / top)
+
+
+class Dithers(Sound):
+    def predict(self, batch):
+        prediction = super().predict(batch)
+        noise = np.random.default_rng().normal(size=len(batch))
+        return replace(prediction, utility=prediction.utility + noise)
+
+
+class OwnSeed(Sound):
+    def fit(self, dataset, *, rng):
+        return super().fit(dataset, rng=np.random.default_rng())
+
+
+class FitAddsUp(Sound):
+    def fit(self, dataset, *, rng):
+        before = self.weights
+        super().fit(dataset, rng=rng)
+        self.weights = self.weights + before
+        return self
+
+
+class NeverFitted(Sound):
+    is_fitted = False
+
+
+class LearnsNothingFromUpdates(Sound):
+    def update(self, batch, measurements):
+        self.schema.require(batch.schema, owner=self.name)
+
+
+class CountsEmptyUpdates(Sound):
+    def update(self, batch, measurements):
+        super().update(batch, measurements)
+        self.weights = self.weights + 1.0
+
+
+class NeedsALatency(Sound):
+    def update(self, batch, measurements):
+        super().update(batch, measurements)
+        self.best = min(m.latency_s for m in measurements if isinstance(m, Measured))
+
+
+class WritesToRows(Sound):
+    def predict(self, batch):
+        batch.rows[:] -= 1.0
+        return super().predict(batch)
+
+
+class NoRowsNoAnswer(Sound):
+    def predict(self, batch):
+        prediction = super().predict(batch)
+        prediction.utility[batch.row_counts == 0] = np.nan
+        return prediction
+
+
+class ShortWhenLastHasNoRows(Sound):
+    def predict(self, batch):
+        return KernelPrediction(np.bincount(batch.row_kernel, batch.rows[:, 0]))
+
+
+class ZeroSecondsForUnknown(Sound):
+    def predict(self, batch):
+        prediction = super().predict(batch)
+        return replace(prediction, latency_s=np.nan_to_num(prediction.latency_s), unsupported=())
+
+
+class ClaimsTooMuch(Sound):
+    def predict(self, batch):
+        return KernelPrediction(super().predict(batch).utility)
+
+
+class IntervalBesideTheValue(Sound):
+    def predict(self, batch):
+        prediction = super().predict(batch)
+        return replace(prediction, low_s=prediction.high_s)
+
+
+class SavesRounded(Sound):
+    def save(self, path):
+        self.weights, kept = self.weights.astype(np.float32), self.weights
+        super().save(path)
+        self.weights = kept
+
+
+class CannotSaveUntrained(Sound):
+    def save(self, path):
+        assert self.is_fitted
+        super().save(path)
+
+
+class SavesTwoFiles(Sound):
+    def save(self, path):
+        super().save(path)
+        path.with_suffix(".extra").write_text("more")
+
+
+class LoadsAnything(Sound):
+    @classmethod
+    def load(cls, path):
+        return cls()
+
+
+class TakesAnySchema(Sound):
+    def fit(self, dataset, *, rng):
+        self.weights = rng.normal(size=dataset.batch.rows.shape[1])
+        self.seen = len(dataset)
+        return self
+
+    def predict(self, batch):
+        return super().predict(replace(batch, schema=self.schema))
+
+
+FAULTS = {
+    "protocol": [FitReturnsNothing, NeverFitted],
+    "shapes": [ForgetsTheLastKernel],
+    "finite": [NotANumber],
+    "extreme_features": [Overflows],
+    "order_independence": [RanksByPosition],
+    "batch_independence": [NormalisesByBatch],
+    "predict_repeats": [Dithers],
+    "fit_repeats": [OwnSeed],
+    "fit_forgets": [FitAddsUp],
+    "update_learns": [LearnsNothingFromUpdates],
+    "update_with_nothing": [CountsEmptyUpdates],
+    "update_with_failures": [NeedsALatency],
+    "inputs_not_written": [WritesToRows],
+    "no_rows": [NoRowsNoAnswer, ShortWhenLastHasNoRows],
+    "unsupported_is_named": [ZeroSecondsForUnknown],
+    "claims": [ClaimsTooMuch, IntervalBesideTheValue],
+    "save_load": [SavesRounded],
+    "save_load_untrained": [CannotSaveUntrained],
+    "no_pickle": [SavesTwoFiles],
+    "foreign_checkpoint": [LoadsAnything],
+    "schema_mismatch": [TakesAnySchema],
+}
+
+
+def test_every_check_has_a_faulty_model():
+    assert set(FAULTS) == {check_id(check) for check in KERNEL_MODEL_CHECKS}
+
+
+@pytest.mark.parametrize(
+    ("check", "model"),
+    [
+        pytest.param(check, model, id=f"{check_id(check)}-{model.__name__}")
+        for check in KERNEL_MODEL_CHECKS
+        for model in FAULTS[check_id(check)]
+    ],
+)
+def test_checks_fail_on_faulty_models(check, model, tmp_path):
+    with pytest.raises((AssertionError, ValueError, AttributeError)):
+        check(model, tmp_path)
