@@ -74,10 +74,12 @@ def tune(
         from rich.console import Console
 
         from tvm_integration.model_name import check_model_name
+        from tvm_integration.worker_session import shared_session
 
         console = Console(stderr=as_json, highlight=False)
         progress = Console(stderr=True, highlight=False)
         check_model_name(model)
+        shared_session()  # the workers import TVM while this process does
         with (
             progress.status("importing TVM and the network") if progress.is_terminal else _nothing()
         ):

@@ -90,6 +90,14 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
+from costmodels.errors import CheckpointError, InputError, SchemaError  # noqa: E402
+from tvm_integration.worker_session import WorkerError  # noqa: E402
+
+# On their way through TVM's C++ code, which calls cost models, builders and runners, all others
+# become RuntimeError.
+for _error in (CheckpointError, InputError, KeyboardInterrupt, SchemaError, WorkerError):
+    register_error(_error)
+
 
 def from_exported_program(program: "torch.export.ExportedProgram") -> IRModule:
     """Import an exported torch program, its parameters as constants.
@@ -151,7 +159,6 @@ __all__ = [
     "load_json",
     "meta_schedule",
     "normalize_prim_func",
-    "register_error",
     "relax",
     "save_json",
     "structural_equal",

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -279,7 +281,8 @@ def export(built: BuiltNetwork, path: str | os.PathLike[str]) -> list[str]:
     work = Path(tempfile.mkdtemp(prefix=f".{file.stem}-", dir=file.parent))
     try:
         part = work / file.name
-        built.executable.export_library(str(part), workspace_dir=str(work))
+        with _quiet_stderr():
+            built.executable.export_library(str(part), workspace_dir=str(work))
         part.replace(file)
     except Exception as error:  # a full disk is an OSError, or the linker's RuntimeError
         raise InputError(
@@ -289,6 +292,20 @@ def export(built: BuiltNetwork, path: str | os.PathLike[str]) -> list[str]:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return _loading_lines(built, file)
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Drop what TVM prints when it saves a program: a warning for each constant it holds."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _loading_lines(built: BuiltNetwork, file: Path) -> list[str]:

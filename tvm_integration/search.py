@@ -1,6 +1,6 @@
 """Evolutionary search that never measures a program twice, also not after a restart."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tvm_ffi import structural_hash
@@ -15,6 +15,8 @@ from tvm_integration.compat import (
 )
 from tvm_integration.work_dir import replay
 
+RANDOM_POPULATION = 128
+"""Programs drawn to choose a batch from when nothing is known of them."""
 ATTEMPTS = 3
 """Batches asked for when all programs of one were measured before."""
 
@@ -40,24 +42,41 @@ class UnmeasuredSearch(PySearchStrategy):
     """TVM's evolutionary search without programs that were measured in an earlier run.
 
     TVM's own set of measured programs begins empty, so that a resumed run would measure the best
-    of the database again.
+    of the database again. While the cost model has learned nothing, candidates are drawn at
+    random: evolution by even scores would only take time.
 
     Parameters
     ----------
     measured : set of int
         From `measured_programs`; not changed.
+    is_informed : callable
+        Whether the cost model has learned anything.
+    trials_left : callable
+        How many candidates may still be measured; larger batches are cut.
     **evolution : Any
         Parameters of TVM's `EvolutionarySearch`.
     """
 
-    def __init__(self, measured: set[int], **evolution: Any) -> None:
+    def __init__(
+        self,
+        measured: set[int],
+        is_informed: Callable[[], bool],
+        trials_left: Callable[[], int],
+        **evolution: Any,
+    ) -> None:
         super().__init__()
-        self._measured = measured
+        self._measured = set(measured)
+        self._is_informed = is_informed
+        self._trials_left = trials_left
         self._evolution = evolution
-        self._inner = meta_schedule.search_strategy.EvolutionarySearch(**evolution)
+        self._random = meta_schedule.search_strategy.EvolutionarySearch(
+            population_size=RANDOM_POPULATION, genetic_num_iters=0
+        )
+        self._evolving = meta_schedule.search_strategy.EvolutionarySearch(**evolution)
 
     def _initialize_with_tune_context(self, context: meta_schedule.TuneContext) -> None:
-        self._inner._initialize_with_tune_context(context)
+        for search in (self._random, self._evolving):
+            search._initialize_with_tune_context(context)
 
     def pre_tuning(
         self,
@@ -68,11 +87,13 @@ class UnmeasuredSearch(PySearchStrategy):
         cost_model: Any = None,
     ) -> None:
         """Hand on; called by TVM."""
-        self._inner.pre_tuning(max_trials, num_trials_per_iter, design_spaces, database, cost_model)
+        for search in (self._random, self._evolving):
+            search.pre_tuning(max_trials, num_trials_per_iter, design_spaces, database, cost_model)
 
     def post_tuning(self) -> None:
         """Hand on; called by TVM."""
-        self._inner.post_tuning()
+        for search in (self._random, self._evolving):
+            search.post_tuning()
 
     def generate_measure_candidates(self) -> list[MeasureCandidate] | None:
         """Search for a batch; called by TVM.
@@ -82,21 +103,27 @@ class UnmeasuredSearch(PySearchStrategy):
         list of MeasureCandidate or None
             None when the space is exhausted.
         """
+        search = self._evolving if self._is_informed() else self._random
         for _ in range(ATTEMPTS):
-            candidates = self._inner.generate_measure_candidates()
+            candidates = search.generate_measure_candidates()
             if candidates is None or not len(candidates):
                 return candidates
-            new = [c for c in candidates if program_hash(c.sch) not in self._measured]
-            if new:
-                return new
+            new = {program_hash(c.sch): c for c in candidates}
+            unmeasured = [key for key in new if key not in self._measured][: self._trials_left()]
+            if unmeasured:
+                self._measured.update(unmeasured)
+                return [new[key] for key in unmeasured]
         return None
 
     def notify_runner_results(
         self, measure_candidates: list[MeasureCandidate], results: list[RunnerResult]
     ) -> None:
         """Hand on; called by TVM."""
-        self._inner.notify_runner_results(measure_candidates, results)
+        for search in (self._random, self._evolving):
+            search.notify_runner_results(measure_candidates, results)
 
     def clone(self) -> "UnmeasuredSearch":
         """A fresh search with the same parameters."""
-        return UnmeasuredSearch(self._measured, **self._evolution)
+        return UnmeasuredSearch(
+            self._measured, self._is_informed, self._trials_left, **self._evolution
+        )

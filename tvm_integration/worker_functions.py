@@ -4,14 +4,9 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from costmodels.errors import InputError
-from tvm_integration.compat import get_global_func_with_default_on_worker, register_error
-from tvm_integration.worker_session import WorkerError
+from tvm_integration.compat import get_global_func_with_default_on_worker
 
 __all__ = ["FunctionOrName", "require_function", "resolve"]
-
-# On their way through TVM's C++ code, which calls builder and runner, others become RuntimeError.
-for _error in (InputError, KeyboardInterrupt, WorkerError):
-    register_error(_error)
 
 FunctionOrName: TypeAlias = Callable[..., Any] | str | None
 

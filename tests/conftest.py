@@ -1,0 +1,13 @@
+"""Fixtures for all tests."""
+
+import logging
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_tvm_wants_them():
+    """TVM copies the handlers of its logger by name; pytest adds some that have none."""
+    logger = logging.getLogger("tvm.s_tir.meta_schedule")
+    for handler in [handler for handler in logger.handlers if handler.get_name() is None]:
+        logger.removeHandler(handler)
