@@ -1,0 +1,146 @@
+"""What the benchmark scripts share: the tasks, resumable results, the header of a table."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from costmodels.device import detect_host
+from costmodels.files import write_atomically
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def matmul(size: int = 512) -> Any:
+    """C = A B, float32 [size, size]."""
+    from tvm import te
+
+    a, b = (te.placeholder((size, size), name=name) for name in "AB")
+    k = te.reduce_axis((0, size), name="k")
+    c = te.compute((size, size), lambda i, j: te.sum(a[i, k] * b[k, j], axis=k), name="C")
+    return te.create_prim_func([a, b, c])
+
+
+def conv2d() -> Any:
+    """Convolution 3x3, 64 -> 64 channels at 56 x 56, padding 1."""
+    from tvm import te, topi
+
+    data = te.placeholder((1, 64, 56, 56), name="data")
+    weight = te.placeholder((64, 64, 3, 3), name="weight")
+    return te.create_prim_func([data, weight, topi.nn.conv2d_nchw(data, weight, 1, 1, 1)])
+
+
+def depthwise() -> Any:
+    """Depthwise convolution 3x3, 144 channels at 56 x 56, padding 1."""
+    from tvm import te, topi
+
+    data = te.placeholder((1, 144, 56, 56), name="data")
+    weight = te.placeholder((144, 1, 3, 3), name="weight")
+    out = topi.nn.depthwise_conv2d_nchw(data, weight, 1, 1, 1)
+    return te.create_prim_func([data, weight, out])
+
+
+def batch_matmul() -> Any:
+    """12 products of [128, 64] and [64, 128]."""
+    from tvm import te
+
+    a = te.placeholder((12, 128, 64), name="A")
+    b = te.placeholder((12, 64, 128), name="B")
+    k = te.reduce_axis((0, 64), name="k")
+    c = te.compute(
+        (12, 128, 128), lambda n, i, j: te.sum(a[n, i, k] * b[n, k, j], axis=k), name="C"
+    )
+    return te.create_prim_func([a, b, c])
+
+
+def softmax() -> Any:
+    """Softmax over the last axis of [12, 128, 128]."""
+    from tvm import te, topi
+
+    data = te.placeholder((12, 128, 128), name="data")
+    return te.create_prim_func([data, topi.nn.softmax(data, axis=-1)])
+
+
+TASKS: dict[str, Callable[[], Any]] = {
+    "matmul 512": matmul,
+    "conv2d 3x3 64 at 56": conv2d,
+    "depthwise 3x3 144 at 56": depthwise,
+    "batch matmul 12x128x64": batch_matmul,
+    "softmax 12x128x128": softmax,
+}
+
+
+class Results:
+    """Results in a JSON file, saved after each, so that a killed benchmark goes on.
+
+    Parameters
+    ----------
+    path : Path
+        The file; what is in it is not measured again.
+    fresh : bool
+        Begin anew.
+    """
+
+    def __init__(self, path: Path, *, fresh: bool) -> None:
+        self.path = path
+        self.values: dict[str, Any] = {}
+        self.commits: dict[str, str] = {}
+        if path.exists() and not fresh:
+            kept = json.loads(path.read_text())
+            self.values, self.commits = kept["values"], kept["commits"]
+
+    def get(self, key: str, measure: Callable[[], Any]) -> Any:
+        """Return a result, measuring it if it is not there yet."""
+        if key not in self.values:
+            start = time.perf_counter()
+            self.values[key] = measure()
+            self.commits[key] = commit()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            content = {"machine": machine(), "commits": self.commits, "values": self.values}
+            write_atomically(self.path, json.dumps(content, indent=1).encode())
+            print(f"{key}: {time.perf_counter() - start:.1f} s", flush=True)
+        return self.values[key]
+
+    def header(self) -> str:
+        """The line above a table: date, machine, command, sources measured."""
+        command = " ".join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+        sources = ", ".join(sorted(set(self.commits.values())))
+        return f"{date.today()}, {machine()}, sources {sources}: `{command}`"
+
+
+def commit() -> str:
+    """The last commit that touched the sources, and whether they changed since."""
+    sources = ["costmodels", "tvm_integration", "halide_style"]
+    log = ["git", "log", "-1", "--format=%h", "--", *sources]
+    done = subprocess.run(log, cwd=ROOT, capture_output=True, text=True, check=False)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--", *sources],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return (done.stdout.strip() or "unknown") + (" changed" if changed.stdout.strip() else "")
+
+
+def machine() -> str:
+    """One line on the machine."""
+    host = detect_host()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
+    return f"{host.name}, {host.cores} cores, {memory} GiB, Python {platform.python_version()}"
+
+
+def run_child(*arguments: str, timeout_s: float = 1800) -> dict[str, Any]:
+    """Run this script anew with other arguments; it prints its result as the last line of JSON."""
+    command = [sys.executable, sys.argv[0], *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result

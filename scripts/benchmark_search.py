@@ -1,0 +1,198 @@
+"""Best program found by our trees, TVM's XGBModel and a random model, on the same workers.
+
+Five tasks, three seeds, 128 trials in batches of 32. The best programs of each run are measured
+again side by side under one evaluator, and only those times are compared.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from benchmark_common import ROOT, TASKS, Results, run_child
+from benchmark_workers import host_cpu
+
+MODELS = ("gbt", "stock", "random")
+TRIALS, BATCH = 128, 32
+WINNERS = 3
+"""Programs of each run that are measured again; the best of them counts."""
+
+
+def tune_once(model: str, task: str, seed: int) -> dict[str, object]:
+    """Tune one task in this process and return its winners and the way to them."""
+    import tvm
+    from tvm.s_tir import meta_schedule as ms
+
+    from tvm_integration import MeasureLog, MetaScheduleCostModel, WarmBuilder, WarmRunner
+    from tvm_integration.measure_log import measure_callbacks
+
+    target = tvm.target.Target({"kind": "llvm", "mcpu": host_cpu(tvm), "num-cores": 2})
+    curve = []
+    start = time.perf_counter()
+
+    def on_event(event: object) -> None:
+        run_secs = event.run_secs
+        latency_s = statistics.median(run_secs) if run_secs else None
+        curve.append((time.perf_counter() - start, latency_s))
+
+    runner = WarmRunner()
+    with tempfile.TemporaryDirectory() as work_dir:
+        cost_model = {
+            "gbt": lambda: MetaScheduleCostModel("gbt", work_dir=work_dir, seed=seed),
+            "stock": ms.cost_model.XGBModel,
+            "random": lambda: ms.cost_model.RandomModel(seed=seed),
+        }[model]()
+        database = ms.tir_integration.tune_tir(
+            TASKS[task](),
+            target,
+            work_dir,
+            TRIALS,
+            num_trials_per_iter=BATCH,
+            builder=WarmBuilder(),
+            runner=runner,
+            cost_model=cost_model,
+            measure_callbacks=measure_callbacks(MeasureLog(runner, on_event=on_event)),
+            seed=seed,
+        )
+        records = [r for r in database.get_all_tuning_records() if float(r.run_secs[0]) < 1e9]
+        winners = [json.dumps(r.as_json(), default=int) for r in records[:WINNERS]]
+    return {"winners": winners, "curve": curve, "wall_s": time.perf_counter() - start}
+
+
+def measure_winners(task: str, runs: dict[str, list[str]]) -> dict[str, list[float]]:
+    """Latencies of each run's winners, measured in turn in one process."""
+    import tvm
+    from tvm.s_tir import meta_schedule as ms
+
+    workload = ms.database.Workload(
+        tvm.get_global_func("tvm.s_tir.meta_schedule.normalize_mod")(TASKS[task]())
+    )
+    kernels = []
+    for name, winners in runs.items():
+        for text in winners:
+            record = ms.database.TuningRecord.from_json(json.loads(text), workload)
+            candidate = record.as_measure_candidate()
+            module = ms.builder.local_builder.default_build(candidate.sch.mod, record.target, None)
+            kernels.append((name, tvm.runtime.Executable(module).jit()))
+            arguments = [
+                tvm.runtime.empty(tuple(int(n) for n in info.shape), info.dtype)
+                for info in candidate.args_info
+            ]
+    fill = tvm.get_global_func("tvm.contrib.random.random_fill_for_measure")
+    for argument in arguments:
+        fill(argument)
+    times: dict[int, list[float]] = {}
+    for _ in range(7):
+        for index, (_, kernel) in enumerate(kernels):
+            evaluate = kernel.time_evaluator("main", tvm.cpu(), number=1, min_repeat_ms=60)
+            times.setdefault(index, []).append(float(evaluate(*arguments).mean))
+    best: dict[str, list[float]] = {}
+    for index, (name, _) in enumerate(kernels):
+        best.setdefault(name, []).append(statistics.median(times[index]))
+    return best
+
+
+def geometric_mean(values: list[float]) -> float:
+    """exp of the mean logarithm."""
+    return math.exp(statistics.fmean(math.log(v) for v in values))
+
+
+def draw(results: Results, seeds: int, path: Path) -> None:
+    """Chart the best latency so far against trials and against wall time."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(2, len(TASKS), figsize=(4 * len(TASKS), 7), squeeze=False)
+    colours = {"gbt": "tab:blue", "stock": "tab:orange", "random": "tab:grey"}
+    labels = {"gbt": "our trees", "stock": "TVM's XGBModel", "random": "random"}
+    for column, task in enumerate(TASKS):
+        for model, seed in itertools.product(MODELS, range(1, seeds + 1)):
+            curve = results.values[f"{task} | {seed} | {model}"]["curve"]
+            times = [point[0] for point in curve]
+            best = np.fmin.accumulate([point[1] or math.inf for point in curve]) * 1e6
+            label = labels[model] if seed == 1 else None
+            style = {"color": colours[model], "alpha": 0.75, "label": label}
+            axes[0, column].plot(range(1, len(best) + 1), best, **style)
+            axes[1, column].plot(times, best, **style)
+        axes[0, column].set_title(task)
+        axes[0, column].set_xlabel("trials")
+        axes[1, column].set_xlabel("wall time, s")
+        for axis in axes[:, column]:
+            axis.set_yscale("log")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("best latency so far, µs")
+    axes[0, 0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Measure what is missing, then print the table and draw the chart."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--fresh", action="store_true", help="measure everything again")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks/search.json")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--winners", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        model, task, seed = options.child
+        print(json.dumps(tune_once(model, task, int(seed))))
+        return
+    if options.winners:
+        task, path = options.winners
+        print(json.dumps(measure_winners(task, json.loads(Path(path).read_text()))))
+        return
+    results = Results(options.out, fresh=options.fresh)
+    for seed in range(1, options.seeds + 1):
+        for task, model in itertools.product(TASKS, MODELS):
+            call = ("--child", model, task, str(seed))
+            results.get(f"{task} | {seed} | {model}", lambda call=call: run_child(*call))
+    for task in TASKS:
+        results.get(f"{task} | winners", lambda task=task: _winners(results, task, options.seeds))
+    print_table(results, options.seeds)
+    draw(results, options.seeds, options.out.with_suffix(".png"))
+
+
+def _winners(results: Results, task: str, seeds: int) -> dict[str, list[float]]:
+    runs = {
+        f"{model} | {seed}": results.values[f"{task} | {seed} | {model}"]["winners"]
+        for model, seed in itertools.product(MODELS, range(1, seeds + 1))
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(runs, file)
+        file.flush()
+        return run_child("--winners", task, file.name)
+
+
+def print_table(results: Results, seeds: int) -> None:
+    """Latencies of the winners, and ratios to stock's."""
+    print(f"\n{results.header()}\n")
+    print("| task | our trees, µs | XGBModel, µs | random, µs | ours / XGBModel (by seed) |")
+    print("|---|---|---|---|---|")
+    all_ratios = []
+    for task in TASKS:
+        winners = results.values[f"{task} | winners"]
+        best = {
+            model: [min(winners[f"{model} | {seed}"]) for seed in range(1, seeds + 1)]
+            for model in MODELS
+        }
+        ratios = [a / b for a, b in zip(best["gbt"], best["stock"], strict=True)]
+        all_ratios += ratios
+        cells = " | ".join(f"{geometric_mean(best[m]) * 1e6:.4g}" for m in MODELS)
+        spread = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"| {task} | {cells} | {geometric_mean(ratios):.2f} ({spread}) |")
+    low, high = min(all_ratios), max(all_ratios)
+    mean = geometric_mean(all_ratios)
+    print(f"| geometric mean | | | | **{mean:.2f}** ({low:.2f}-{high:.2f}) |")
+
+
+if __name__ == "__main__":
+    main()
