@@ -16,7 +16,7 @@ from costmodels.errors import CheckpointError, CostModelError, InputError
 from costmodels.kernel import FloatArray
 from costmodels.protocol import KernelCostModel
 from costmodels.registry import kernel_model_class, kernel_model_names
-from tvm_integration.candidate_scores import CandidateScores, RoundReport
+from tvm_integration.candidate_scores import CandidateScores, RoundReport, task_key
 from tvm_integration.compat import (
     MeasureCandidate,
     PyCostModel,
@@ -162,13 +162,13 @@ class TuningModel:
         new = [r for r in records if record_hash(r.workload.mod, r.trace) not in self._learned]
         if not new:
             return
-        groups: dict[tuple[int, str], list[tuple[Any, MeasureCandidate]]] = {}
+        groups: dict[str, list[tuple[Any, MeasureCandidate]]] = {}
         unusable = 0
         for record, candidate in replay(new):
             if candidate is None:
                 unusable += 1
                 continue
-            key = (hash(record.workload), str(record.target))
+            key = task_key(record.workload.mod, record.target)
             groups.setdefault(key, []).append((record, candidate))
         for group in groups.values():
             self._learn_records(group)

@@ -106,8 +106,8 @@ class UnmeasuredSearch(PySearchStrategy):
         search = self._evolving if self._is_informed() else self._random
         for _ in range(ATTEMPTS):
             candidates = search.generate_measure_candidates()
-            if candidates is None or not len(candidates):
-                return candidates
+            if candidates is None:
+                return None
             new = {program_hash(c.sch): c for c in candidates}
             unmeasured = [key for key in new if key not in self._measured][: self._trials_left()]
             if unmeasured:

@@ -19,9 +19,7 @@ TARGET = Target({"kind": "llvm", "mcpu": "haswell", "num-cores": 2})
 te = tvm.te
 
 
-def matmul(
-    size: int = 64, dtype: str = "float32", name: str = "C", inputs: str = "AB"
-) -> IRModule:
+def matmul(size: int = 64, dtype: str = "float32", name: str = "C", inputs: str = "AB") -> IRModule:
     a, b = (te.placeholder((size, size), dtype, name=letter) for letter in inputs)
     k = te.reduce_axis((0, size), name="k")
     sum_type = "int32" if dtype == "int8" else dtype

@@ -1,0 +1,73 @@
+"""Targets as users write them, and the devices behind them."""
+
+import pytest
+
+from costmodels.device import detect_host
+from costmodels.errors import InputError
+from costmodels.testing import example_device
+from tvm_integration.compat import Target
+from tvm_integration.targets import device_of, host_target, parse_target
+
+
+def test_the_host_is_detected():
+    target = host_target()
+    assert target.kind.name == "llvm"
+    assert parse_target("host").attrs["mcpu"] == target.attrs["mcpu"]
+    assert device_of(target) == detect_host()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "llvm -mcpu=haswell -num-cores=1",
+        '{"kind": "llvm", "mcpu": "haswell", "num-cores": 1}',
+    ],
+)
+def test_both_ways_to_write_a_target(text):
+    target = parse_target(text)
+    assert (str(target.attrs["mcpu"]), int(target.attrs["num-cores"])) == ("haswell", 1)
+
+
+def test_llvm_without_more_is_this_host():
+    assert parse_target("llvm").attrs["mcpu"] == host_target().attrs["mcpu"]
+    assert parse_target("llvm").attrs["num-cores"] == host_target().attrs["num-cores"]
+
+
+def test_a_tag_of_tvm():
+    assert parse_target("nvidia/nvidia-t4").kind.name == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nonsense", "target must be 'host'"),
+        ("llvm mcpu=haswell", "must be -name=value"),
+        ("llvm -mcpu=haswel", "mcpu must be a processor that LLVM knows, got 'haswel'"),
+        ("llvm -num-cores=0", "num-cores must be at least 1"),
+        ('{"kind": "llvm", }', "target must be 'host'"),
+        ("llvm -no-such-option=1", "target must be 'host'"),
+        ("", "target must be 'host'"),
+    ],
+)
+def test_what_is_no_target_is_refused(text, message):
+    with pytest.raises(InputError) as error:
+        parse_target(text)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_device_shrinks_to_what_the_target_may_use():
+    host = detect_host()
+    small = device_of(Target({"kind": "llvm", "mcpu": "x86-64", "num-cores": 1}))
+    assert small.cores == 1
+    assert small.vector_bits == min(128, host.vector_bits)
+    assert small.peak_flop_per_s < host.peak_flop_per_s
+
+
+def test_another_device_comes_from_a_file(tmp_path):
+    cuda = Target("nvidia/nvidia-t4")
+    with pytest.raises(InputError, match="a device file must be given"):
+        device_of(cuda)
+    path = tmp_path / "device.toml"
+    path.write_text(example_device("t4").to_toml())
+    assert device_of(cuda, path).name == "t4"

@@ -1,0 +1,319 @@
+"""`costmodels tune` from end to end: results, resuming after kill and Ctrl-C, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from costmodels.checkpoint import load_checkpoint
+from tvm_integration.cost_model import LEARNED
+from tvm_integration.tune_display import duration_text, seconds_text
+from tvm_integration.tune_state import KernelState, TuneResult, TuneState
+from tvm_integration.work_dir import CHECKPOINT, RECORDS
+
+SMALL = ["zoo:mlp", "--trials-per-iter", "8"]
+COMMAND = [sys.executable, "-m", "tvm_integration.cli"]
+
+
+def costmodels(*arguments, cwd=None, timeout=300):
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def records(work_dir):
+    path = Path(work_dir) / RECORDS
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def learned(work_dir):
+    return len(load_checkpoint(Path(work_dir) / CHECKPOINT).arrays[LEARNED])
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A finished run, its document, and its library."""
+    folder = tmp_path_factory.mktemp("tuned")
+    done = costmodels(
+        "tune", *SMALL, "--trials", "32", "--work-dir", str(folder / "work"),
+        "--out", str(folder / "mlp.so"), "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_stdout_is_one_document(tuned):
+    folder, done = tuned
+    document = json.loads(done.stdout)
+    wanted = {
+        "untuned_s", "tuned_s", "reference_s", "sum_of_kernels_s", "outputs_match", "wall_s",
+        "trials", "kernels", "untunable",
+    }  # fmt: skip
+    assert wanted <= set(document)
+    assert document["outputs_match"] is True
+    assert document["trials"] == len(records(folder / "work")) <= 32
+    assert 0 < document["tuned_s"] < document["untuned_s"]
+    assert document["trials_by_model"] >= 16
+    for kernel in document["kernels"]:
+        assert {"name", "weight", "trials", "best_s"} <= set(kernel)
+    assert sum(kernel["trials"] for kernel in document["kernels"]) == document["trials"]
+    total = sum(
+        kernel["weight"] * min(s for s in (kernel["best_s"], kernel["untuned_s"]) if s is not None)
+        for kernel in document["kernels"]
+    )
+    assert document["sum_of_kernels_s"] == pytest.approx(total)
+
+
+def test_the_library_runs_without_this_project(tuned):
+    folder, done = tuned
+    lines = [line.removeprefix("    ") for line in done.stderr.splitlines()]
+    code = "\n".join(lines[lines.index("import numpy as np") :])
+    code += "\nassert 'tvm_integration' not in __import__('sys').modules\n"
+    code += "print(tuple(outputs.shape) if hasattr(outputs, 'shape') else len(outputs))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_every_record_was_learned(tuned):
+    folder, _ = tuned
+    assert learned(folder / "work") == len(records(folder / "work"))
+
+
+def test_the_same_command_again_measures_nothing_new(tuned):
+    folder, done = tuned
+    before = records(folder / "work")
+    again = costmodels(
+        "tune", *SMALL, "--trials", "32", "--work-dir", str(folder / "work"), "--json"
+    )
+    assert again.returncode == 0, again.stderr
+    document = json.loads(again.stdout)
+    new = records(folder / "work")[len(before) :]
+    assert document["trials"] == len(before) + len(new)
+    assert len(new) < 8
+    first = {k["name"]: k["best_s"] for k in json.loads(done.stdout)["kernels"]}
+    assert all(k["best_s"] == first[k["name"]] for k in document["kernels"] if not new)
+
+
+def test_another_target_is_refused(tuned):
+    folder, _ = tuned
+    other = costmodels(
+        "tune", *SMALL, "--work-dir", str(folder / "work"), "--target", "llvm -mcpu=x86-64"
+    )
+    assert other.returncode == 2
+    assert "use another work directory for this target" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+def wait_for(condition, process, timeout=200):
+    end = time.monotonic() + timeout
+    while not condition():
+        assert process.poll() is None, "it ended before it was stopped"
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.2)
+
+
+def children_of(marker):
+    """Processes whose environment holds the marker."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if marker in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def start(work_dir, marker, *arguments):
+    return subprocess.Popen(
+        [*COMMAND, "tune", *SMALL, "--work-dir", str(work_dir), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COSTMODELS_TEST": marker},
+    )
+
+
+def test_kill_9_loses_at_most_the_batch_in_flight_and_no_training(tmp_path):
+    work_dir, marker = tmp_path / "work", f"kill-{os.getpid()}"
+    process = start(work_dir, marker, "--trials", "400")
+    wait_for(lambda: len(records(work_dir)) >= 24, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept, trained = records(work_dir), learned(work_dir)
+    assert len(kept) - trained <= 8
+    end = time.monotonic() + 20
+    while children_of(f"COSTMODELS_TEST={marker}".encode()) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert children_of(f"COSTMODELS_TEST={marker}".encode()) == []
+
+    wanted = len(kept) + 16
+    done = costmodels(
+        "tune", *SMALL, "--trials", str(wanted), "--work-dir", str(work_dir), "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    whole = [line for line in kept if line.endswith("]")]
+    after = records(work_dir)
+    assert after[: len(whole)] == whole, "nothing of the first part is lost"
+    assert document["trials"] == len(after) <= wanted
+    assert document["trials_by_model"] == len(after) - len(whole), "the model started warm"
+    assert learned(work_dir) == len(after)
+
+
+def test_ctrl_c_ends_in_order_and_the_same_command_goes_on(tmp_path):
+    work_dir, marker = tmp_path / "work", f"interrupt-{os.getpid()}"
+    process = start(work_dir, marker, "--trials", "400")
+    wait_for(lambda: len(records(work_dir)) >= 8, process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "the same command goes on from here" in out
+    assert "Traceback" not in err
+    kept = records(work_dir)
+    assert learned(work_dir) == len(kept)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["zoo:nope"], "zoo network must be one of"),
+        (["missing.onnx"], "MODEL must be an existing file, got 'missing.onnx'"),
+        (["nonsense"], "MODEL must be zoo:NAME"),
+        (["zoo:mlp", "--target", "nope"], "target must be 'host'"),
+        (["zoo:mlp", "--trials", "-1"], "trials must be at least 1, got -1"),
+        (["zoo:mlp", "--trials", "0"], "trials must be at least 1, got 0"),
+        (["zoo:mlp", "--trials-per-iter", "0"], "trials-per-iter must be at least 1"),
+        (["zoo:mlp", "--minutes", "-2"], "minutes must be positive"),
+        (["zoo:mlp", "--seed", "-2"], "seed must be in 0"),
+        (["zoo:mlp", "--cost-model", "gbd"], "did you mean 'gbt'?"),
+        (["zoo:mlp", "--cost-model", "none.ckpt"], "cannot be read"),
+        (["zoo:mlp", "--tasks", "no_such_kernel"], "the kernels are "),
+        (["zoo:mlp", "--tasks", "0"], "tasks must be at least 1"),
+        (["zoo:mlp", "--device", "none.toml"], "device file none.toml cannot be read"),
+        (["zoo:mlp", "--out", "lib.txt"], "library must end in .so or .tar"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
+    done = costmodels("tune", *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+
+
+def test_damaged_files_are_named_and_kept(tmp_path):
+    for name in (CHECKPOINT, RECORDS):
+        work_dir = tmp_path / name
+        work_dir.mkdir()
+        (work_dir / name).write_bytes(b"nonsense\nmore\n")
+        done = costmodels("tune", *SMALL, "--work-dir", str(work_dir), "--trials", "8")
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+        assert (work_dir / name).read_bytes() == b"nonsense\nmore\n"
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    import fcntl
+
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = costmodels("tune", *SMALL, "--work-dir", str(tmp_path), "--trials", "8")
+    assert done.returncode == 2
+    assert "must not be in use" in done.stderr
+
+
+def test_a_full_disk_ends_in_order(tmp_path, monkeypatch):
+    from tvm_integration import tune as tuning
+    from tvm_integration.frontend import load_network
+    from tvm_integration.targets import host_target
+    from tvm_integration.tune_state import TuneOptions
+
+    monkeypatch.setattr(tuning, "LEAST_FREE_BYTES", 1 << 62)
+    options = TuneOptions(tmp_path / "work", trials=16, trials_per_iter=8)
+    with pytest.raises(tuning.InputError, match="nothing is lost"):
+        tuning.tune_network(load_network("zoo:mlp"), host_target(), options)
+
+
+def test_stock_and_random_models_tune_too(tmp_path):
+    for model in ("stock", "random"):
+        done = costmodels(
+            "tune", *SMALL, "--trials", "16", "--cost-model", model,
+            "--work-dir", str(tmp_path / model), "--json",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["outputs_match"] is True
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["tune", "--help"], ["device", "--help"]])
+def test_help_answers_within_half_a_second(arguments):
+    costmodels(*arguments)  # from now on the files are in the page cache
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        done = costmodels(*arguments)
+        seconds.append(time.perf_counter() - begin)
+        assert done.returncode == 0
+        assert "Usage" in done.stdout
+    assert min(seconds) < 0.5
+
+
+def test_device_prints_a_file_that_reads_back(tmp_path):
+    from costmodels.device import detect_host, read_device
+
+    done = costmodels("device")
+    path = tmp_path / "host.toml"
+    path.write_text(done.stdout)
+    assert read_device(path) == detect_host()
+    assert json.loads(costmodels("device", "--file", str(path), "--json").stdout)["kind"] == "cpu"
+    limited = json.loads(costmodels("device", "--target", "llvm -num-cores=1", "--json").stdout)
+    assert limited["cores"] == 1
+    assert costmodels("device", "--file", "none.toml").returncode == 2
+
+
+def kernel(**values):
+    fields = {"name": "k", "weight": 2, "untuned_s": 1e-2, "selected": True}
+    return KernelState(**(fields | values))
+
+
+def test_a_kernel_uses_the_faster_program():
+    assert kernel(best_s=1e-3).total_s == pytest.approx(2e-3)
+    assert kernel(best_s=5e-2).total_s == pytest.approx(2e-2)
+    assert kernel(untuned_s=None).total_s is None
+
+
+def test_the_sum_of_kernels_is_unknown_when_one_is():
+    """TVM leaves such a kernel out of its total, so that the network looks faster."""
+    known, unknown = kernel(best_s=1e-3), kernel(untuned_s=None, best_s=None)
+    result = TuneResult((known, unknown), trials=1, untunable=(), wall_s=1.0)
+    assert result.sum_of_kernels_s is None
+    assert TuneResult((known,), 1, (), 1.0).sum_of_kernels_s == pytest.approx(2e-3)
+
+
+def test_eta_follows_trials_and_the_time_limit():
+    state = TuneState("tuning", trials=30, trials_wanted=100, elapsed_s=20.0, trials_before=10)
+    assert state.eta_s == pytest.approx(70.0)
+    assert TuneState("x", trials=10, trials_before=10, trials_wanted=20).eta_s is None
+    limited = TuneState("x", trials=30, trials_wanted=100, elapsed_s=20.0, limit_s=25.0)
+    assert limited.eta_s == pytest.approx(5.0)
+
+
+def test_numbers_for_people():
+    assert seconds_text(None) == "-"
+    assert seconds_text(2.5) == "2.5 s"
+    assert seconds_text(3.2e-9) == "3.2 ns"
+    assert duration_text(3725) == "1:02:05"
