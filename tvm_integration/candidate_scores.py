@@ -13,13 +13,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tvm_ffi import structural_hash
 
 from costmodels.device import Device
 from costmodels.kernel import Failure, FloatArray, KernelBatch, Measured, Measurement, Task
 from costmodels.metrics import kendall_tau, pair_accuracy, top_k_score
 from costmodels.protocol import KernelCostModel
-from tvm_integration.compat import MeasureCandidate, RunnerResult, Schedule, Target, meta_schedule
+from tvm_integration.compat import (
+    MeasureCandidate,
+    RunnerResult,
+    Schedule,
+    Target,
+    meta_schedule,
+    structural_hash,
+)
 from tvm_integration.features import FeatureExtractor
 from tvm_integration.targets import device_of
 from tvm_integration.work_dir import describe_target, measurement_of

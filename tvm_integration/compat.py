@@ -84,7 +84,7 @@ from tvm.s_tir.meta_schedule.utils import (  # noqa: E402
 from tvm.s_tir.schedule import Schedule, Trace  # noqa: E402
 from tvm.support import cc  # noqa: E402
 from tvm.target import Target  # noqa: E402
-from tvm_ffi import register_error, structural_equal  # noqa: E402
+from tvm_ffi import register_error, structural_equal, structural_hash  # noqa: E402
 
 if TYPE_CHECKING:
     import onnx
@@ -162,5 +162,6 @@ __all__ = [
     "relax",
     "save_json",
     "structural_equal",
+    "structural_hash",
     "tvm",
 ]

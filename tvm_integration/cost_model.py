@@ -3,12 +3,10 @@
 import logging
 import os
 from collections.abc import Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tvm_ffi import structural_hash
 
 from costmodels.checkpoint import load_checkpoint, save_checkpoint
 from costmodels.device import Device
@@ -24,7 +22,13 @@ from tvm_integration.compat import (
     derived_object,
     meta_schedule,
 )
-from tvm_integration.work_dir import CHECKPOINT, has_database, open_database, replay
+from tvm_integration.work_dir import (
+    CHECKPOINT,
+    has_database,
+    open_database,
+    record_hash,
+    replay,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -190,12 +194,6 @@ class TuningModel:
             results = [RunnerResult(list(record.run_secs), None) for record, _ in part]
             if self.scores.learn(context, candidates, results):
                 self._learned.update(record_hash(first.workload.mod, r.trace) for r, _ in part)
-
-
-def record_hash(mod: object, trace: object) -> int:
-    """Identity of a measured program by its workload and trace; 64 bits."""
-    text = f"{structural_hash(mod)} {trace}"
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
 
 
 @derived_object

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tvm_ffi import structural_hash
-
 from tvm_integration.compat import (
     MeasureCandidate,
     PySearchStrategy,
@@ -12,8 +10,9 @@ from tvm_integration.compat import (
     Schedule,
     derived_object,
     meta_schedule,
+    structural_hash,
 )
-from tvm_integration.work_dir import replay
+from tvm_integration.work_dir import record_hash, replay
 
 RANDOM_POPULATION = 128
 """Programs drawn to choose a batch from when nothing is known of them."""
@@ -27,14 +26,18 @@ def program_hash(schedule: Schedule) -> int:
 
 
 def measured_programs(records: Sequence[meta_schedule.database.TuningRecord]) -> set[int]:
-    """Identities of the programs of a database's records.
+    """Identities of the programs of a database's records, by program and by trace.
+
+    Both are needed: other traces can lead to the same program, and with weight prepacking the
+    program that a trace gives when it is applied again is not the one that was measured.
 
     Parameters
     ----------
     records : sequence of TuningRecord
-        Those whose trace no longer applies are left out.
+        A trace that no longer applies counts as a trace.
     """
-    return {program_hash(c.sch) for _, c in replay(records) if c is not None}
+    traces = {record_hash(record.workload.mod, record.trace) for record in records}
+    return traces | {program_hash(c.sch) for _, c in replay(records) if c is not None}
 
 
 @derived_object
@@ -75,6 +78,7 @@ class UnmeasuredSearch(PySearchStrategy):
         self._evolving = meta_schedule.search_strategy.EvolutionarySearch(**evolution)
 
     def _initialize_with_tune_context(self, context: meta_schedule.TuneContext) -> None:
+        self._mod = context.mod
         for search in (self._random, self._evolving):
             search._initialize_with_tune_context(context)
 
@@ -108,12 +112,17 @@ class UnmeasuredSearch(PySearchStrategy):
             candidates = search.generate_measure_candidates()
             if candidates is None:
                 return None
-            new = {program_hash(c.sch): c for c in candidates}
-            unmeasured = [key for key in new if key not in self._measured][: self._trials_left()]
-            if unmeasured:
-                self._measured.update(unmeasured)
-                return [new[key] for key in unmeasured]
+            new = [c for c in candidates if self._is_new(c.sch)][: self._trials_left()]
+            if new:
+                return new
         return None
+
+    def _is_new(self, schedule: Schedule) -> bool:
+        identities = {program_hash(schedule), record_hash(self._mod, schedule.trace)}
+        if identities & self._measured:
+            return False
+        self._measured |= identities
+        return True
 
     def notify_runner_results(
         self, measure_candidates: list[MeasureCandidate], results: list[RunnerResult]

@@ -4,6 +4,7 @@ import difflib
 import json
 import os
 import shlex
+from typing import Any
 
 import psutil
 
@@ -46,27 +47,28 @@ def parse_target(text: str) -> Target:
     if text.strip() == "host":
         return host_target()
     try:
-        target = Target(_target_dict(text))
+        values = _target_dict(text)
+        if isinstance(values, dict) and values.get("kind") == "llvm":
+            values = _complete_llvm(values)
+        return Target(values)
+    except InputError:
+        raise
     except (ValueError, TypeError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(
             f"target must be 'host', a kind with options (llvm -mcpu=haswell), a tag or a JSON "
             f"object, got {text!r}: {first}"
         ) from None
-    if target.kind.name == "llvm":
-        return _complete_llvm(target)
-    return target
 
 
-def _target_dict(text: str) -> dict[str, object] | str:
-    text = text.strip()
-    if text.startswith("{"):
-        values = json.loads(text)
-        return values if isinstance(values, dict) else text
+def _target_dict(text: str) -> dict[str, Any] | str:
+    if text.lstrip().startswith("{"):
+        parsed: dict[str, Any] = json.loads(text)
+        return parsed
     kind, *options = shlex.split(text)
-    if not options:
-        return kind
-    values = {"kind": kind}
+    if not options and kind != "llvm":
+        return kind  # a kind without options, or a tag
+    values: dict[str, Any] = {"kind": kind}
     for option in options:
         name, equals, value = option.lstrip("-").partition("=")
         if not option.startswith("-") or not equals:
@@ -78,21 +80,21 @@ def _target_dict(text: str) -> dict[str, object] | str:
     return values
 
 
-def _complete_llvm(target: Target) -> Target:
-    values = {key: value for key, value in target.export().items() if key != "tag"}
+def _complete_llvm(values: dict[str, Any]) -> dict[str, Any]:
+    """Fill in this host's processor and cores where the user named none."""
     host = host_target().attrs
-    if "mtriple" not in values:
-        values.setdefault("mcpu", host["mcpu"])
-        mcpu = str(values["mcpu"])
-        known = [str(name) for name in tvm.target.codegen.llvm_get_cpu_archlist()]
-        if mcpu not in known:
-            near = difflib.get_close_matches(mcpu, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see `llc -mcpu=help`"
-            raise InputError(f"mcpu must be a processor that LLVM knows, got {mcpu!r}: {hint}")
-    values.setdefault("num-cores", host["num-cores"])
+    values = {"num-cores": int(host["num-cores"]), **values}
     if int(values["num-cores"]) < 1:
         raise InputError(f"num-cores must be at least 1, got {values['num-cores']}")
-    return Target(values)
+    if "mtriple" in values:
+        return values
+    mcpu = values.setdefault("mcpu", str(host["mcpu"]))
+    known = [str(x) for x in tvm.target.codegen.llvm_get_cpu_archlist(Target({"kind": "llvm"}))]
+    if mcpu not in known:
+        near = difflib.get_close_matches(str(mcpu), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "see `llc -mcpu=help`"
+        raise InputError(f"mcpu must be a processor that LLVM knows, got {mcpu!r}: {hint}")
+    return values
 
 
 def device_of(target: Target, path: str | os.PathLike[str] | None = None) -> Device:

@@ -16,6 +16,9 @@ RECENT_BATCHES = 3
 RECENT_SHARE = 0.2
 """Weight of the recent gain against the gain still hoped for, likewise."""
 
+FAILED_BATCH_SHARE = 0.25
+"""What is left of a task's promise after a batch in which every candidate failed."""
+
 
 @derived_object
 class EagerScheduler(PyTaskScheduler):
@@ -86,8 +89,7 @@ class EagerScheduler(PyTaskScheduler):
         best = min([*history[-1:], *_known(self._known_s, index), float("inf")])
         if not np.isfinite(best):
             untuned = _known(self._untuned_s, index) or [task.flop / 1e9]
-            # Batches that only failed make the task less promising, too.
-            return task.task_weight * untuned[0] / (len(history) + 1)
+            return task.task_weight * untuned[0] * FAILED_BATCH_SHARE ** len(history)
         recent = history[-1 - RECENT_BATCHES :]
         gain = 0.0
         if len(recent) > 1 and np.isfinite(recent[0]):

@@ -3,12 +3,21 @@
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
 from costmodels.kernel import Failure, Measured, Measurement
-from tvm_integration.compat import MeasureCandidate, Target, meta_schedule, tvm
+from tvm_integration.compat import (
+    IRModule,
+    MeasureCandidate,
+    Target,
+    Trace,
+    meta_schedule,
+    structural_hash,
+    tvm,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -155,6 +164,15 @@ def measurement_of(run_secs: Sequence[object] | None) -> Measurement | None:
         return Measured(seconds)
     except InputError:
         return None
+
+
+def record_hash(mod: IRModule, trace: Trace) -> int:
+    """Identity of a scheduled program by its workload and the text of its trace; 64 bits.
+
+    The same in every process, and the same for a candidate and for its record in a database.
+    """
+    text = f"{structural_hash(mod)} {trace}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
 
 
 def replay(

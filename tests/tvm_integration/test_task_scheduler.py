@@ -1,5 +1,7 @@
 """The scheduler commits each batch at once, prefers heavy tasks, and stops when told to."""
 
+import tempfile
+
 import pytest
 from search_tasks import TARGET, matmul, relu
 
@@ -21,7 +23,8 @@ class NoBuilder(PyBuilder):
     """Builds nothing: scheduling is what is tested."""
 
     def build(self, build_inputs):
-        return [BuilderResult(f"/nowhere/{i}/artifact.tar", None) for i in range(len(build_inputs))]
+        folders = [tempfile.mkdtemp(prefix="costmodels-test-") for _ in build_inputs]
+        return [BuilderResult(f"{folder}/artifact.tar", None) for folder in folders]
 
 
 @derived_object
