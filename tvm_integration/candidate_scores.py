@@ -132,7 +132,7 @@ class CandidateScores:
         except Exception:  # hours of tuning must not end by an error in a model
             self._report_once("score", f"{self.model.name} raised in predict", error=True)
             return even
-        if reason := _degenerate(utility, len(candidates)):
+        if reason := _degenerate(utility, batch):
             self._report_once(reason, f"{self.model.name} {reason}; candidates get even scores")
             return even
         return scores_from_utility(utility, float(origin) if np.isfinite(origin) else 0.0)
@@ -228,12 +228,21 @@ def task_key(mod: object, target: Target) -> str:
     return f"{structural_hash(mod) & (2**64 - 1):016x} {describe_target(target)}"
 
 
-def _degenerate(utility: FloatArray, wanted: int) -> str | None:
+def _degenerate(utility: FloatArray, batch: KernelBatch) -> str | None:
     """Why utilities are of no use; None when they are."""
+    wanted = len(batch)
     if np.shape(utility) != (wanted,):
         return f"must give {wanted} utilities, got shape {list(np.shape(utility))}"
     if not np.all(np.isfinite(utility)):
         return "gave utilities that are not finite"
-    if wanted > 1 and np.ptp(utility) == 0:
+    if wanted > 1 and np.ptp(utility) == 0 and not _all_alike(batch):
         return "gave the same utility to every candidate"
     return None
+
+
+def _all_alike(batch: KernelBatch) -> bool:
+    """Whether all kernels have the same rows: a space of one program is no fault of the model."""
+    if np.ptp(batch.row_counts) > 0:
+        return False
+    each = batch.rows.reshape(len(batch), -1)
+    return bool(np.all(each == each[:1]))

@@ -17,6 +17,9 @@ import typer
 
 from costmodels.errors import CostModelError
 
+WIDTH_OF_FILES = 120
+"""Columns of output that goes to a file or a pipe."""
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -78,6 +81,9 @@ def tune(
 
         console = Console(stderr=as_json, highlight=False)
         progress = Console(stderr=True, highlight=False)
+        for each in (console, progress):
+            if not each.is_terminal:
+                each.width = WIDTH_OF_FILES
         check_model_name(model)
         shared_session()  # the workers import TVM while this process does
         with (

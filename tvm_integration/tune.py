@@ -25,7 +25,11 @@ from tvm_integration.pipeline import FusedNetwork, FusedTask, fuse
 from tvm_integration.runner import WarmRunner
 from tvm_integration.search import UnmeasuredSearch, measured_programs
 from tvm_integration.task_scheduler import EagerScheduler
-from tvm_integration.tune_measure import measure_network, untuned_latencies
+from tvm_integration.tune_measure import (
+    allocate_safe_arguments,
+    measure_network,
+    untuned_latencies,
+)
 from tvm_integration.tune_state import KernelState, TuneOptions, TuneResult, TuneState
 from tvm_integration.work_dir import measurement_of, open_database
 
@@ -105,10 +109,11 @@ class _Run:
         self.options = options
         self.on_state = on_state
         self.builder = WarmBuilder()
-        self.runner = WarmRunner(evaluator_config=MEASURE)
+        self.runner = WarmRunner(evaluator_config=MEASURE, f_alloc_argument=allocate_safe_arguments)
         self.cost_model: Any = None
         self.state = TuneState("measuring the untuned kernels", trials_wanted=options.trials)
         self._selected: list[FusedTask] = []
+        self._replayed = 0
         self._disk_full = False
         self._interrupted = False
 
@@ -164,6 +169,7 @@ class _Run:
         if left <= 0 or not self._selected:
             return False
         self.cost_model = self._make_cost_model()
+        self._replayed = len(getattr(self.cost_model, "reports", ()))
         limit_s = None if self.options.minutes is None else self.options.minutes * 60
         self.state = replace(self.state, stage="tuning", limit_s=limit_s)
         self.on_state(self.state)
@@ -289,7 +295,8 @@ class _Run:
         by_model = None
         reports = getattr(self.cost_model, "reports", None)
         if reports is not None:
-            by_model = sum(r.measured + r.failed + r.dropped for r in reports if r.predicted)
+            chosen = [report for report in reports[self._replayed :] if report.predicted]
+            by_model = sum(report.measured + report.failed + report.dropped for report in chosen)
         return TuneResult(
             kernels=self.state.kernels,
             trials=self.state.trials,

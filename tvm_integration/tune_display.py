@@ -55,10 +55,10 @@ def kernel_table(kernels: tuple[KernelState, ...]) -> Table:
         A kernel of unknown latency comes first and has no share.
     """
     table = Table(box=None, pad_edge=False)
-    table.add_column("kernel", overflow="ellipsis", no_wrap=True, max_width=60)
+    table.add_column("kernel", overflow="fold", max_width=60)
     widths = {"calls": 5, "trials": 8, "failed": 6, "untuned": 8, "best": 8, "share": 6}
     for name, width in widths.items():
-        # A narrow terminal cuts names, which begin alike, and never numbers.
+        # On a narrow terminal names are folded, and numbers stay whole.
         table.add_column(name, justify="right", no_wrap=True, min_width=width)
     total = sum(kernel.total_s or 0.0 for kernel in kernels)
     by_share = sorted(kernels, key=lambda k: -(k.total_s if k.total_s is not None else 1e9))
@@ -67,7 +67,7 @@ def kernel_table(kernels: tuple[KernelState, ...]) -> Table:
         if kernel.total_s is not None and total > 0:
             share = f"{kernel.total_s / total:.1%}"
         table.add_row(
-            _short(kernel.name),
+            kernel.name,
             str(kernel.weight),
             str(kernel.trials) if kernel.selected else "left out",
             str(kernel.failures or ""),
@@ -80,11 +80,6 @@ def kernel_table(kernels: tuple[KernelState, ...]) -> Table:
         share = f"{sum(k.total_s or 0 for k in rest) / total:.1%}" if total else "-"
         table.add_row(f"{len(rest)} more", "", str(trials), "", "", "", share)
     return table
-
-
-def _short(name: str, most: int = 36) -> str:
-    """The beginning and the end of a name: fused kernels differ there."""
-    return name if len(name) <= most else f"{name[: most // 2]}…{name[1 - most // 2 :]}"
 
 
 def _status(state: TuneState) -> Text:

@@ -9,17 +9,40 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from costmodels.files import write_atomically
 from costmodels.kernel import Measured
 from tvm_integration.builder import WarmBuilder
 from tvm_integration.candidate_scores import task_key
-from tvm_integration.compat import BuilderInput, RunnerInput, meta_schedule
+from tvm_integration.compat import BuilderInput, RunnerInput, meta_schedule, tvm
 from tvm_integration.execution import compare_outputs, measure_s, run
 from tvm_integration.network import Network
 from tvm_integration.pipeline import FusedNetwork, build
 from tvm_integration.runner import WarmRunner
 from tvm_integration.tune_state import TuneResult
 from tvm_integration.work_dir import measurement_of
+
+
+def allocate_safe_arguments(device: Any, args_info: Any, alloc_repeat: int) -> list[list[Any]]:
+    """Allocate a kernel's arguments: floats at random as TVM does, whole numbers as zeros.
+
+    TVM fills integers at random, too; a kernel that gathers by them, an embedding for one, then
+    reads outside its table and crashes.
+    """
+    fill = tvm.get_global_func("tvm.contrib.random.random_fill_for_measure")
+    repeats = []
+    for _ in range(alloc_repeat):
+        arguments = []
+        for _, dtype, shape in args_info:
+            if "float" in str(dtype):
+                argument = tvm.runtime.empty(shape, dtype, device)
+                fill(argument)
+            else:
+                argument = tvm.runtime.tensor(np.zeros(tuple(shape), str(dtype)), device)
+            arguments.append(argument)
+        repeats.append(arguments)
+    return repeats
 
 
 def untuned_latencies(

@@ -147,6 +147,14 @@ def test_a_useless_answer_is_reported_once_and_replaced(task, caplog, answer, me
     assert bool(reports[0].exc_info) == isinstance(answer, Exception)
 
 
+def test_equal_programs_are_no_fault_of_the_model(task, caplog):
+    model = trained()
+    caplog.clear()
+    scores = model.predict(task.context, [task.candidates[0]] * 5)
+    np.testing.assert_array_equal(scores, np.full(5, scores[0]))
+    assert not caplog.records
+
+
 def test_an_exception_in_update_keeps_the_last_good_model(task, caplog):
     model = trained()
     before = model.predict(task.context, task.candidates)

@@ -249,6 +249,20 @@ def test_a_full_disk_ends_in_order(tmp_path, monkeypatch):
         tuning.tune_network(load_network("zoo:mlp"), host_target(), options)
 
 
+def test_a_kernel_that_gathers_by_integers_can_be_measured():
+    """With TVM's random integers an embedding reads outside its table and crashes."""
+    from tvm_integration.compat import tvm
+    from tvm_integration.tune_measure import allocate_safe_arguments
+
+    arguments = [["TENSOR", "int64", [2, 3]], ["TENSOR", "float32", [4]], ["TENSOR", "bool", [2]]]
+    (first, second) = allocate_safe_arguments(tvm.cpu(), arguments, 2)
+    for indices, values, flags in (first, second):
+        assert indices.dtype == "int64"
+        assert not indices.numpy().any()
+        assert values.numpy().any()
+        assert flags.shape == (2,)
+
+
 def test_stock_and_random_models_tune_too(tmp_path):
     for model in ("stock", "random"):
         done = costmodels(
