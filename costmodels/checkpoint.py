@@ -85,8 +85,8 @@ def save_checkpoint(
         "schema_text": str(schema),
         "settings": dict(settings),
         "provenance": dict(provenance or {}),
-        "digest": _digest(dense),
     }
+    header["digest"] = _digest(header, dense)
     try:
         write_atomically(path, save_tensors(dense, {FORMAT: json.dumps(header)}))
     except OSError as error:
@@ -118,7 +118,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         arrays = load_tensors(content)
     except SafetensorError as error:
         raise CheckpointError(_damaged(path, str(error))) from None
-    if header.get("digest") != _digest(arrays):
+    if header.pop("digest", None) != _digest(header, arrays):
         raise CheckpointError(_damaged(path, "its contents do not match its digest"))
     return Checkpoint(
         model=header["model"],
@@ -170,8 +170,9 @@ def _damaged(path: Any, what: str) -> str:
     return f"{path} must be a checkpoint of costmodels, got a damaged or other file ({what})"
 
 
-def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
-    state = blake2b(digest_size=16)
+def _digest(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Digest of everything in a file but the digest itself."""
+    state = blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=16)
     for name in sorted(arrays):
         array = arrays[name]
         state.update(f"{name} {array.dtype} {array.shape}".encode())

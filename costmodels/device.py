@@ -83,23 +83,6 @@ class Device:
         numbers = [float(getattr(self, field.name)) for field in fields(self)[2:]]
         return np.array([float(self.kind == "gpu"), *np.log2(np.add(numbers, 1.0))], np.float32)
 
-    def bound_s(self, flop: float, size_bytes: float) -> float:
-        """Least time that a kernel can take: the roofline of Williams et al. (CACM 2009).
-
-        Parameters
-        ----------
-        flop : float
-            Operations.
-        size_bytes : float
-            Bytes that must move between memory and the cores at least once.
-
-        Returns
-        -------
-        float
-            Seconds.
-        """
-        return max(flop / self.peak_flop_per_s, size_bytes / self.bandwidth_byte_per_s)
-
     def limited_to(self, *, cores: int | None = None, vector_bits: int | None = None) -> "Device":
         """The same device with fewer cores or narrower vectors in use; the peak shrinks along.
 

@@ -5,6 +5,7 @@ and stock's take turns.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import tempfile
@@ -64,13 +65,10 @@ def main() -> None:
         return
     results = Results(options.out, fresh=options.fresh)
     tasks = list(TASKS)[:2]
-    for repeat in range(options.repeats):
-        for task in tasks:
-            for batch in BATCHES:
-                for who in ("ours", "stock"):
-                    key = f"{task} | {batch} | {repeat} | {who}"
-                    call = ("--child", who, task, str(batch), str(repeat + 1))
-                    results.get(key, lambda call=call: run_child(*call))
+    runs = itertools.product(tasks, BATCHES, range(options.repeats), ("ours", "stock"))
+    for task, batch, repeat, who in runs:
+        call = ("--child", who, task, str(batch), str(repeat + 1))
+        results.get(f"{task} | {batch} | {repeat} | {who}", lambda call=call: run_child(*call))
     print(f"\n{results.header()}\n")
     print("| task | batch | ours, s | stock, s | ratio (min-max) | at most |")
     print("|---|---|---|---|---|---|")

@@ -1,8 +1,12 @@
 """Fixtures for all tests."""
 
 import logging
+import signal
 
 import pytest
+
+# A shell that starts a command in the background lets it ignore Ctrl-C, and so its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -167,8 +167,6 @@ class TuneResult:
         Candidates of this run that a fitted model chose; None for TVM's own model.
     untunable : tuple of UntunableKernel
         Parts that no schedule can change.
-    unfound : tuple of str
-        Kernels with a record that the build did not use; always empty unless there is a defect.
     wall_s : float
         Time of the whole command.
     interrupted : bool

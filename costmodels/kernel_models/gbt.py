@@ -24,7 +24,6 @@ from costmodels.kernel import (
     KernelDataset,
     KernelPrediction,
     Measurement,
-    RowArray,
     Unsupported,
 )
 from costmodels.kernel_models.row_sum_trees import (
@@ -39,6 +38,7 @@ from costmodels.kernel_models.row_sum_trees import (
 from costmodels.metrics import task_groups
 from costmodels.protocol import Claims
 from costmodels.replay import ReplayMemory
+from costmodels.roofline import log_bound
 from costmodels.schema import PER_STORE, FeatureSchema
 
 MANY_TASKS = 5
@@ -340,7 +340,7 @@ class GradientBoostedTrees:
         self, trainer: TreeTrainer, batch: KernelBatch, log_latency: FloatArray, rounds: int
     ) -> None:
         """Learn log seconds relative to the roofline: for tasks that have never been measured."""
-        excess = log_latency - _log_bound(batch)
+        excess = log_latency - log_bound(batch)
         failed = np.isnan(excess)
         self._seconds_intercept = float(np.median(excess[~failed]))
         target = np.where(failed, 0.0, self._seconds_intercept - excess)
@@ -366,7 +366,7 @@ class GradientBoostedTrees:
         if len(unknown) and self._seconds is not None:
             part = batch.take(unknown)
             excess = self._seconds_intercept - predict_sum(self._seconds, part)
-            log_seconds[unknown] = _log_bound(part) + excess
+            log_seconds[unknown] = log_bound(part) + excess
         return log_seconds
 
 
@@ -380,23 +380,6 @@ _STATE = (
     "seen_at_refit",
     "updates",
 )
-
-
-def _log_bound(batch: KernelBatch) -> FloatArray:
-    """Logarithm of each kernel's roofline: its operations, and the bytes of its largest stage."""
-    operations = batch.sum_rows(_unscaled(batch.column("total.operations")))
-    unique = _unscaled(batch.column("total.unique_bytes"))
-    size_bytes = np.zeros(len(batch))
-    np.maximum.at(size_bytes, batch.row_kernel, unique)
-    peak = np.array([task.device.peak_flop_per_s for task in batch.tasks])[batch.task_index]
-    rate = np.array([task.device.bandwidth_byte_per_s for task in batch.tasks])[batch.task_index]
-    bound_s: FloatArray = np.maximum(operations / peak, size_bytes / rate)
-    return np.log(np.maximum(bound_s, 1e-9))
-
-
-def _unscaled(column: RowArray) -> FloatArray:
-    """Undo the logarithm of a column; what is larger than any real count is cut off."""
-    return np.exp2(np.minimum(column.astype(np.float64), 70.0)) - 1.0
 
 
 def _booster(arrays: Mapping[str, NDArray[Any]], name: str) -> xgboost.Booster | None:

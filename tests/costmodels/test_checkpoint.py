@@ -39,7 +39,7 @@ def test_round_trip(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["m.ckpt"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_any_flipped_byte_is_noticed(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("flip") / "m.ckpt"
@@ -52,8 +52,9 @@ def test_any_flipped_byte_is_noticed(tmp_path_factory, data):
         loaded = load_checkpoint(path)
     except CheckpointError:
         return
-    # What is left are bytes of the header that are for people only.
+    # A space of safetensors' own padding can become another: nothing of ours has changed.
     np.testing.assert_array_equal(loaded.arrays["a"], np.arange(6.0).reshape(2, 3))
+    assert (loaded.model, loaded.settings) == ("gbt", {"depth": 5})
 
 
 def test_another_model_and_another_schema_are_refused(tmp_path):

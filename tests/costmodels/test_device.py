@@ -41,12 +41,6 @@ def test_limits_shrink_the_peak():
     assert device.limited_to(cores=64, vector_bits=4096) == device
 
 
-def test_the_roofline_is_the_slower_of_two():
-    device = example_device()
-    assert device.bound_s(1.6e11, 1.0) == pytest.approx(1.0)
-    assert device.bound_s(1.0, 3e10) == pytest.approx(1.0)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -14,6 +14,7 @@ from tvm_integration.work_dir import (
     has_database,
     measurement_of,
     open_database,
+    record_hash,
     replay,
 )
 
@@ -108,4 +109,6 @@ def test_replaying_gives_the_programs_back(folder):
     records = open_database(folder).get_all_tuning_records()
     task = random_candidates()
     assert all(candidate is not None for _, candidate in replay(records))
-    assert measured_programs(records) == {program_hash(c.sch) for c in task.candidates}
+    programs = {program_hash(c.sch) for c in task.candidates}
+    traces = {record_hash(task.context.mod, c.sch.trace) for c in task.candidates}
+    assert measured_programs(records) == programs | traces
