@@ -138,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--fresh", action="store_true", help="measure everything again")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks/search.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "work/benchmarks/search.json")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--winners", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--fresh", action="store_true", help="measure everything again")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks/workers.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "work/benchmarks/workers.json")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

@@ -134,9 +134,11 @@ class TuningModel:
         )
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Read a checkpoint of any registered model."""
+        """Read a checkpoint of the same model, registered or not, or of any registered one."""
         checkpoint = load_checkpoint(path)
-        self.scores.model = kernel_model_class(checkpoint.model).load(path)
+        current = type(self.scores.model)
+        same = checkpoint.model == current.name
+        self.scores.model = (current if same else kernel_model_class(checkpoint.model)).load(path)
         learned = checkpoint.arrays.get(LEARNED, np.empty(0, np.uint64))
         self._learned = {int(value) for value in learned}
 

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -284,6 +285,9 @@ class _Run:
             self._interrupted = True
             self.on_state(replace(self.state, stage="ending after this batch"))
 
+        if threading.current_thread() is not threading.main_thread():
+            yield  # Ctrl-C goes to the main thread, which is not ours
+            return
         previous = signal.signal(signal.SIGINT, interrupt)
         try:
             yield

@@ -61,6 +61,8 @@ class TreesConfig:
         Trees grown when nothing can be held out yet.
     most_rounds : int
         Trees grown at most by a refit.
+    seconds_rounds : int
+        Trees of the seconds head, which only tasks that were never measured need.
     rounds_per_update : int
         Trees added by an update that is not a refit.
     most_trees : int
@@ -76,10 +78,11 @@ class TreesConfig:
     memory: int = 4096
     first_rounds: int = 60
     most_rounds: int = 200
+    seconds_rounds: int = 40
     rounds_per_update: int = 10
     most_trees: int = 260
-    refit_growth: float = 1.3
-    patience: int = 15
+    refit_growth: float = 1.5
+    patience: int = 10
 
     def __post_init__(self) -> None:
         if self.objective not in ("squared_error", "pairwise"):
@@ -303,7 +306,7 @@ class GradientBoostedTrees:
             )
         trainer = TreeTrainer(batch, self.config.trees, self._seed)
         self._rank = trainer.grow(self._objective(labels, rng), rounds, start=base)
-        self._fit_seconds(trainer, batch, log_latency[known], rounds)
+        self._fit_seconds(trainer, batch, log_latency[known])
         self._set_anchors(batch, log_latency[known])
 
     def _grow(self) -> None:
@@ -337,7 +340,7 @@ class GradientBoostedTrees:
         return np.isin(labels.task_index, chosen)
 
     def _fit_seconds(
-        self, trainer: TreeTrainer, batch: KernelBatch, log_latency: FloatArray, rounds: int
+        self, trainer: TreeTrainer, batch: KernelBatch, log_latency: FloatArray
     ) -> None:
         """Learn log seconds relative to the roofline: for tasks that have never been measured."""
         excess = log_latency - log_bound(batch)
@@ -346,7 +349,7 @@ class GradientBoostedTrees:
         target = np.where(failed, 0.0, self._seconds_intercept - excess)
         # A failure says nothing of seconds: an upper bound that no prediction reaches.
         labels = Labels(np.where(failed, np.inf, target), failed, batch.task_index)
-        self._seconds = trainer.grow(squared_error(labels), rounds)
+        self._seconds = trainer.grow(squared_error(labels), self.config.seconds_rounds)
 
     def _set_anchors(self, batch: KernelBatch, log_latency: FloatArray) -> None:
         """For each learned task, what to subtract a utility from to get log seconds."""

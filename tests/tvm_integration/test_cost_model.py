@@ -256,6 +256,22 @@ def test_a_later_run_starts_warm(task, tmp_path):
     np.testing.assert_array_equal(after, before)
 
 
+class Unregistered(GradientBoostedTrees):
+    """A model of somebody's own, handed over as an object."""
+
+    name: ClassVar[str] = "unregistered"
+
+
+def test_a_model_that_is_not_registered_resumes_too(task, tmp_path):
+    first = MetaScheduleCostModel(Unregistered(), work_dir=tmp_path)
+    first.update(task.context, task.candidates, made_up_results(24))
+    again = MetaScheduleCostModel(Unregistered(), work_dir=tmp_path)
+    assert isinstance(again.kernel_model, Unregistered)
+    np.testing.assert_array_equal(
+        again.predict(task.context, task.candidates), first.predict(task.context, task.candidates)
+    )
+
+
 def write_database(work_dir, task, results, target=TARGET):
     database = meta_schedule.database.JSONDatabase(work_dir=str(work_dir))
     workload = database.commit_workload(task.context.mod)
