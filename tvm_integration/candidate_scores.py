@@ -100,7 +100,7 @@ class CandidateScores:
         self._device = device
         self._extractor = FeatureExtractor()
         self._tasks: dict[str, Task] = {}
-        self._unscheduled: dict[str, KernelBatch] = {}
+        self._unscheduled: dict[str, tuple[KernelCostModel, float]] = {}
         self._reported: set[str] = set()
 
     def score(
@@ -128,14 +128,14 @@ class CandidateScores:
         try:
             batch = self._extractor.extract(context, candidates, task)
             utility = self.model.predict(batch).utility
-            origin = self.model.predict(self._unscheduled_program(context, task)).utility[0]
+            origin = self._unscheduled_utility(context, task)
         except Exception:  # hours of tuning must not end by an error in a model
             self._report_once("score", f"{self.model.name} raised in predict", error=True)
             return even
         if reason := _degenerate(utility, batch):
             self._report_once(reason, f"{self.model.name} {reason}; candidates get even scores")
             return even
-        return scores_from_utility(utility, float(origin) if np.isfinite(origin) else 0.0)
+        return scores_from_utility(utility, origin)
 
     def learn(
         self,
@@ -211,11 +211,16 @@ class CandidateScores:
             self._tasks[key] = Task(key, self._device or device_of(context.target))
         return self._tasks[key]
 
-    def _unscheduled_program(self, context: meta_schedule.TuneContext, task: Task) -> KernelBatch:
-        if task.key not in self._unscheduled:
+    def _unscheduled_utility(self, context: meta_schedule.TuneContext, task: Task) -> float:
+        """What the model says of the task's unscheduled program; asked once for each state."""
+        model, origin = self._unscheduled.get(task.key, (None, 0.0))
+        if model is not self.model:
             candidate = MeasureCandidate(Schedule(context.mod), [])
-            self._unscheduled[task.key] = self._extractor.extract(context, [candidate], task)
-        return self._unscheduled[task.key]
+            batch = self._extractor.extract(context, [candidate], task)
+            (utility,) = self.model.predict(batch).utility
+            origin = float(utility) if np.isfinite(utility) else 0.0
+            self._unscheduled[task.key] = (self.model, origin)
+        return origin
 
     def _report_once(self, kind: str, message: str, *, error: bool = False) -> None:
         if kind not in self._reported:

@@ -61,8 +61,8 @@ class TreesConfig:
         Trees grown when nothing can be held out yet.
     most_rounds : int
         Trees grown at most by a refit.
-    seconds_rounds : int
-        Trees of the seconds head, which only tasks that were never measured need.
+    seconds_rounds, seconds_eta : int, float
+        Trees and learning rate of the seconds head, which only tasks never measured need.
     rounds_per_update : int
         Trees added by an update that is not a refit.
     most_trees : int
@@ -76,10 +76,11 @@ class TreesConfig:
     objective: str = "squared_error"
     trees: TreeParameters = field(default_factory=TreeParameters)
     memory: int = 4096
-    first_rounds: int = 60
+    first_rounds: int = 40
     most_rounds: int = 200
-    seconds_rounds: int = 40
-    rounds_per_update: int = 10
+    seconds_rounds: int = 15
+    seconds_eta: float = 0.3
+    rounds_per_update: int = 7
     most_trees: int = 260
     refit_growth: float = 1.5
     patience: int = 10
@@ -349,7 +350,10 @@ class GradientBoostedTrees:
         target = np.where(failed, 0.0, self._seconds_intercept - excess)
         # A failure says nothing of seconds: an upper bound that no prediction reaches.
         labels = Labels(np.where(failed, np.inf, target), failed, batch.task_index)
-        self._seconds = trainer.grow(squared_error(labels), self.config.seconds_rounds)
+        config = self.config
+        self._seconds = trainer.grow(
+            squared_error(labels), config.seconds_rounds, eta=config.seconds_eta
+        )
 
     def _set_anchors(self, batch: KernelBatch, log_latency: FloatArray) -> None:
         """For each learned task, what to subtract a utility from to get log seconds."""

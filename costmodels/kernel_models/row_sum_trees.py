@@ -50,13 +50,13 @@ class TreeParameters:
         Bins of a column's histogram.
     """
 
-    max_depth: int = 5
-    eta: float = 0.1
+    max_depth: int = 4
+    eta: float = 0.15
     min_child_weight: float = 1.0
     reg_lambda: float = 1.0
     subsample: float = 0.7
     colsample_bytree: float = 0.5
-    max_bin: int = 64
+    max_bin: int = 32
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,12 @@ class TreeTrainer:
         }
 
     def grow(
-        self, objective: Objective, rounds: int, *, start: xgboost.Booster | None = None
+        self,
+        objective: Objective,
+        rounds: int,
+        *,
+        start: xgboost.Booster | None = None,
+        eta: float | None = None,
     ) -> xgboost.Booster:
         """Add trees.
 
@@ -206,9 +211,12 @@ class TreeTrainer:
             Trees to add.
         start : xgboost.Booster, optional
             To continue from; left as it is.
+        eta : float, optional
+            Another learning rate than that of the parameters.
         """
+        parameters = self._parameters if eta is None else {**self._parameters, "eta": eta}
         return xgboost.train(
-            self._parameters, self._matrix, rounds, obj=self._by_row(objective), xgb_model=start
+            parameters, self._matrix, rounds, obj=self._by_row(objective), xgb_model=start
         )
 
     def best_rounds(
