@@ -68,11 +68,11 @@ def _order_tied_buffers(access: np.ndarray) -> None:
     """
     key = access[:, :, (_LINES, _BYTES)]
     tied = np.all(key[:, 1:] == key[:, :-1], axis=2) & np.any(key[:, 1:] != 0, axis=2)
-    for row in np.flatnonzero(tied.any(axis=1)):
-        buffers = access[row]
-        columns = [buffers[:, c] for c in range(_ACCESS_SIZE)]
-        order = np.lexsort([*columns, -buffers[:, _BYTES], -buffers[:, _LINES]])
-        access[row] = buffers[order]
+    rows = np.flatnonzero(tied.any(axis=1))
+    buffers = access[rows]
+    columns = [buffers[:, :, column] for column in range(_ACCESS_SIZE)]
+    order = np.lexsort([*columns, -buffers[:, :, _BYTES], -buffers[:, :, _LINES]], axis=-1)
+    access[rows] = np.take_along_axis(buffers, order[:, :, None], axis=1)
 
 
 class FeatureExtractor:
@@ -108,7 +108,8 @@ class FeatureExtractor:
         KernelBatch
             A candidate that writes only constants has no row.
         """
-        raw = [t.numpy() for t in self._extractor.extract_from(context, list(candidates))]
+        tensors = self._extractor.extract_from(context, list(candidates))
+        raw = [np.from_dlpack(tensor) for tensor in tensors]
         counts = [len(rows) for rows in raw]
         joined = np.concatenate(raw) if raw else np.empty((0, len(_NAMES)))
         return KernelBatch(
