@@ -5,6 +5,7 @@ A network is fused once; that same module is tuned and then built.
 
 import fcntl
 import logging
+import os
 import shutil
 import signal
 import threading
@@ -283,7 +284,8 @@ class _Run:
             if self._interrupted:
                 raise KeyboardInterrupt
             self._interrupted = True
-            self.on_state(replace(self.state, stage="ending after this batch"))
+            # Not through the display: it may be in the middle of a line of its own.
+            os.write(2, b"\nending after this batch; press Ctrl-C again to end at once\n")
 
         if threading.current_thread() is not threading.main_thread():
             yield  # Ctrl-C goes to the main thread, which is not ours

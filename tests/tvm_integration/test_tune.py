@@ -179,7 +179,11 @@ def test_ctrl_c_ends_in_order_and_the_same_command_goes_on(tmp_path):
     process = start(work_dir, marker, "--trials", "400")
     wait_for(lambda: len(records(work_dir)) >= 8, process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    try:
+        out, err = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        pytest.fail(f"Ctrl-C did not end it: {process.communicate()}")
     assert process.returncode == 130, err
     assert "the same command goes on from here" in out
     assert "Traceback" not in err
