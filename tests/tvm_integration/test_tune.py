@@ -180,7 +180,7 @@ def test_ctrl_c_ends_in_order_and_the_same_command_goes_on(tmp_path):
     wait_for(lambda: len(records(work_dir)) >= 8, process)
     process.send_signal(signal.SIGINT)
     try:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
     except subprocess.TimeoutExpired:
         process.kill()
         pytest.fail(f"Ctrl-C did not end it: {process.communicate()}")
