@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
@@ -136,10 +137,18 @@ def machine() -> str:
     return f"{host.name}, {host.cores} cores, {memory} GiB, Python {platform.python_version()}"
 
 
-def run_child(*arguments: str, timeout_s: float = 1800) -> dict[str, Any]:
-    """Run this script anew with other arguments; it prints its result as the last line of JSON."""
+def run_child(*arguments: str, timeout_s: float = 1800, hide_torch: bool = False) -> dict[str, Any]:
+    """Run this script anew with other arguments; it prints its result as the last line of JSON.
+
+    With `hide_torch` neither it nor the processes it starts can import torch.
+    """
     command = [sys.executable, sys.argv[0], *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "torch.py").write_text("raise ImportError('hidden')\n")
+        environment = {**os.environ, "PYTHONPATH": folder} if hide_torch else None
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -60,7 +60,7 @@ def tune_once(model: str, task: str, seed: int) -> dict[str, object]:
             seed=seed,
         )
         records = [r for r in database.get_all_tuning_records() if float(r.run_secs[0]) < 1e9]
-        winners = [json.dumps(r.as_json(), default=int) for r in records[:WINNERS]]
+        winners = [json.dumps(r.as_json(), default=lambda x: x.value) for r in records[:WINNERS]]
     return {"winners": winners, "curve": curve, "wall_s": time.perf_counter() - start}
 
 
