@@ -110,3 +110,24 @@ def test_untraced_and_empty_and_rowless_programs():
     mixed = extract(context_for(relu()), [candidate(relu()), candidate(full()), candidate(relu())])
     assert mixed.row_counts.tolist() == [1, 0, 1]
     np.testing.assert_array_equal(mixed.rows[0], mixed.rows[1])
+
+
+def test_a_program_scored_a_moment_before_is_not_extracted_again(monkeypatch):
+    task = random_candidates()
+    extractor = FeatureExtractor(programs_kept=6)
+    asked = []
+    real = extractor._extract
+
+    def spy(context, candidates):
+        asked.append(len(candidates))
+        return real(context, candidates)
+
+    monkeypatch.setattr(extractor, "_extract", spy)
+    a, b = task.candidates[:4], task.candidates[2:7]
+    extractor.extract(task.context, a, TASK)
+    second = extractor.extract(task.context, [*b, b[0]], TASK)
+    np.testing.assert_array_equal(second.rows, extract(task.context, [*b, b[0]]).rows)
+    assert asked == [4, 3], "two are known, one is there twice"
+    extractor.extract(task.context, [*b, a[1]], TASK)
+    extractor.extract(task.context, [a[0]], TASK)
+    assert asked == [4, 3, 0, 1], "six are kept, the newest"
