@@ -5,6 +5,8 @@ and no feature depends on a name.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import numpy as np
 
@@ -24,6 +26,8 @@ from tvm_integration.compat import (
 )
 
 CACHE_LINE_BYTES = 64
+HASHED_AT_ONCE = 64
+"""Programs that a thread takes at a time."""
 
 _NAMES = [column.name for column in TVM_PER_STORE_COLUMNS]
 _KEPT = np.array([i for i, name in enumerate(_NAMES) if name not in NEVER_VARYING])
@@ -80,6 +84,10 @@ def _order_tied_buffers(access: np.ndarray) -> None:
     access[rows] = np.take_along_axis(buffers, order[:, :, None], axis=1)
 
 
+def _program_hashes(candidates: Sequence[MeasureCandidate]) -> list[int]:
+    return [structural_hash(candidate.sch.mod) for candidate in candidates]
+
+
 class FeatureExtractor:
     """Extracts the rows of candidates with TVM's multi-threaded C++ extractor.
 
@@ -125,7 +133,11 @@ class FeatureExtractor:
             A candidate that writes only constants has no row.
         """
         kind = str(context.target.kind.name)  # TVM extracts for a GPU or for a CPU
-        programs = [(kind, structural_hash(candidate.sch.mod)) for candidate in candidates]
+        with ThreadPoolExecutor(int(context.num_threads)) as threads:  # TVM gives the lock free
+            starts = range(0, len(candidates), HASHED_AT_ONCE)
+            parts = [candidates[start : start + HASHED_AT_ONCE] for start in starts]
+            hashes = chain.from_iterable(threads.map(_program_hashes, parts))
+            programs = [(kind, value) for value in hashes]
         new = {
             program: candidate
             for program, candidate in zip(programs, candidates, strict=True)
