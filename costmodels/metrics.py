@@ -38,6 +38,28 @@ def top_k_score(utility: FloatArray, latency_s: FloatArray, k: int = 1) -> float
     """
     if len(utility) == 0:
         return float("nan")
+    seconds, chance = _best_of_picked(utility, latency_s, k)
+    return float(np.sum(chance * latency_s.min() / seconds))
+
+
+def expected_pick_s(utility: FloatArray, latency_s: FloatArray, k: int = 1) -> float:
+    """Best latency among the `k` kernels predicted fastest, in seconds.
+
+    Parameters
+    ----------
+    utility, latency_s, k
+        As of `top_k_score`, and with ties as there. NaN without kernels.
+    """
+    if len(utility) == 0:
+        return float("nan")
+    seconds, chance = _best_of_picked(utility, latency_s, k)
+    return float(np.sum(chance * seconds))
+
+
+def _best_of_picked(
+    utility: FloatArray, latency_s: FloatArray, k: int
+) -> tuple[FloatArray, FloatArray]:
+    """What the best of the `k` picked kernels may take, and how likely each of these is."""
     k = min(k, len(utility))
     threshold = np.sort(utility)[::-1][k - 1]
     sure = latency_s[utility > threshold]
@@ -52,7 +74,7 @@ def top_k_score(utility: FloatArray, latency_s: FloatArray, k: int = 1) -> float
         hit = places / (n - i) if n - i > places else 1.0
         chance[i] = none_before * hit
         none_before *= 1.0 - hit
-    return float(np.sum(chance * latency_s.min() / np.minimum(tied, best_sure)))
+    return np.minimum(tied, best_sure), chance
 
 
 def pair_accuracy(utility: FloatArray, latency_s: FloatArray) -> float:

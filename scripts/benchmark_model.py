@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmark_common import ROOT, TASKS, Results, run_child
+from benchmark_results import ROOT, Results, run_child
+from benchmark_tasks import TASKS
 from benchmark_workers import host_cpu
 
 SAMPLES = (500, 2000, 10_000)

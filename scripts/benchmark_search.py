@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from benchmark_common import ROOT, TASKS, Results, run_child
+from benchmark_results import ROOT, Results, run_child
+from benchmark_tasks import TASKS
 from benchmark_workers import host_cpu
 
 MODELS = ("gbt", "stock", "random")

@@ -15,7 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmark_common import ROOT, TASKS, Results, run_child
+from benchmark_results import ROOT, Results, run_child
+from benchmark_tasks import TASKS
 
 BATCHES = {16: 0.25, 64: 0.45}
 """Candidates of one batch -> the share of stock's time that ours may take."""

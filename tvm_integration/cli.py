@@ -1,4 +1,4 @@
-"""The command line: ``costmodels tune``, ``costmodels device``.
+"""The command line: ``costmodels tune``, ``costmodels device``, and those of other modules.
 
 Bad input ends with one line on stderr and exit code 2. Heavy imports wait until a command runs.
 """
@@ -16,6 +16,7 @@ from typing import Annotated, TextIO
 import typer
 
 from costmodels.errors import CostModelError
+from tvm_integration import cli_collect, cli_dataset
 
 WIDTH_OF_FILES = 120
 """Columns of output that goes to a file or a pipe."""
@@ -27,6 +28,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Learned cost models for Apache TVM: tune networks faster.",
 )
+app.command()(cli_collect.collect)
+app.command()(cli_collect.evaluate)
+app.add_typer(cli_dataset.app, name="dataset")
 
 
 @app.command()

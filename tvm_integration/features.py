@@ -132,6 +132,19 @@ class FeatureExtractor:
         KernelBatch
             A candidate that writes only constants has no row.
         """
+        rows = self.extract_rows(context, candidates)
+        return KernelBatch(
+            schema=PER_STORE,
+            rows=np.concatenate([np.empty((0, len(PER_STORE.columns)), np.float32), *rows]),
+            row_offsets=np.cumsum([0, *map(len, rows)], dtype=np.int64),
+            tasks=(task,),
+            task_index=np.zeros(len(rows), np.int64),
+        )
+
+    def extract_rows(
+        self, context: meta_schedule.TuneContext, candidates: Sequence[MeasureCandidate]
+    ) -> list[RowArray]:
+        """Rows of each candidate: float32 [its stages, 144]."""
         kind = str(context.target.kind.name)  # TVM extracts for a GPU or for a CPU
         with ThreadPoolExecutor(int(context.num_threads)) as threads:  # TVM gives the lock free
             starts = range(0, len(candidates), HASHED_AT_ONCE)
@@ -146,13 +159,7 @@ class FeatureExtractor:
         self._rows |= zip(new, self._extract(context, list(new.values())), strict=True)
         rows = [self._rows[program] for program in programs]
         self._forget_oldest(programs)
-        return KernelBatch(
-            schema=PER_STORE,
-            rows=np.concatenate([np.empty((0, len(PER_STORE.columns)), np.float32), *rows]),
-            row_offsets=np.cumsum([0, *map(len, rows)], dtype=np.int64),
-            tasks=(task,),
-            task_index=np.zeros(len(rows), np.int64),
-        )
+        return rows
 
     def _extract(
         self, context: meta_schedule.TuneContext, candidates: Sequence[MeasureCandidate]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tvm_integration.candidates import program_hash
 from tvm_integration.compat import (
     MeasureCandidate,
     PySearchStrategy,
@@ -10,7 +11,6 @@ from tvm_integration.compat import (
     Schedule,
     derived_object,
     meta_schedule,
-    structural_hash,
 )
 from tvm_integration.work_dir import record_hash, replay
 
@@ -18,11 +18,6 @@ RANDOM_POPULATION = 128
 """Programs drawn to choose a batch from when nothing is known of them."""
 ATTEMPTS = 3
 """Batches asked for when all programs of one were measured before."""
-
-
-def program_hash(schedule: Schedule) -> int:
-    """Identity of a scheduled program; equal programs reached by other traces have the same."""
-    return int(structural_hash(schedule.mod))
 
 
 def measured_programs(records: Sequence[meta_schedule.database.TuningRecord]) -> set[int]:

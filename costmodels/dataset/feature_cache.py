@@ -1,0 +1,104 @@
+"""Features of a data set's programs on disk: derived from it, and made again when it changes.
+
+A cache is a folder under the user's cache directory, named by what the features depend on: the
+programs, the feature schema, and the release of the extractor. It is read by mapping its files into
+memory.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from costmodels.dataset.rows import RecordRow
+from costmodels.kernel import IndexArray, RowArray
+from costmodels.schema import FeatureSchema
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Rows of programs.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray
+        float32 [rows, columns].
+    row_offsets : numpy.ndarray
+        int64 [programs + 1], as in `costmodels.kernel.KernelBatch`.
+    applies : numpy.ndarray
+        bool [programs]; false where the trace no longer applies: then there are no rows.
+    """
+
+    rows: RowArray
+    row_offsets: IndexArray
+    applies: NDArray[np.bool_]
+
+
+def cache_folder() -> Path:
+    """Where features are kept: under ``$XDG_CACHE_HOME``, or ``~/.cache``."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "costmodels" / "features"
+
+
+def cache_key(records: Sequence[RecordRow], schema: FeatureSchema, extractor: str) -> str:
+    """Name of the cache of these programs under a schema and an extractor's release."""
+    state = blake2b(f"{schema.fingerprint} {extractor}".encode(), digest_size=12)
+    for record in records:
+        state.update(f"{record.task} {record.program}\n".encode())
+    return state.hexdigest()
+
+
+def load_features(key: str) -> FeatureTable | None:
+    """Read a cache; None when there is none, or a damaged one."""
+    folder = cache_folder() / key
+    try:
+        json.loads((folder / MANIFEST).read_text())
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in ("rows", "row_offsets", "applies")
+        }
+    except (OSError, ValueError):
+        return None
+    if len(arrays["row_offsets"]) != len(arrays["applies"]) + 1:
+        return None
+    if arrays["row_offsets"][-1] != len(arrays["rows"]):
+        return None
+    return FeatureTable(**arrays)
+
+
+def save_features(key: str, table: FeatureTable, dataset: Path) -> None:
+    """Keep features, in place of those of an earlier state of the same data set.
+
+    A cache that cannot be written is none: the features are made again next time.
+    """
+    root = cache_folder()
+    beside = root / f".{key}.{os.getpid()}"
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        for name in ("rows", "row_offsets", "applies"):
+            np.save(beside / f"{name}.npy", getattr(table, name), allow_pickle=False)
+        owner = str(dataset.resolve())
+        (beside / MANIFEST).write_text(json.dumps({"dataset": owner}))
+        shutil.rmtree(root / key, ignore_errors=True)
+        beside.rename(root / key)
+        _remove_older(root, owner, key)
+    except OSError:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _remove_older(root: Path, owner: str, key: str) -> None:
+    for manifest in root.glob(f"*/{MANIFEST}"):
+        try:
+            is_older = json.loads(manifest.read_text()).get("dataset") == owner
+        except (OSError, ValueError):
+            is_older = False
+        if is_older and manifest.parent.name != key:
+            shutil.rmtree(manifest.parent, ignore_errors=True)

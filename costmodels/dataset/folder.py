@@ -1,0 +1,252 @@
+"""A data set as a folder: three Parquet tables, `dataset.json`, and a journal while it is written.
+
+Reading it; `costmodels.dataset.writer` adds to it.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from costmodels.dataset.rows import RECORDS, REFERENCE, TASKS, RecordRow, ReferenceRow, TaskRow
+from costmodels.errors import InputError
+
+FORMAT = "costmodels-dataset"
+FORMAT_VERSION = 1
+
+_log = logging.getLogger(__name__)
+
+INFO = "dataset.json"
+JOURNAL = "journal.jsonl"
+
+Row: TypeAlias = TaskRow | RecordRow | ReferenceRow
+TABLES: Mapping[str, tuple[type[Any], pa.Schema]] = {
+    "tasks": (TaskRow, TASKS),
+    "records": (RecordRow, RECORDS),
+    "reference": (ReferenceRow, REFERENCE),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A row that was kept out.
+
+    Parameters
+    ----------
+    file : str
+        Name of the file.
+    row : int
+        Counted from 1.
+    what : str
+        What must be which.
+    """
+
+    file: str
+    row: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file} row {self.row}: {self.what}"
+
+
+@dataclass(frozen=True)
+class StoredDataset:
+    """A data set as it was when it was read.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder.
+    info : mapping
+        The content of `dataset.json`: name, licence, provenance.
+    tasks : mapping
+        Key -> task, in the order they were added.
+    records : tuple of RecordRow
+        Each of a task in `tasks`; no two of one task and one program.
+    reference : tuple of ReferenceRow
+        Readings of the reference kernel, in order of time.
+    problems : tuple of Problem
+        Rows that were kept out.
+    duplicates : int
+        Records that were left out because the same program of the same task is there.
+    """
+
+    path: Path
+    info: Mapping[str, Any]
+    tasks: Mapping[str, TaskRow]
+    records: tuple[RecordRow, ...]
+    reference: tuple[ReferenceRow, ...]
+    problems: tuple[Problem, ...] = ()
+    duplicates: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.info["name"])
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that change with any task or record."""
+        state = blake2b(digest_size=8)
+        for key in self.tasks:
+            state.update(key.encode())
+        for record in self.records:
+            state.update(f"{record.identity} {record.measurement}".encode())
+        return state.hexdigest()
+
+
+def is_dataset(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a data set."""
+    return (Path(path) / INFO).is_file()
+
+
+def read_dataset(path: str | os.PathLike[str]) -> StoredDataset:
+    """Read a data set; rows that cannot be are kept out and named.
+
+    Parameters
+    ----------
+    path : path
+        Its folder.
+
+    Raises
+    ------
+    InputError
+        When it is no data set, is of a newer format, or a table is damaged as a whole.
+    """
+    folder = Path(path)
+    info = _read_info(folder)
+    problems: list[Problem] = []
+    contents = Contents()
+    for name in TABLES:
+        file = folder / f"{name}.parquet"
+        if file.exists():
+            _take_rows(contents, problems, file.name, name, _read_table(file, name))
+    for number, (name, values) in enumerate(_read_journal(folder / JOURNAL, problems), start=1):
+        _take_rows(contents, problems, JOURNAL, name, [values], first=number)
+    for problem in problems:
+        _log.warning("%s: %s; it is kept out", folder, problem)
+    return StoredDataset(
+        path=folder,
+        info=info,
+        tasks=contents.tasks,
+        records=tuple(contents.records.values()),
+        reference=tuple(sorted(contents.reference.values(), key=lambda row: row.measured_at)),
+        problems=tuple(problems),
+        duplicates=contents.duplicates,
+    )
+
+
+@dataclass
+class Contents:
+    """The rows of a data set by their identity, while it is read or written."""
+
+    tasks: dict[str, TaskRow] = field(default_factory=dict)
+    records: dict[tuple[str, int], RecordRow] = field(default_factory=dict)
+    reference: dict[tuple[str, datetime, str], ReferenceRow] = field(default_factory=dict)
+    duplicates: int = 0
+
+    def add(self, row: Row) -> bool:
+        """Take in a row; false for a record whose program is there."""
+        if isinstance(row, TaskRow):
+            known = self.tasks.get(row.key)
+            self.tasks[row.key] = row if known is None else known.with_networks(row.networks)
+            return True
+        if row.task not in self.tasks:
+            raise InputError(f"its task must be in the table of tasks, got {row.task!r}")
+        if isinstance(row, ReferenceRow):
+            self.reference[row.identity] = row
+            return True
+        if row.identity in self.records:
+            self.duplicates += 1
+            return False
+        self.records[row.identity] = row
+        return True
+
+
+def _take_rows(
+    contents: Contents,
+    problems: list[Problem],
+    file: str,
+    name: str,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    first: int = 1,
+) -> None:
+    row_class, _ = TABLES[name]
+    for number, values in enumerate(rows, start=first):
+        try:
+            contents.add(row_class.from_values(values))
+        except InputError as error:
+            problems.append(Problem(file, number, str(error)))
+
+
+def _read_info(folder: Path) -> dict[str, Any]:
+    path = folder / INFO
+    try:
+        info: dict[str, Any] = json.loads(path.read_bytes())
+        found = info["format"], info["format_version"]
+    except OSError as error:
+        raise InputError(
+            f"{folder} must be a data set, got a folder without {INFO} ({error.strerror}): "
+            "`costmodels collect` and `costmodels dataset import` make one"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{path} must be the description of a data set, got a damaged file"
+        ) from None
+    if found[0] != FORMAT:
+        raise InputError(f"{path} must be of format {FORMAT}, got {found[0]!r}")
+    if found[1] != FORMAT_VERSION:
+        raise InputError(
+            f"{path} must be of format version {FORMAT_VERSION}, got {found[1]!r}: "
+            f"it was written by costmodels {info.get('costmodels')}, open it with that release"
+        )
+    return info
+
+
+def _read_table(file: Path, name: str) -> list[dict[str, Any]]:
+    _, schema = TABLES[name]
+    try:
+        table = pq.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(
+            f"{file} must be a Parquet file, got a damaged one ({first}): restore it from a copy"
+        ) from None
+    missing = [column for column in schema.names if column not in table.column_names]
+    if missing:
+        raise InputError(
+            f"{file} must have the columns {', '.join(schema.names)}, got none of {missing}"
+        )
+    rows: list[dict[str, Any]] = table.select(schema.names).to_pylist()
+    return rows
+
+
+def _read_journal(path: Path, problems: list[Problem]) -> Iterable[tuple[str, dict[str, Any]]]:
+    if not path.exists():
+        return
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            name, values = json.loads(line)
+            for key in ("measured_at",):
+                if key in values:
+                    values[key] = datetime.fromisoformat(values[key])
+            if name not in TABLES:
+                raise ValueError(f"no table {name!r}")
+        except (ValueError, TypeError, AttributeError) as error:
+            if number == len(lines):
+                _log.warning("%s: its last line is half written and was left out", path)
+            else:
+                problems.append(Problem(path.name, number, f"it must be a JSON pair ({error})"))
+            continue
+        yield name, values

@@ -1,0 +1,229 @@
+"""A data set keeps what was added, whatever happens to the process or the files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from dataset_rows import reading, record, task
+from hypothesis import given
+from hypothesis import strategies as st
+
+from costmodels.dataset.folder import read_dataset
+from costmodels.dataset.rows import RECORDS, RecordRow
+from costmodels.dataset.writer import DatasetWriter
+from costmodels.errors import InputError
+
+BIG = 2**64 - 3
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "data"
+
+
+def write(folder, *rows, **info):
+    with DatasetWriter(folder, info or {"name": "test"}) as writer:
+        return writer.add(rows)
+
+
+def test_what_is_added_is_read(folder):
+    first, second = task(1, networks={"resnet18": 2}), task(2)
+    rows = [record(first, BIG), record(first, 2, None), record(second)]
+    assert write(folder, first, second, *rows, reading(first)) == 6
+    stored = read_dataset(folder)
+    assert list(stored.tasks.values()) == [first, second]
+    assert list(stored.records) == rows
+    assert stored.reference == (reading(first),)
+    assert stored.problems == ()
+    assert stored.name == "test"
+    assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == [
+        "dataset.json",
+        "records.parquet",
+        "reference.parquet",
+        "tasks.parquet",
+    ]
+
+
+@given(
+    run_s=st.lists(st.floats(1e-9, 1e5), min_size=1, max_size=4),
+    program=st.integers(0, 2**64 - 1),
+    trace=st.text(max_size=20),
+)
+def test_a_record_comes_back_from_its_columns(run_s, program, trace):
+    from costmodels.kernel import Measured
+
+    row = record(task(), program, measurement=Measured(tuple(run_s)), trace=trace)
+    table = pa.Table.from_pylist([row.as_values()], schema=RECORDS)
+    assert RecordRow.from_values(table.to_pylist()[0]) == row
+
+
+def test_appending_keeps_what_is_there_and_finds_duplicates(folder):
+    one = task(1, networks={"a": 1})
+    write(folder, one, record(one, 1))
+    with DatasetWriter(folder) as writer:
+        assert writer.add([record(one, 1, 2e-3, trace="another way there")]) == 0
+        assert writer.add([record(one, 2)]) == 1
+        assert writer.add([task(1, networks={"b": 3})]) == 1, "a network more"
+        assert writer.add([task(1, networks={"b": 3})]) == 0
+    stored = read_dataset(folder)
+    assert [r.program for r in stored.records] == [1, 2]
+    assert stored.records[0].measurement.latency_s == 1e-3
+    assert stored.tasks[one.key].networks == {"a": 1, "b": 3}
+
+
+def test_a_record_of_no_task_is_refused_and_nothing_of_the_batch_is_added(folder):
+    one = task(1)
+    with DatasetWriter(folder) as writer:
+        writer.add([one])
+        with pytest.raises(InputError, match="the task of a record must be added before it"):
+            writer.add([record(one), record(task(2))])
+        assert len(writer.records) == 0
+    assert read_dataset(folder).records == ()
+
+
+def test_killed_while_adding(folder):
+    """What `add` returned for is there; the next writer goes on."""
+    code = f"""
+        import os, sys
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from dataset_rows import record, task
+        from costmodels.dataset.writer import DatasetWriter
+        writer = DatasetWriter({str(folder)!r})
+        writer.add([task(1)])
+        for program in range(5):
+            writer.add([record(task(1), program)])
+            print(program, flush=True)
+        os.kill(os.getpid(), 9)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert [r.program for r in read_dataset(folder).records] == [0, 1, 2, 3, 4]
+    with DatasetWriter(folder) as writer:
+        writer.add([record(task(1), 5)])
+    assert not (folder / "journal.jsonl").exists()
+    assert len(read_dataset(folder).records) == 6
+
+
+def test_killed_between_the_tables_and_the_journal(folder):
+    """Rows that are in both are there once."""
+    writer = DatasetWriter(folder)
+    writer.add([task(1), record(task(1), 1), reading(task(1))])
+    journal = (folder / "journal.jsonl").read_bytes()
+    writer.close()
+    (folder / "journal.jsonl").write_bytes(journal)
+    stored = read_dataset(folder)
+    assert (len(stored.records), len(stored.reference), stored.problems) == (1, 1, ())
+
+
+def test_a_half_written_last_line_is_left_out(folder, caplog):
+    writer = DatasetWriter(folder)
+    writer.add([task(1), record(task(1), 1)])
+    with (folder / "journal.jsonl").open("ab") as file:
+        file.write(b'["records", {"task": "0000')
+    assert len(read_dataset(folder).records) == 1
+    assert "half written" in caplog.text
+
+
+def test_rows_that_cannot_be_are_named_and_kept_out(folder):
+    one = task(1)
+    write(folder, one, *(record(one, n) for n in range(6)))
+    rows = pq.read_table(folder / "records.parquet").to_pylist()
+    rows[0]["run_s"] = [0.0]
+    rows[1]["run_s"] = [float("nan")]
+    rows[2]["run_s"] = [-1.0, 1.0]
+    rows[3]["task"] = "unknown"
+    rows[4]["origin"] = "thin air"
+    pq.write_table(pa.Table.from_pylist(rows, schema=RECORDS), folder / "records.parquet")
+    stored = read_dataset(folder)
+    assert [r.program for r in stored.records] == [5]
+    assert [(p.file, p.row) for p in stored.problems] == [
+        ("records.parquet", n) for n in range(1, 6)
+    ]
+    assert "run_s must be positive" in stored.problems[0].what
+    assert "origin must be one of" in str(stored.problems[4])
+
+
+@pytest.mark.parametrize("name", ["tasks", "records", "reference"])
+def test_a_truncated_table_is_named(folder, name):
+    one = task(1)
+    write(folder, one, record(one), reading(one))
+    path = folder / f"{name}.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=rf"{name}\.parquet must be a Parquet file"):
+        read_dataset(folder)
+    with pytest.raises(InputError, match="Parquet"):
+        DatasetWriter(folder)
+    path.unlink()
+    DatasetWriter(folder).close()
+
+
+def test_what_is_no_data_set(folder, tmp_path):
+    with pytest.raises(InputError, match=r"must be a data set, got a folder without dataset\.json"):
+        read_dataset(tmp_path / "nothing")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="got a folder of other files"):
+        DatasetWriter(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    write(folder)
+    info = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(info | {"format_version": 99}))
+    with pytest.raises(InputError, match=r"must be of format version 1, got 99: .* open it with"):
+        read_dataset(folder)
+
+
+def test_a_second_writer_is_refused(folder):
+    with (
+        DatasetWriter(folder),
+        pytest.raises(InputError, match="another process writes to"),
+    ):
+        DatasetWriter(folder)
+    DatasetWriter(folder).close()
+
+
+def test_a_full_disk_loses_nothing(folder, monkeypatch):
+    one = task(1)
+    with DatasetWriter(folder) as writer:
+        writer.add([one, record(one, 1)])
+
+        def full(_):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", full)
+            with pytest.raises(InputError, match=r"No space left on device.*nothing is lost"):
+                writer.add([record(one, 2)])
+            with pytest.raises(InputError, match="No space left"):
+                writer.merge()
+        assert len(writer.records) == 1
+        writer.add([record(one, 3)])
+    assert [r.program for r in read_dataset(folder).records] == [1, 3]
+    assert not [path for path in folder.iterdir() if path.name.startswith(".tasks")]
+
+
+def test_the_journal_is_merged_now_and_then(folder, monkeypatch):
+    monkeypatch.setattr("costmodels.dataset.writer.MERGE_AFTER_ROWS", 3)
+    one = task(1)
+    writer = DatasetWriter(folder)
+    writer.add([one])
+    assert (folder / "journal.jsonl").exists()
+    writer.add([record(one, 1), record(one, 2)])
+    assert not (folder / "journal.jsonl").exists()
+    assert len(read_dataset(folder).records) == 2
+
+
+def test_the_digest_says_when_contents_changed(folder):
+    one = task(1)
+    write(folder, one, record(one, 1))
+    before = read_dataset(folder).digest()
+    write(folder, one, record(one, 1))
+    assert read_dataset(folder).digest() == before
+    write(folder, record(one, 2))
+    assert read_dataset(folder).digest() != before

@@ -1,0 +1,57 @@
+"""Networks of transformers from their configuration."""
+
+import pytest
+from network_checks import assert_equals_reference, error_text
+
+from tvm_integration.frontend import load_network
+
+
+def test_hf_network_from_its_configuration():
+    network = load_network(
+        "hf:BertConfig,hidden_size=32,num_hidden_layers=1,num_attention_heads=2,"
+        "intermediate_size=64,vocab_size=100,sequence=12,batch=2",
+        seed=2,
+    )
+    assert network.name == "BertConfig"
+    assert network.input_names == ("input_ids", "attention_mask")
+    assert network.inputs[0].shape == (2, 12)
+    assert network.inputs[0].max() < 100
+    assert_equals_reference(network)
+
+
+def test_hf_vision_network():
+    network = load_network(
+        "hf:ResNetConfig,hidden_sizes=[8,16],depths=[1,1],image=32,embedding_size=8,layer_type=basic"
+    )
+    assert network.input_names == ("pixel_values",)
+    assert network.inputs[0].shape == (1, 3, 32, 32)
+    assert_equals_reference(network)
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        ("hf:BertConfg", "got 'BertConfg': did you mean hf:BertConfig?"),
+        ("hf:BertModel", "got 'BertModel': write hf:BertConfig, for example"),
+        ("hf:BertConfig,hidden_sise=3", "got 'hidden_sise': did you mean hidden_size?"),
+        ("hf:BertConfig,batch=0", "batch of hf:BertConfig must be a whole number of at least 1"),
+        ("hf:BertConfig,num_hidden_layers=many", "hf:BertConfig must accept its options, got "),
+        (
+            "hf:BertConfig,hidden_size=30,num_attention_heads=4",
+            "transformers must be able to build hf:BertConfig, got ValueError",
+        ),
+        ("hf:CLIPConfig", "give module:function"),
+    ],
+)
+def test_bad_hf_names(model, text):
+    assert text in error_text(model)
+
+
+def test_without_transformers_the_extra_is_named(monkeypatch):
+    from tvm_integration import model_name
+
+    monkeypatch.setattr(model_name, "find_spec", lambda _: None)
+    assert error_text("hf:BertConfig") == (
+        "transformers must be installed for hf:BertConfig, got no such package: "
+        "install the extra with `pip install 'costmodels[hf]'`"
+    )

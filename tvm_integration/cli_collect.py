@@ -1,0 +1,233 @@
+"""The command line: ``costmodels collect`` and ``costmodels evaluate``."""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tvm_integration.collect import CollectState
+    from tvm_integration.evaluate import Evaluation
+
+
+def collect(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Networks, as `costmodels tune` takes them."),
+    ],
+    out: Annotated[Path, typer.Option(help="The data set; made, or added to.")],
+    per_task: Annotated[int, typer.Option(help="Programs of each kernel.")] = 64,
+    target: Annotated[
+        str, typer.Option(help="host, or for example 'llvm -mcpu=haswell -num-cores=1'.")
+    ] = "host",
+    batch: Annotated[int, typer.Option(help="Programs measured at a time.")] = 16,
+    mixture: Annotated[
+        str | None,
+        typer.Option(
+            help="Where programs come from; random=0.5,mutation=0.2,model=0.2,disagreement=0.1 "
+            "by default."
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin no batch after this many minutes.")
+    ] = None,
+    device: Annotated[
+        Path | None, typer.Option(help="Device file of the target; see `costmodels device`.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Of a new data set.")] = "Apache-2.0",
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+) -> None:
+    """Measure a data set: programs of every kernel of the networks.
+
+    The same command resumes a collection that was killed or interrupted.
+    """
+    from rich.console import Console
+
+    from tvm_integration.model_name import check_model_name
+    from tvm_integration.worker_session import shared_session
+
+    for model in models:
+        check_model_name(model)
+    shared_session()  # the workers import TVM while this process does
+    console = Console(stderr=True, highlight=False)
+    from costmodels.dataset.writer import DatasetWriter
+    from costmodels.device import read_device
+    from tvm_integration.collect import CollectOptions, Collector
+    from tvm_integration.collect_choice import MIXTURE, parse_mixture
+    from tvm_integration.collect_tasks import tasks_of_networks
+    from tvm_integration.execution import device_of as device_at_hand
+    from tvm_integration.targets import device_of, parse_target
+
+    options = CollectOptions(
+        per_task=per_task,
+        batch=batch,
+        mixture=dict(MIXTURE) if mixture is None else parse_mixture(mixture),
+        minutes=minutes,
+        seed=seed,
+    )
+    parsed = parse_target(target)
+    device_at_hand(parsed)
+    described = read_device(device) if device is not None else device_of(parsed)
+    info = {"licence": licence, "provenance": {"command": ["costmodels", *sys.argv[1:]]}}
+    with DatasetWriter(out, info) as writer:
+        tasks = tasks_of_networks(
+            models,
+            parsed,
+            described,
+            seed=seed,
+            on_network=lambda name, kernels: console.print(f"{name}: {kernels} kernels"),
+        )
+        writer.add(tasks)
+        with _display(console) as show, _interruptible() as interrupted:
+            collector = Collector(writer, described, options, show, interrupted)
+            try:
+                state = collector.run([task.key for task in tasks])
+            finally:
+                collector.close()
+    sys.stdout.write(
+        f"{out}: {state.measured} programs of {state.tasks} kernels ran, {state.failed} failed\n"
+    )
+    if interrupted():
+        sys.stdout.write("interrupted: the same command goes on from here\n")
+        raise typer.Exit(130)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C end the collection after the batch in flight, the second at once."""
+    asked = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def _display(console: "Console") -> Iterator[Callable[["CollectState"], None]]:
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    from tvm_integration.tune_display import duration_text
+
+    columns = (
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} programs"),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=None)
+        lines = _Lines(console)
+
+        def show(state: "CollectState") -> None:
+            rate = state.measured_now / state.elapsed_s if state.elapsed_s else 0.0
+            noise = ""
+            if len(state.reference_s) > 1:
+                ordered = sorted(state.reference_s)
+                noise = f", reference {state.reference_s[-1] / ordered[len(ordered) // 2]:.2f}"
+            text = (
+                f"{state.finished} of {state.tasks} kernels, {state.failed} failed, "
+                f"{rate:.1f} a second{noise}, ETA {duration_text(state.remaining_s)}"
+            )
+            done = state.measured + state.failed
+            progress.update(bar, completed=done, total=state.wanted, description=text)
+            lines.print(f"{done} of {state.wanted} programs, {text}")
+
+        yield show
+
+
+class _Lines:
+    """Prints a line now and then where there is no terminal to draw on."""
+
+    EVERY_S = 15.0
+
+    def __init__(self, console: "Console") -> None:
+        self._console = console
+        self._last_s = -1e9
+
+    def print(self, text: str) -> None:
+        """Print, unless a line was printed a moment ago."""
+        import time
+
+        if not self._console.is_terminal and time.monotonic() - self._last_s > self.EVERY_S:
+            self._console.print(text, soft_wrap=True)
+            self._last_s = time.monotonic()
+
+
+def evaluate(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A folder, or shipped:NAME.")],
+    model: Annotated[
+        list[str], typer.Option(help="A registered name, or a trained model's file; may repeat.")
+    ],
+    split: Annotated[
+        str | None,
+        typer.Option(help="Train on its training tasks and judge on its test tasks."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of training and of the intervals.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Judge kernel models on a data set, beside random picks and TVM's own model."""
+    from rich.console import Console
+
+    from costmodels.dataset.folder import read_dataset
+    from costmodels.dataset.shipped import dataset_path
+    from tvm_integration.evaluate import evaluate_models
+
+    console = Console(stderr=True, highlight=False)
+    found = evaluate_models(
+        read_dataset(dataset_path(dataset)),
+        model,
+        split=split,
+        seed=seed,
+        on_stage=lambda stage: console.print(stage, style="dim"),
+    )
+    if as_json:
+        sys.stdout.write(json.dumps(_no_nan(found.as_json()), indent=1) + "\n")
+    else:
+        _print_evaluation(found)
+
+
+def _no_nan(value: object) -> object:
+    """JSON has no NaN: what is not known is null."""
+    if isinstance(value, dict):
+        return {key: _no_nan(each) for key, each in value.items()}
+    return None if isinstance(value, float) and value != value else value
+
+
+def _print_evaluation(found: "Evaluation") -> None:
+    from dataclasses import fields
+
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    title = f"{found.records} programs of {found.tasks} kernels"
+    table = Table(title=title, box=None, pad_edge=False)
+    table.add_column("")
+    for name in found.models:
+        table.add_column(name, justify="right")
+    first = next(iter(found.models.values()))
+    for field in fields(first):
+        cells = []
+        for scores in found.models.values():
+            score = getattr(scores, field.name)
+            cells.append(
+                "-" if score is None else f"{score.value:.3f} ({score.low:.3f}-{score.high:.3f})"
+            )
+        table.add_row(field.name.replace("_", " "), *cells)
+    console.print(table)

@@ -1,0 +1,400 @@
+"""Measure a data set: networks -> tasks -> programs of a stated mixture -> records.
+
+The tasks take turns, so that what there is at any time is balanced; what is measured is on the disk
+after each batch, and the same call goes on where a killed one ended.
+"""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from costmodels.dataset.rows import RecordRow, ReferenceRow, now
+from costmodels.dataset.writer import DatasetWriter
+from costmodels.device import Device
+from costmodels.errors import InputError
+from costmodels.kernel import Failure, Measured, Measurement, Task
+from tvm_integration.builder import WarmBuilder
+from tvm_integration.candidates import CandidateSource, program_hash
+from tvm_integration.collect_choice import MIXTURE, Chooser, Committee, deficits
+from tvm_integration.compat import (
+    BuilderInput,
+    EvaluatorConfig,
+    IRModule,
+    MeasureCandidate,
+    RunnerInput,
+    Schedule,
+    Target,
+    meta_schedule,
+    normalize_prim_func,
+    tvm,
+)
+from tvm_integration.dataset_rows import (
+    evaluator_text,
+    processor_fingerprint,
+    schedule_of,
+    task_row,
+    trace_text,
+    workload_of,
+)
+from tvm_integration.failures import failure_from_message
+from tvm_integration.features import FeatureExtractor
+from tvm_integration.runner import WarmRunner
+from tvm_integration.tune_measure import allocate_safe_arguments
+from tvm_integration.work_dir import measurement_of
+
+MEASURE = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=25)
+"""How programs are measured: three times 25 ms agree within 0.5 % at the median."""
+REFERENCE_EVERY = 8
+"""Batches between two readings of the reference kernel."""
+REFERENCE_SIZE = 256
+"""Of the square matrices that the reference kernel multiplies, unscheduled."""
+SOURCES_KEPT = 48
+"""Design spaces kept in memory; making one takes a second."""
+RELEARNED = 1024
+"""Records that the models learn again when a run is continued."""
+LEAST_FREE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class CollectOptions:
+    """What to measure.
+
+    Parameters
+    ----------
+    per_task : int
+        Programs of each task, failures included.
+    batch : int
+        Programs built and measured at a time.
+    mixture : mapping
+        Shares of where they come from.
+    minutes : float, optional
+        Begin no batch after so many.
+    seed : int
+        Of what is drawn.
+    """
+
+    per_task: int = 64
+    batch: int = 16
+    mixture: Mapping[str, float] = field(default_factory=lambda: dict(MIXTURE))
+    minutes: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.per_task < 1 or self.batch < 1:
+            raise InputError(
+                f"per-task and batch must be at least 1, got {self.per_task} and {self.batch}"
+            )
+        if self.minutes is not None and not self.minutes > 0:
+            raise InputError(f"minutes must be above 0, got {self.minutes}")
+
+
+@dataclass(frozen=True)
+class CollectState:
+    """How far a collection has come.
+
+    Parameters
+    ----------
+    tasks, finished : int
+        Tasks in all, and those that are complete.
+    wanted, measured, failed : int
+        Programs.
+    measured_now : int
+        Of this run; for the rate.
+    elapsed_s : float
+        Of this run.
+    reference_s : tuple of float
+        Medians of the readings of the reference kernel.
+    current : str
+        Name of the task at work.
+    """
+
+    tasks: int
+    finished: int
+    wanted: int
+    measured: int
+    failed: int
+    measured_now: int = 0
+    elapsed_s: float = 0.0
+    reference_s: tuple[float, ...] = ()
+    current: str = ""
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Estimate of the time left; None before anything is known."""
+        if not self.measured_now:
+            return None
+        left = self.wanted - self.measured - self.failed
+        return max(0, left) * self.elapsed_s / self.measured_now
+
+
+class Collector:
+    """Measures programs of tasks into a data set.
+
+    Parameters
+    ----------
+    writer : DatasetWriter
+        Holds the tasks.
+    device : Device
+        What it is measured on.
+    options : CollectOptions
+        What to measure.
+    on_state : callable
+        Told how far it has come.
+    should_stop : callable
+        Asked before each batch.
+    """
+
+    def __init__(
+        self,
+        writer: DatasetWriter,
+        device: Device,
+        options: CollectOptions,
+        on_state: Callable[[CollectState], None] = lambda _: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._writer = writer
+        self._device = device
+        self._options = options
+        self._on_state = on_state
+        self._should_stop = should_stop
+        self._rng = np.random.default_rng(options.seed)
+        self._committee = Committee(self._rng)
+        self._extractor = FeatureExtractor()
+        self._choosers: dict[str, Chooser] = {}
+        self._exhausted: set[str] = set()
+        self._counts: dict[str, Counter[str]] = {}
+        self._best: dict[str, list[tuple[float, str]]] = {}
+        for record in writer.records.values():
+            self._count(record)
+        self._builder = WarmBuilder()
+        self._runner = WarmRunner(
+            evaluator_config=MEASURE, f_alloc_argument=allocate_safe_arguments
+        )
+        self._reference: tuple[str, int, str, Any] | None = None
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._builder.close()
+        self._runner.close()
+
+    def run(self, keys: Sequence[str]) -> CollectState:
+        """Measure until every task has what it shall have.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            Tasks of the data set.
+
+        Raises
+        ------
+        InputError
+            When the disk is full.
+        """
+        self._relearn(keys)
+        start = time.perf_counter()
+        state = self._state(keys)
+        batches = 0
+        while (key := self._next(keys)) is not None:
+            state = replace(
+                self._state(keys),
+                measured_now=state.measured_now,
+                elapsed_s=time.perf_counter() - start,
+                current=self._writer.tasks[key].name,
+            )
+            self._on_state(state)
+            late = self._options.minutes
+            if self._should_stop() or (late is not None and state.elapsed_s > late * 60):
+                break
+            if shutil.disk_usage(self._writer.path).free < LEAST_FREE_BYTES:
+                raise InputError(
+                    f"the disk of {self._writer.path} must have {LEAST_FREE_BYTES >> 20} MiB free, "
+                    "got less: free some space and give the same command again, nothing is lost"
+                )
+            if batches % REFERENCE_EVERY == 0:
+                self._read_reference()
+            batches += 1
+            state = replace(state, measured_now=state.measured_now + self._measure_batch(key))
+        return self._state(keys)
+
+    def _next(self, keys: Sequence[str]) -> str | None:
+        """The task with the smallest part of what it shall have; None when all are complete."""
+        open_keys = [k for k in keys if k not in self._exhausted and any(self._missing(k).values())]
+        return min(open_keys, key=lambda k: self._counts.get(k, Counter()).total(), default=None)
+
+    def _missing(self, key: str) -> dict[str, int]:
+        counts = self._counts.get(key, Counter())
+        return deficits(counts, self._options.per_task, self._options.mixture)
+
+    def _measure_batch(self, key: str) -> int:
+        chooser = self._chooser(key)
+        mod = workload_of(self._writer.tasks[key])
+        best = [schedule_of(mod, text).trace for _, text in self._best.get(key, [])[:8]]
+        chosen = chooser.choose(self._missing(key), self._options.batch, best)
+        if not chosen:
+            self._exhausted.add(key)
+            return 0
+        candidates = [candidate for _, candidate in chosen]
+        records = self._measure(key, [origin for origin, _ in chosen], candidates)
+        self._writer.add(records)
+        for record in records:
+            self._count(record)
+        self._committee.learn(chooser.extract(candidates), [r.measurement for r in records])
+        return len(records)
+
+    def _measure(
+        self, key: str, origins: Sequence[str], candidates: Sequence[MeasureCandidate]
+    ) -> list[RecordRow]:
+        target = Target(self._writer.tasks[key].target)
+        built = self._builder.build([BuilderInput(c.sch.mod, target) for c in candidates])
+        records = []
+        inputs = [
+            RunnerInput(b.artifact_path, _device_type(target), c.args_info)
+            for b, c in zip(built, candidates, strict=True)
+            if b.error_msg is None
+        ]
+        results = iter(self._runner.run(inputs))
+        for origin, candidate, artifact in zip(origins, candidates, built, strict=True):
+            early_stopped = False
+            failed_in = None
+            measurement: Measurement
+            if artifact.error_msg is not None:
+                measurement, failed_in = failure_from_message(str(artifact.error_msg)), "build"
+            else:
+                result = next(results).result()
+                note = self._runner.take_note(artifact.artifact_path)
+                early_stopped = note is not None and note.early_stopped
+                if result.error_msg is not None:
+                    measurement, failed_in = failure_from_message(str(result.error_msg)), "run"
+                else:
+                    measurement = measurement_of(result.run_secs) or Failure("run", "no valid time")
+                    failed_in = "run" if isinstance(measurement, Failure) else None
+                shutil.rmtree(Path(str(artifact.artifact_path)).parent, ignore_errors=True)
+            records.append(
+                RecordRow(
+                    task=key,
+                    trace=trace_text(candidate.sch.trace),
+                    program=program_hash(candidate.sch),
+                    measurement=measurement,
+                    failed_in=failed_in,
+                    origin=origin,
+                    early_stopped=early_stopped,
+                    evaluator=evaluator_text(MEASURE),
+                    measured_at=now(),
+                    processor=processor_fingerprint(),
+                )
+            )
+        return records
+
+    def _chooser(self, key: str) -> Chooser:
+        if key in self._choosers:
+            self._choosers[key] = self._choosers.pop(key)
+            return self._choosers[key]
+        if len(self._choosers) >= SOURCES_KEPT:
+            del self._choosers[next(iter(self._choosers))]
+        row = self._writer.tasks[key]
+        known = [program for task, program in self._writer.records if task == key]
+        source = CandidateSource(
+            workload_of(row),
+            Target(row.target),
+            name=row.name,
+            rng=self._rng.spawn(1)[0],
+            known=known,
+        )
+        task = Task(key, row.device)
+        self._choosers[key] = Chooser(source, self._extractor, task, self._committee)
+        return self._choosers[key]
+
+    def _count(self, record: RecordRow) -> None:
+        self._counts.setdefault(record.task, Counter())[record.origin] += 1
+        if isinstance(record.measurement, Measured):
+            best = self._best.setdefault(record.task, [])
+            best.append((record.measurement.latency_s, record.trace))
+            best.sort()
+            del best[16:]
+
+    def _relearn(self, keys: Sequence[str]) -> None:
+        """Let the models learn the newest records of an earlier run."""
+        wanted = set(keys)
+        newest = [r for r in self._writer.records.values() if r.task in wanted][-RELEARNED:]
+        by_task: dict[str, list[RecordRow]] = {}
+        for record in newest:
+            by_task.setdefault(record.task, []).append(record)
+        for key, records in by_task.items():
+            chooser = self._chooser(key)
+            mod = workload_of(self._writer.tasks[key])
+            kept, candidates = [], []
+            for record in records:
+                try:
+                    schedule = schedule_of(mod, record.trace)
+                except InputError:
+                    continue
+                kept.append(record)
+                candidates.append(MeasureCandidate(schedule, []))
+            self._committee.learn(chooser.extract(candidates), [r.measurement for r in kept])
+
+    def _read_reference(self) -> None:
+        """Measure the reference kernel once more."""
+        if self._reference is None:
+            self._reference = self._make_reference()
+        key, program, path, arguments = self._reference
+        target = Target(self._writer.tasks[key].target)
+        (future,) = self._runner.run([RunnerInput(path, _device_type(target), arguments)])
+        measured = measurement_of(future.result().run_secs)
+        if isinstance(measured, Measured):
+            self._writer.add(
+                [ReferenceRow(key, program, measured.run_s, now(), processor_fingerprint())]
+            )
+
+    def _make_reference(self) -> tuple[str, int, str, Any]:
+        target = Target(next(iter(self._writer.tasks.values())).target)
+        mod = _reference_matmul()
+        row = task_row(
+            mod,
+            target,
+            self._device,
+            name="reference_matmul",
+            networks={},
+            operators=("matmul",),
+        )
+        self._writer.add([row])
+        (built,) = self._builder.build([BuilderInput(mod, target)])
+        arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(mod, remove_preproc=True)
+        if built.error_msg is not None:
+            raise InputError(
+                f"the reference kernel must build for {target.kind.name}, got {built.error_msg}"
+            )
+        return row.key, program_hash(Schedule(mod)), str(built.artifact_path), arguments
+
+    def _state(self, keys: Sequence[str]) -> CollectState:
+        wanted = set(keys)
+        records = [r for r in self._writer.records.values() if r.task in wanted]
+        failed = sum(isinstance(record.measurement, Failure) for record in records)
+        finished = sum(k in self._exhausted or not any(self._missing(k).values()) for k in keys)
+        readings = tuple(float(np.median(row.run_s)) for row in self._writer.reference)
+        return CollectState(
+            tasks=len(keys),
+            finished=finished,
+            wanted=len(keys) * self._options.per_task,
+            measured=len(records) - failed,
+            failed=failed,
+            reference_s=readings,
+        )
+
+
+def _device_type(target: Target) -> str:
+    return "cpu" if target.kind.name == "llvm" else str(target.kind.name)
+
+
+def _reference_matmul() -> IRModule:
+    te = tvm.te
+    n = REFERENCE_SIZE
+    a, b = (te.placeholder((n, n), name=name) for name in "AB")
+    k = te.reduce_axis((0, n), name="k")
+    c = te.compute((n, n), lambda i, j: te.sum(a[i, k] * b[k, j], axis=k), name="C")
+    return normalize_prim_func(te.create_prim_func([a, b, c]))

@@ -1,0 +1,317 @@
+"""Data sets and MetaSchedule's work directories: import and export, and a check of both."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from costmodels.dataset.folder import Problem, StoredDataset
+from costmodels.dataset.rows import RecordRow, TaskRow
+from costmodels.dataset.writer import DatasetWriter
+from costmodels.device import Device
+from costmodels.errors import InputError
+from costmodels.kernel import Failure, Measured
+from tvm_integration.candidates import program_hash
+from tvm_integration.compat import IRModule, Target, meta_schedule, tvm
+from tvm_integration.dataset_rows import schedule_of, task_row, trace_text, workload_of
+from tvm_integration.kernel_graph import operator_kinds
+from tvm_integration.targets import device_of, host_target
+from tvm_integration.work_dir import RECORDS, WORKLOADS, measurement_of
+
+ADDED_AT_ONCE = 256
+
+_log = logging.getLogger(__name__)
+_TVM_ERRORS = (ValueError, RuntimeError, TypeError, KeyError, IndexError, tvm.error.InternalError)
+
+
+@dataclass
+class Imported:
+    """What an import did.
+
+    Parameters
+    ----------
+    work_dirs, tasks, records, failures, duplicates : int
+        How many were found; duplicates are programs that were there.
+    problems : list of Problem
+        Rows that were kept out.
+    """
+
+    work_dirs: int = 0
+    tasks: int = 0
+    records: int = 0
+    failures: int = 0
+    duplicates: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+
+def import_work_dirs(
+    folders: Sequence[Path],
+    writer: DatasetWriter,
+    device: Device | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Imported:
+    """Add the records of MetaSchedule's work directories to a data set.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Searched for work directories; the network of one is the first folder below.
+    writer : DatasetWriter
+        Of the data set.
+    device : Device, optional
+        What was measured on; this host, limited to each target, by default.
+    on_progress : callable, optional
+        Told how many records have been read.
+
+    Raises
+    ------
+    InputError
+        When there is no work directory below a folder.
+    """
+    done = Imported()
+    pending: list[TaskRow | RecordRow] = []
+    for folder in folders:
+        found = sorted(
+            path.parent for path in folder.rglob(RECORDS) if (path.parent / WORKLOADS).exists()
+        )
+        if not found:
+            raise InputError(
+                f"{folder} must hold work directories of MetaSchedule, got none with {WORKLOADS} "
+                f"and {RECORDS}: give the folder that was tune_relax's work_dir"
+            )
+        for work_dir in found:
+            done.work_dirs += 1
+            parts = work_dir.relative_to(folder).parts
+            network = parts[0] if parts else folder.resolve().name
+            for row in _work_dir_rows(work_dir, network, device, done.problems):
+                pending.append(row)
+                if len(pending) == ADDED_AT_ONCE:
+                    _add(pending, writer, done)
+                    if on_progress is not None:
+                        on_progress(done.records + done.duplicates)
+    _add(pending, writer, done)
+    return done
+
+
+def _add(pending: list[TaskRow | RecordRow], writer: DatasetWriter, done: Imported) -> None:
+    before = len(writer.tasks), len(writer.records)
+    failures = _failures(writer)
+    writer.add(pending)
+    records = sum(isinstance(row, RecordRow) for row in pending)
+    done.tasks += len(writer.tasks) - before[0]
+    done.records += len(writer.records) - before[1]
+    done.duplicates += records - (len(writer.records) - before[1])
+    done.failures += _failures(writer) - failures
+    pending.clear()
+
+
+def _failures(writer: DatasetWriter) -> int:
+    return sum(isinstance(record.measurement, Failure) for record in writer.records.values())
+
+
+def _work_dir_rows(
+    work_dir: Path, network: str, device: Device | None, problems: list[Problem]
+) -> Iterator[TaskRow | RecordRow]:
+    """Rows of a work directory, each task before its records."""
+    workloads = dict(_workloads(work_dir / WORKLOADS, problems))
+    path = work_dir / RECORDS
+    moment = datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
+    known: dict[int, str] = {}
+    for number, (index, values) in _pairs(path, problems):
+        try:
+            record = _read_record(workloads, index, values)
+            if index not in known:
+                row = _import_task(record, network, device)
+                known[index] = row.key
+                yield row
+            yield _import_record(record, known[index], moment)
+        except InputError as error:
+            problems.append(Problem(str(path), number, str(error)))
+
+
+def _pairs(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Any]]:
+    """Lines of a file of JSON pairs, with their numbers; those that are not go to the problems."""
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            pair = json.loads(line)
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise ValueError("it is not a pair")
+        except ValueError as error:
+            problems.append(Problem(str(path), number, f"it must be a pair in JSON ({error})"))
+            continue
+        yield number, pair
+
+
+def _workloads(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Any]]:
+    """Index -> workload, as the records count them: by line."""
+    for number, pair in _pairs(path, problems):
+        try:
+            yield number - 1, meta_schedule.database.Workload.from_json(pair)
+        except _TVM_ERRORS as error:
+            problems.append(
+                Problem(str(path), number, f"TVM must be able to read it ({_first(error)})")
+            )
+
+
+def _read_record(
+    workloads: Mapping[int, Any], index: Any, values: Any
+) -> meta_schedule.database.TuningRecord:
+    if index not in workloads:
+        raise InputError(f"it must name a workload that could be read, got {index!r}")
+    try:
+        return meta_schedule.database.TuningRecord.from_json(values, workloads[index])
+    except _TVM_ERRORS as error:
+        raise InputError(f"it must be a tuning record of this TVM, got: {_first(error)}") from None
+
+
+def _import_task(record: Any, network: str, device: Device | None) -> TaskRow:
+    target = record.target
+    if target is None:
+        raise InputError("it must name its target, got none")
+    if device is None:
+        mcpu, own = target.attrs.get("mcpu"), host_target().attrs["mcpu"]
+        if target.kind.name == "llvm" and mcpu is not None and str(mcpu) != str(own):
+            _log.warning(
+                "records of mcpu %s are taken to be of this host (%s): give --device", mcpu, own
+            )
+    mod = record.workload.mod
+    return task_row(
+        mod,
+        target,
+        device or device_of(target),
+        name=str(mod["main"].attrs.get("global_symbol", "main")) if mod["main"].attrs else "main",
+        networks={network: 1},
+        operators=operator_kinds(mod),
+    )
+
+
+def _import_record(record: Any, task: str, moment: datetime) -> RecordRow:
+    measurement = measurement_of([float(s) for s in record.run_secs or ()])
+    if measurement is None:
+        raise InputError(f"its times must be positive seconds, got {list(record.run_secs)}")
+    schedule = schedule_of(record.workload.mod, trace_text(record.trace))
+    return RecordRow(
+        task=task,
+        trace=trace_text(record.trace),
+        program=program_hash(schedule),
+        measurement=measurement,
+        failed_in="run" if isinstance(measurement, Failure) else None,
+        origin="import",
+        early_stopped=False,
+        evaluator="unknown",
+        measured_at=moment,
+        processor="unknown",
+    )
+
+
+def export_database(dataset: StoredDataset, work_dir: Path) -> int:
+    """Write a data set as a database that TVM's own tools open.
+
+    Parameters
+    ----------
+    dataset : StoredDataset
+        Of one target or several.
+    work_dir : Path
+        Must not hold a database.
+
+    Returns
+    -------
+    int
+        Records written: those that ran and whose trace applies.
+
+    Raises
+    ------
+    InputError
+        When a database is there, or the folder cannot be written.
+    """
+    for name in (WORKLOADS, RECORDS):
+        if (work_dir / name).exists():
+            raise InputError(
+                f"{work_dir} must not hold a database, got {name}: give another folder"
+            )
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{work_dir} cannot be written: {error.strerror}") from None
+    database = meta_schedule.database.JSONDatabase(work_dir=str(work_dir))
+    mods: dict[str, tuple[IRModule, Any, Target, Any]] = {}
+    written = 0
+    for record in dataset.records:
+        if not isinstance(record.measurement, Measured):
+            continue
+        try:
+            if record.task not in mods:
+                row = dataset.tasks[record.task]
+                mod = workload_of(row)
+                arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(mod, remove_preproc=True)
+                workload = database.commit_workload(mod)
+                mods[record.task] = (mod, workload, Target(json.loads(row.target)), arguments)
+            mod, workload, target, arguments = mods[record.task]
+            trace = schedule_of(mod, record.trace).trace
+        except InputError as error:
+            _log.warning("a record of task %s is left out: %s", record.task, error)
+            continue
+        database.commit_tuning_record(
+            meta_schedule.database.TuningRecord(
+                trace, workload, list(record.measurement.run_s), target, arguments
+            )
+        )
+        written += 1
+    return written
+
+
+def verify(
+    dataset: StoredDataset, *, sample: int, rng: np.random.Generator
+) -> tuple[int, list[Problem]]:
+    """Check what reading alone does not: workloads, and a sample of traces applied again.
+
+    Parameters
+    ----------
+    dataset : StoredDataset
+        As it was read; its own problems are not repeated.
+    sample : int
+        Records whose traces are applied.
+    rng : numpy.random.Generator
+        Draws the sample.
+
+    Returns
+    -------
+    int
+        Traces applied.
+    list of Problem
+        What was found.
+    """
+    problems: list[Problem] = []
+    mods: dict[str, IRModule] = {}
+    for number, (key, row) in enumerate(dataset.tasks.items(), start=1):
+        try:
+            mods[key] = workload_of(row)
+            Target(json.loads(row.target))
+        except (InputError, *_TVM_ERRORS) as error:
+            problems.append(Problem("tasks.parquet", number, _first(error)))
+    count = min(sample, len(dataset.records))
+    drawn = np.sort(rng.choice(len(dataset.records), count, replace=False)) if count else []
+    for position in drawn:
+        record = dataset.records[int(position)]
+        if record.task not in mods:
+            continue
+        try:
+            found = program_hash(schedule_of(mods[record.task], record.trace))
+            if found != record.program:
+                raise InputError(
+                    f"its trace must give program {record.program:016x}, got {found:016x}"
+                )
+        except InputError as error:
+            problems.append(Problem("records.parquet", int(position) + 1, str(error)))
+    return count, problems
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

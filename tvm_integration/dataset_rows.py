@@ -1,0 +1,131 @@
+"""TVM's objects -> rows of a data set, and back."""
+
+import json
+import platform
+from collections.abc import Mapping
+from functools import cache
+from hashlib import blake2b
+from typing import Any
+
+from costmodels.dataset.rows import TaskRow
+from costmodels.device import Device, detect_host
+from costmodels.errors import InputError
+from tvm_integration.compat import (
+    IRModule,
+    Target,
+    Trace,
+    estimate_tir_flops,
+    load_json,
+    meta_schedule,
+    save_json,
+    structural_hash,
+    tvm,
+)
+from tvm_integration.work_dir import describe_target
+
+
+def task_row(
+    mod: IRModule,
+    target: Target,
+    device: Device,
+    *,
+    name: str,
+    networks: Mapping[str, int],
+    operators: tuple[str, ...],
+) -> TaskRow:
+    """Describe a task.
+
+    Parameters
+    ----------
+    mod : IRModule
+        One function `main`, before scheduling.
+    target : Target
+        What it is for.
+    device : Device
+        What it is measured on.
+    name : str
+        TVM's name for it.
+    networks : mapping
+        Network -> how often it calls the kernel.
+    operators : tuple of str
+        Kinds of its operators.
+    """
+    buffers = [mod["main"].buffer_map[parameter] for parameter in mod["main"].params]
+    return TaskRow(
+        key=task_identity(mod, target),
+        name=name,
+        workload=save_json(mod),
+        target=describe_target(target),
+        device=device,
+        networks=networks,
+        operators=operators,
+        flop=float(estimate_tir_flops(mod)),
+        shapes=tuple(tuple(int(n) for n in buffer.shape) for buffer in buffers),
+        dtypes=tuple(str(buffer.dtype) for buffer in buffers),
+    )
+
+
+def task_identity(mod: IRModule, target: Target) -> str:
+    """Key of a task: hash of the workload, ``-``, digest of the target."""
+    digest = blake2b(describe_target(target).encode(), digest_size=4).hexdigest()
+    return f"{int(structural_hash(mod)) & (2**64 - 1):016x}-{digest}"
+
+
+def workload_of(task: TaskRow) -> IRModule:
+    """The program of a task.
+
+    Raises
+    ------
+    InputError
+        When TVM cannot read it, or it is not what its key says.
+    """
+    try:
+        mod = load_json(task.workload)
+        key = f"{int(structural_hash(mod)) & (2**64 - 1):016x}"
+    except (ValueError, RuntimeError, TypeError, KeyError, tvm.error.InternalError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"the workload of task {task.key} must be readable by this release of TVM, got: {first}"
+        ) from None
+    if key != task.workload_key:
+        raise InputError(f"the workload of task {task.key} must have that hash, got {key}")
+    return mod
+
+
+def trace_text(trace: Trace) -> str:
+    """A trace as one line of JSON, the same for equal traces."""
+    return json.dumps(trace.as_json(), default=_plain, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of TVM as numbers."""
+    return value.value if hasattr(value, "value") else str(value)
+
+
+def schedule_of(mod: IRModule, trace: str) -> tvm.s_tir.Schedule:
+    """Apply a stored trace.
+
+    Raises
+    ------
+    InputError
+        When it no longer applies.
+    """
+    schedule = tvm.s_tir.Schedule(mod, enable_check=False)
+    try:
+        Trace.apply_json_to_schedule(json.loads(trace), schedule)
+    except (ValueError, RuntimeError, TypeError, tvm.error.InternalError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(f"the trace must apply to its workload, got: {first}") from None
+    return schedule
+
+
+@cache
+def processor_fingerprint() -> str:
+    """Processor, cores it may use and kernel release of this machine."""
+    host = detect_host()
+    return f"{host.name}, {host.cores} cores, {platform.system()} {platform.release()}"
+
+
+def evaluator_text(config: meta_schedule.runner.EvaluatorConfig) -> str:
+    """How a kernel is measured, for people and for comparison."""
+    return f"{config.number} x {config.repeat}, {config.min_repeat_ms} ms"

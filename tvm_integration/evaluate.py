@@ -1,0 +1,143 @@
+"""Judge kernel models on a data set, always beside random picks and TVM's own model."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from costmodels.dataset.folder import StoredDataset
+from costmodels.dataset.rows import RecordRow
+from costmodels.dataset.splits import Split, read_split
+from costmodels.errors import InputError
+from costmodels.evaluation import Scores, TestSet, evaluate
+from costmodels.kernel import KernelPrediction, Measured
+from costmodels.registry import kernel_model_names
+from tvm_integration.cost_model import resolve_model
+from tvm_integration.featurise import featurise
+from tvm_integration.stock_model import StockModel
+
+RANDOM, STOCK = "random", "stock"
+BASELINES = (RANDOM, STOCK)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What models achieve on the same test set.
+
+    Parameters
+    ----------
+    tasks, records : int
+        That judged.
+    split : str or None
+        Name of the split.
+    models : mapping
+        Name as it was given -> scores.
+    """
+
+    tasks: int
+    records: int
+    split: str | None
+    models: Mapping[str, Scores]
+
+    def as_json(self) -> dict[str, Any]:
+        """The document that ``costmodels evaluate --json`` prints."""
+        return {
+            "tasks": self.tasks,
+            "records": self.records,
+            "split": self.split,
+            "models": {name: scores.values() for name, scores in self.models.items()},
+        }
+
+
+def evaluate_models(
+    dataset: StoredDataset,
+    models: Sequence[str],
+    *,
+    split: str | None = None,
+    seed: int = 0,
+    on_stage: Callable[[str], None] = lambda _: None,
+) -> Evaluation:
+    """Train models on a split's training tasks and judge them on its test tasks.
+
+    Parameters
+    ----------
+    dataset : StoredDataset
+        To learn from and to be judged on.
+    models : sequence of str
+        Registered names, which are trained, and checkpoints, which are taken as they are.
+    split : str, optional
+        Of the data set. Without it every task judges, and only checkpoints are accepted.
+    seed : int
+        Of training and of the bootstrap.
+    on_stage : callable
+        Told what is going on.
+
+    Raises
+    ------
+    InputError
+        When a model is unknown or would have to be trained without a split, or nothing measured
+        is there to judge by.
+    """
+    for name in models:
+        if split is None and name in kernel_model_names() and name != RANDOM:
+            raise InputError(
+                f"{name} must be a trained model's file when there is no split to train on, got a "
+                "registered name: give --split, or the file that `costmodels train` wrote"
+            )
+    known = None if split is None else read_split(dataset, split)
+    on_stage("extracting the features")
+    everything = featurise(dataset)
+    tested = _test_records(dataset, known)
+    test = TestSet(everything.select(lambda record: record.identity in tested), _networks(dataset))
+    train = None
+    if known is not None:
+        learned = known.train
+        train = everything.select(lambda record: record.task in learned)
+    scores: dict[str, Scores] = {}
+    for name in dict.fromkeys((*BASELINES, *models)):
+        prediction = None
+        on_stage(f"{name}: training and predicting")
+        if name == RANDOM:
+            prediction = KernelPrediction(np.zeros(len(test.kernels)))
+        elif name != STOCK:
+            model = resolve_model(name, seed=seed)
+            if train is not None and not Path(name).exists():
+                model.fit(train, rng=np.random.default_rng(seed))
+            prediction = model.predict(test.kernels.batch)
+        elif train is not None:
+            stock = StockModel().fit(train, rng=np.random.default_rng(seed))
+            prediction = stock.predict(test.kernels.batch)
+        if prediction is not None:
+            scores[name] = evaluate(prediction, test, rng=np.random.default_rng(seed))
+    tasks = len(np.unique(test.kernels.batch.task_index))
+    return Evaluation(tasks, len(test.kernels), split, scores)
+
+
+def _test_records(dataset: StoredDataset, split: Split | None) -> set[tuple[str, int]]:
+    """Programs that judge: a task's randomly drawn ones, or all where none was drawn so."""
+    by_task: dict[str, list[RecordRow]] = {}
+    for record in dataset.records:
+        if isinstance(record.measurement, Measured) and (
+            split is None or record.task in split.test
+        ):
+            by_task.setdefault(record.task, []).append(record)
+    judging: set[tuple[str, int]] = set()
+    for records in by_task.values():
+        drawn = [record for record in records if record.origin == "random"]
+        judging |= {record.identity for record in drawn or records}
+    if not judging:
+        raise InputError(
+            f"data set {dataset.path} must have programs that ran to judge by, got none"
+            + ("" if split is None else f" in the test tasks of split {split.name}")
+        )
+    return judging
+
+
+def _networks(dataset: StoredDataset) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for key, task in dataset.tasks.items():
+        for network, weight in task.networks.items():
+            found.setdefault(network, {})[key] = weight
+    return found

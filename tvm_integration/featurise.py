@@ -1,0 +1,173 @@
+"""Data set -> features: worker processes apply the traces again and extract the rows."""
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from costmodels.dataset.feature_cache import FeatureTable, cache_key, load_features, save_features
+from costmodels.dataset.folder import StoredDataset
+from costmodels.dataset.rows import RecordRow
+from costmodels.errors import InputError
+from costmodels.kernel import KernelBatch, KernelDataset, RowArray, Task
+from costmodels.schema import PER_STORE
+from tvm_integration.compat import MeasureCandidate, Target, cpu_count, load_json, meta_schedule
+from tvm_integration.dataset_rows import schedule_of
+from tvm_integration.features import FeatureExtractor
+from tvm_integration.worker_pool import WorkerPool
+
+PROGRAMS_PER_JOB = 48
+JOB_LIMIT_S = 300.0
+
+_Job: TypeAlias = tuple[str, str, list[str], str]
+
+
+@dataclass(frozen=True)
+class FeaturisedRecords:
+    """Records with the features of their programs.
+
+    Parameters
+    ----------
+    kernels : KernelDataset
+        Features and measurements.
+    records : tuple of RecordRow
+        In the same order.
+    """
+
+    kernels: KernelDataset
+    records: tuple[RecordRow, ...]
+
+    def select(self, wanted: Callable[[RecordRow], bool]) -> KernelDataset:
+        """The kernels of some of the records."""
+        positions = [i for i, record in enumerate(self.records) if wanted(record)]
+        return self.kernels.take(positions)
+
+
+def featurise(
+    dataset: StoredDataset,
+    records: Sequence[RecordRow] | None = None,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> FeaturisedRecords:
+    """Give the features of a data set's programs with what was measured of them.
+
+    Parameters
+    ----------
+    dataset : StoredDataset
+        Its tasks.
+    records : sequence of RecordRow, optional
+        Some of its records; all by default.
+    on_progress : callable, optional
+        Told how many programs are done, and how many there are.
+
+    Returns
+    -------
+    FeaturisedRecords
+        In the order of the records; those whose trace no longer applies are left out.
+    """
+    records = dataset.records if records is None else records
+    extractor = f"tvm {version('apache-tvm')}"
+    key = cache_key(records, PER_STORE, extractor)
+    table = load_features(key)
+    if table is None:
+        table = extract_features(dataset, records, on_progress=on_progress)
+        save_features(key, table, dataset.path)
+    applied = np.flatnonzero(table.applies)
+    kept = tuple(records[i] for i in applied)
+    used = sorted({record.task for record in kept})
+    index = {task: position for position, task in enumerate(used)}
+    counts = np.diff(table.row_offsets)[applied]
+    batch = KernelBatch(
+        schema=PER_STORE,
+        rows=np.asarray(table.rows),  # programs that do not apply have none
+        row_offsets=np.cumsum([0, *counts], dtype=np.int64),
+        tasks=tuple(Task(task, dataset.tasks[task].device) for task in used),
+        task_index=np.array([index[record.task] for record in kept], np.int64),
+    )
+    return FeaturisedRecords(KernelDataset(batch, tuple(r.measurement for r in kept)), kept)
+
+
+def extract_features(
+    dataset: StoredDataset,
+    records: Sequence[RecordRow],
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> FeatureTable:
+    """Apply every trace again and extract the rows.
+
+    Parameters
+    ----------
+    dataset, records, on_progress
+        As of `featurise`.
+    """
+    by_task: dict[str, list[int]] = {}
+    for position, record in enumerate(records):
+        by_task.setdefault(record.task, []).append(position)
+    rows: list[RowArray] = [np.empty((0, len(PER_STORE.columns)), np.float32)] * len(records)
+    applies = np.zeros(len(records), bool)
+    done = 0
+    workers = cpu_count(logical=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="costmodels-features-") as folder,
+        WorkerPool(_prepare, stage="run", max_workers=workers, timeout_sec=JOB_LIMIT_S) as pool,
+    ):
+        jobs: list[tuple[list[int], _Job]] = []
+        numbers = count()
+        for task, positions in by_task.items():
+            row = dataset.tasks[task]
+            for start in range(0, len(positions), PROGRAMS_PER_JOB):
+                part = positions[start : start + PROGRAMS_PER_JOB]
+                path = str(Path(folder) / f"{next(numbers)}.npz")
+                jobs.append(
+                    (part, (row.workload, row.target, [records[i].trace for i in part], path))
+                )
+        at_once = 4 * workers
+        for start in range(0, len(jobs), at_once):
+            part_of_jobs = jobs[start : start + at_once]
+            results = pool.map([job for _, job in part_of_jobs])
+            for (part, job), result in zip(part_of_jobs, results, strict=True):
+                done += len(part)
+                if result.failure is not None:
+                    continue
+                with np.load(job[-1], allow_pickle=False) as found:
+                    pieces = np.split(found["rows"], np.cumsum(found["counts"])[:-1])
+                    for position, piece, good in zip(part, pieces, found["applies"], strict=True):
+                        rows[position], applies[position] = piece, good
+                Path(job[-1]).unlink()
+            if on_progress is not None:
+                on_progress(done, len(records))
+    offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in rows])]).astype(np.int64)
+    return FeatureTable(np.concatenate(rows), offsets, applies)
+
+
+def _prepare() -> Callable[[_Job], None]:
+    """Make the function that does a job; called in the worker."""
+    extractor = FeatureExtractor(programs_kept=0)
+
+    def work(job: _Job) -> None:
+        workload, target, traces, path = job
+        mod = load_json(workload)
+        context = meta_schedule.TuneContext(mod, target=Target(json.loads(target)), num_threads=1)
+        candidates: list[Any] = []
+        applies = []
+        for trace in traces:
+            try:
+                candidates.append(MeasureCandidate(schedule_of(mod, trace), []))
+                applies.append(True)
+            except InputError:
+                applies.append(False)
+        batch = extractor.extract_rows(context, candidates)
+        counts = np.zeros(len(traces), np.int64)
+        counts[np.flatnonzero(applies)] = [len(piece) for piece in batch]
+        empty = np.empty((0, len(PER_STORE.columns)), np.float32)
+        np.savez(
+            path, rows=np.concatenate([empty, *batch]), counts=counts, applies=np.array(applies)
+        )
+
+    return work
