@@ -12,7 +12,6 @@ from tvm_integration import zoo
 from tvm_integration.compat import IRModule, Target, normalize_prim_func, tvm
 from tvm_integration.frontend import load_network
 from tvm_integration.fusion import fuse
-from tvm_integration.hf import build_hf
 from tvm_integration.kernel_graph import kernel_graph, operator_kinds
 
 topi = tvm.topi
@@ -164,16 +163,9 @@ def tvm_convolutions(network) -> Counter:
 
 
 @pytest.mark.slow
-def test_every_convolution_of_resnet50():
-    network, inputs = build_hf("ResNetConfig", {"image": "64"}, seed=0)
-    truth = torch_convolutions(network, lambda: network(**inputs))
-    assert truth.total() == 53
-    assert tvm_convolutions(load_network("hf:ResNetConfig,image=64")) == truth
-
-
-@pytest.mark.slow
-def test_every_convolution_of_mobilenet_v2():
-    network, inputs = zoo.build("mobilenet_v2", seed=0)
+@pytest.mark.parametrize(("name", "convolutions"), [("resnet50", 53), ("mobilenet_v2", 52)])
+def test_every_convolution_of_a_network(name, convolutions):
+    network, inputs = zoo.build(name, seed=0, image=64)
     truth = torch_convolutions(network.eval(), lambda: network(*inputs))
-    assert truth.total() == 52
-    assert tvm_convolutions(load_network("zoo:mobilenet_v2")) == truth
+    assert truth.total() == convolutions
+    assert tvm_convolutions(load_network(f"zoo:{name},image=64")) == truth

@@ -1,0 +1,137 @@
+"""Work directories of stock TVM come in, data sets go out to stock TVM, and damage is named."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+from collected import collect, rows, target_of
+from search_tasks import matmul
+
+from costmodels.dataset.folder import read_dataset
+from costmodels.dataset.writer import DatasetWriter
+from costmodels.errors import InputError
+from costmodels.kernel import Failure, Measured
+from tvm_integration import WarmBuilder, WarmRunner
+from tvm_integration.compat import meta_schedule, relax, structural_hash, tvm
+from tvm_integration.dataset_exchange import export_database, import_work_dirs, verify
+from tvm_integration.dataset_rows import workload_of
+from tvm_integration.targets import host_target
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("collected") / "d"
+    collect(folder, rows(32, 48), per_task=8, batch=8)
+    return read_dataset(folder)
+
+
+def test_a_stock_work_directory_comes_in(tmp_path):
+    work_dir = tmp_path / "runs" / "my_net" / "tuning"
+    work_dir.mkdir(parents=True)
+    meta_schedule.tir_integration.tune_tir(
+        matmul(48),
+        host_target(),
+        str(work_dir),
+        8,
+        num_trials_per_iter=8,
+        builder=WarmBuilder(),
+        runner=WarmRunner(),
+        cost_model="random",
+    )
+    path = work_dir / "database_tuning_record.json"
+    lines = path.read_text().splitlines()
+    failed = json.loads(lines[0])
+    failed[1][1] = [1e10]
+    lines[0] = json.dumps(failed)
+    path.write_text("\n".join([*lines, lines[-1], "half a li"]) + "\n")
+    with DatasetWriter(tmp_path / "d") as writer:
+        done = import_work_dirs([tmp_path / "runs"], writer)
+    stored = read_dataset(tmp_path / "d")
+    assert (done.work_dirs, done.tasks, done.records) == (1, 1, len(stored.records))
+    assert done.failures == 1
+    assert done.duplicates >= 1
+    assert [problem.row for problem in done.problems] == [len(lines) + 2]
+    (task,) = stored.tasks.values()
+    assert task.networks == {"my_net": 1}
+    assert task.operators == ("matmul",)
+    assert structural_hash(workload_of(task)) == structural_hash(matmul(48))
+    assert sum(isinstance(r.measurement, Failure) for r in stored.records) == 1
+    with DatasetWriter(tmp_path / "d") as writer:
+        again = import_work_dirs([tmp_path / "runs"], writer)
+    assert again.records == 0
+
+
+def test_another_processor_is_warned_of(tmp_path, caplog):
+    database = meta_schedule.database.JSONDatabase(work_dir=str(tmp_path / "runs"))
+    (tmp_path / "runs").mkdir(exist_ok=True)
+    database = meta_schedule.database.JSONDatabase(work_dir=str(tmp_path / "runs"))
+    target = tvm.target.Target({"kind": "llvm", "mcpu": "haswell", "num-cores": 2})
+    mod = matmul(16)
+    workload = database.commit_workload(mod)
+    schedule = tvm.s_tir.Schedule(mod)
+    arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(mod, remove_preproc=True)
+    record = meta_schedule.database.TuningRecord(
+        schedule.trace, workload, [1e-3], target, arguments
+    )
+    database.commit_tuning_record(record)
+    with caplog.at_level(logging.WARNING), DatasetWriter(tmp_path / "d") as writer:
+        import_work_dirs([tmp_path / "runs"], writer)
+    if str(host_target().attrs["mcpu"]) != "haswell":
+        assert "give --device" in caplog.text
+    (task,) = read_dataset(tmp_path / "d").tasks.values()
+    assert task.networks == {"runs": 1}
+
+
+def test_no_work_directory(tmp_path):
+    with (
+        DatasetWriter(tmp_path / "d") as writer,
+        pytest.raises(InputError, match="must hold work directories of MetaSchedule"),
+    ):
+        import_work_dirs([tmp_path], writer)
+
+
+def test_stock_tvm_uses_an_export(dataset, tmp_path):
+    written = export_database(dataset, tmp_path / "w")
+    ran = [r for r in dataset.records if isinstance(r.measurement, Measured)]
+    assert written == len(ran)
+    database = meta_schedule.database.JSONDatabase(work_dir=str(tmp_path / "w"))
+    task = next(t for t in dataset.tasks.values() if t.name == "matmul32")
+    target = target_of(task)
+    best = database.query_tuning_record(workload_of(task), target, "main")
+    latencies = [r.measurement.latency_s for r in ran if r.task == task.key]
+    assert float(best.run_secs[0]) == pytest.approx(min(latencies), rel=0.2)
+
+    x = relax.Var("x", relax.TensorStructInfo((32, 32), "float32"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x]):
+        kernel = builder.add_func(workload_of(task)["main"].without_attr("global_symbol"), "k")
+        with builder.dataflow():
+            y = builder.emit_output(
+                relax.call_tir(kernel, (x, x), relax.TensorStructInfo((32, 32), "float32"))
+            )
+        builder.emit_func_output(y)
+    with target, database:
+        applied = relax.transform.MetaScheduleApplyDatabase()(builder.get())
+    assert applied["k"].attrs["tirx.is_scheduled"]
+    with pytest.raises(InputError, match="must not hold a database"):
+        export_database(dataset, tmp_path / "w")
+
+
+def test_verify_finds_what_reading_does_not(dataset, tmp_path):
+    applied, problems = verify(dataset, sample=1000, rng=np.random.default_rng(0))
+    assert applied == len(dataset.records)
+    assert problems == []
+    from dataclasses import replace
+
+    wrong = list(dataset.records)
+    wrong[0] = replace(wrong[0], program=7)
+    wrong[1] = replace(wrong[1], trace="[[],[]]" if wrong[1].trace != "[[],[]]" else "[1]")
+    tasks = dict(dataset.tasks)
+    key = wrong[-1].task
+    tasks[key] = replace(tasks[key], workload="{}")
+    damaged = replace(dataset, records=tuple(wrong), tasks=tasks)
+    _, problems = verify(damaged, sample=1000, rng=np.random.default_rng(0))
+    found = {(problem.file, problem.row) for problem in problems}
+    assert ("records.parquet", 1) in found
+    assert ("tasks.parquet", list(tasks).index(key) + 1) in found

@@ -1,0 +1,74 @@
+"""Models are judged on what they have not learned, beside random picks and TVM's model."""
+
+import json
+
+import numpy as np
+import pytest
+from collected import collect, rows
+from typer.testing import CliRunner
+
+from costmodels.dataset.folder import read_dataset
+from costmodels.dataset.splits import save_split, split_by_network
+from costmodels.errors import InputError
+from costmodels.kernel_models.gbt import GradientBoostedTrees
+from tvm_integration.cli import app
+from tvm_integration.evaluate import evaluate_models
+from tvm_integration.featurise import featurise
+
+KEYS = {
+    "top1",
+    "top5",
+    "top1_weighted",
+    "top5_weighted",
+    "top1_gain",
+    "top5_gain",
+    "kendall_tau",
+    "pair_accuracy",
+    "mape",
+    "median_ape",
+    "within_10pct",
+    "coverage",
+    "interval_width",
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluated") / "d"
+    collect(folder, rows(32, 48, 64, 40), per_task=16, batch=16)
+    stored = read_dataset(folder)
+    save_split(folder, split_by_network(stored.tasks, name="nets", test=["net48"]))
+    return stored
+
+
+def test_with_a_split(dataset):
+    found = evaluate_models(dataset, ["gbt"], split="nets")
+    assert set(found.models) == {"random", "stock", "gbt"}
+    assert found.tasks == 1
+    assert found.models["random"].top1_gain.value == pytest.approx(0.0, abs=1e-9)
+    assert found.models["stock"].mape is None
+    assert found.models["gbt"].mape is not None
+    document = found.as_json()
+    assert set(document) == {"tasks", "records", "split", "models"}
+    assert set(document["models"]["gbt"]) == KEYS
+
+
+def test_without_a_split_only_what_is_trained(dataset, tmp_path):
+    with pytest.raises(InputError, match="gbt must be a trained model's file"):
+        evaluate_models(dataset, ["gbt"])
+    path = tmp_path / "model.ckpt"
+    kernels = featurise(dataset).kernels
+    GradientBoostedTrees().fit(kernels, rng=np.random.default_rng(0)).save(path)
+    found = evaluate_models(dataset, [str(path)])
+    assert set(found.models) == {"random", str(path)}
+    assert found.tasks == 5
+    assert found.models[str(path)].kendall_tau.value > 0.3, "it was judged on what it learned"
+
+
+def test_the_command_prints_one_document(dataset):
+    arguments = ["evaluate", str(dataset.path), "--model", "gbt", "--split", "nets", "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["split"] == "nets"
+    assert document["models"]["random"]["mape"] is None

@@ -1,0 +1,73 @@
+"""Features from disk equal those of the search, and come from the cache the second time."""
+
+import numpy as np
+import pytest
+from collected import collect, rows
+
+from costmodels.dataset import feature_cache
+from costmodels.dataset.folder import read_dataset
+from costmodels.kernel import Task
+from tvm_integration import featurise as module
+from tvm_integration.compat import MeasureCandidate, Target, meta_schedule
+from tvm_integration.dataset_rows import schedule_of, workload_of
+from tvm_integration.featurise import featurise
+from tvm_integration.features import FeatureExtractor
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("featurised") / "d"
+    collect(folder, rows(32, 48), per_task=10, batch=10)
+    return read_dataset(folder)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def test_they_are_those_of_the_search(dataset):
+    found = featurise(dataset)
+    assert found.records == dataset.records
+    batch = found.kernels.batch
+    assert found.kernels.measurements == tuple(r.measurement for r in dataset.records)
+    for position in (0, 5, len(dataset.records) - 1):
+        record = dataset.records[position]
+        task = dataset.tasks[record.task]
+        mod = workload_of(task)
+        context = meta_schedule.TuneContext(mod, target=Target(task.target), num_threads=1)
+        candidate = MeasureCandidate(schedule_of(mod, record.trace), [])
+        own = FeatureExtractor().extract(context, [candidate], Task("t", task.device))
+        np.testing.assert_array_equal(batch.take([position]).rows, own.rows)
+        assert batch.tasks[batch.task_index[position]].key == record.task
+
+
+def test_the_second_time_nothing_is_extracted(dataset, monkeypatch):
+    first = featurise(dataset)
+
+    def forbidden(*_, **__):
+        raise AssertionError("the cache was not used")
+
+    monkeypatch.setattr(module, "extract_features", forbidden)
+    second = featurise(dataset)
+    np.testing.assert_array_equal(first.kernels.batch.rows, second.kernels.batch.rows)
+    with pytest.raises(AssertionError, match="not used"):
+        featurise(dataset, dataset.records[:3])
+
+
+def test_a_damaged_cache_is_made_again(dataset):
+    first = featurise(dataset)
+    (path,) = feature_cache.cache_folder().glob("*/rows.npy")
+    path.write_bytes(path.read_bytes()[:200])
+    second = featurise(dataset)
+    np.testing.assert_array_equal(first.kernels.batch.rows, second.kernels.batch.rows)
+    assert len(list(feature_cache.cache_folder().iterdir())) == 1
+
+
+def test_a_trace_that_does_not_apply_is_left_out(dataset):
+    from dataclasses import replace
+
+    records = [replace(dataset.records[0], trace="[[1]]", program=1), *dataset.records[1:4]]
+    found = featurise(dataset, records)
+    assert found.records == tuple(records[1:])
+    assert len(found.kernels) == 3
