@@ -38,6 +38,7 @@ from tvm_integration.dataset_rows import (
     evaluator_text,
     processor_fingerprint,
     schedule_of,
+    target_of,
     task_row,
     trace_text,
     workload_of,
@@ -250,7 +251,7 @@ class Collector:
     def _measure(
         self, key: str, origins: Sequence[str], candidates: Sequence[MeasureCandidate]
     ) -> list[RecordRow]:
-        target = Target(self._writer.tasks[key].target)
+        target = target_of(self._writer.tasks[key])
         built = self._builder.build([BuilderInput(c.sch.mod, target) for c in candidates])
         records = []
         inputs = [
@@ -301,7 +302,7 @@ class Collector:
         known = [program for task, program in self._writer.records if task == key]
         source = CandidateSource(
             workload_of(row),
-            Target(row.target),
+            target_of(row),
             name=row.name,
             rng=self._rng.spawn(1)[0],
             known=known,
@@ -343,7 +344,7 @@ class Collector:
         if self._reference is None:
             self._reference = self._make_reference()
         key, program, path, arguments = self._reference
-        target = Target(self._writer.tasks[key].target)
+        target = target_of(self._writer.tasks[key])
         (future,) = self._runner.run([RunnerInput(path, _device_type(target), arguments)])
         measured = measurement_of(future.result().run_secs)
         if isinstance(measured, Measured):
@@ -352,7 +353,7 @@ class Collector:
             )
 
     def _make_reference(self) -> tuple[str, int, str, Any]:
-        target = Target(next(iter(self._writer.tasks.values())).target)
+        target = target_of(next(iter(self._writer.tasks.values())))
         mod = _reference_matmul()
         row = task_row(
             mod,

@@ -18,7 +18,13 @@ from costmodels.errors import InputError
 from costmodels.kernel import Failure, Measured
 from tvm_integration.candidates import program_hash
 from tvm_integration.compat import IRModule, Target, meta_schedule, tvm
-from tvm_integration.dataset_rows import schedule_of, task_row, trace_text, workload_of
+from tvm_integration.dataset_rows import (
+    schedule_of,
+    target_of,
+    task_row,
+    trace_text,
+    workload_of,
+)
 from tvm_integration.kernel_graph import operator_kinds
 from tvm_integration.targets import device_of, host_target
 from tvm_integration.work_dir import RECORDS, WORKLOADS, measurement_of
@@ -252,7 +258,7 @@ def export_database(dataset: StoredDataset, work_dir: Path) -> int:
                 mod = workload_of(row)
                 arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(mod, remove_preproc=True)
                 workload = database.commit_workload(mod)
-                mods[record.task] = (mod, workload, Target(json.loads(row.target)), arguments)
+                mods[record.task] = (mod, workload, target_of(row), arguments)
             mod, workload, target, arguments = mods[record.task]
             trace = schedule_of(mod, record.trace).trace
         except InputError as error:
@@ -293,7 +299,7 @@ def verify(
     for number, (key, row) in enumerate(dataset.tasks.items(), start=1):
         try:
             mods[key] = workload_of(row)
-            Target(json.loads(row.target))
+            target_of(row)
         except (InputError, *_TVM_ERRORS) as error:
             problems.append(Problem("tasks.parquet", number, _first(error)))
     count = min(sample, len(dataset.records))

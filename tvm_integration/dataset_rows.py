@@ -21,7 +21,6 @@ from tvm_integration.compat import (
     structural_hash,
     tvm,
 )
-from tvm_integration.work_dir import describe_target
 
 
 def task_row(
@@ -55,7 +54,7 @@ def task_row(
         key=task_identity(mod, target),
         name=name,
         workload=save_json(mod),
-        target=describe_target(target),
+        target=target_text(target),
         device=device,
         networks=networks,
         operators=operators,
@@ -65,9 +64,32 @@ def task_row(
     )
 
 
+def target_text(target: Target) -> str:
+    """A target as one line of JSON, the same for equal targets; `target_of` reads it."""
+    values = {key: value for key, value in target.export().items() if key != "tag"}
+    return json.dumps(_plain(values), sort_keys=True)
+
+
+def target_of(task: TaskRow) -> Target:
+    """The target of a task.
+
+    Raises
+    ------
+    InputError
+        When TVM cannot read it.
+    """
+    try:
+        return Target(json.loads(task.target))
+    except (ValueError, RuntimeError, TypeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"the target of task {task.key} must be one of this release of TVM, got: {first}"
+        ) from None
+
+
 def task_identity(mod: IRModule, target: Target) -> str:
     """Key of a task: hash of the workload, ``-``, digest of the target."""
-    digest = blake2b(describe_target(target).encode(), digest_size=4).hexdigest()
+    digest = blake2b(target_text(target).encode(), digest_size=4).hexdigest()
     return f"{int(structural_hash(mod)) & (2**64 - 1):016x}-{digest}"
 
 
@@ -94,12 +116,20 @@ def workload_of(task: TaskRow) -> IRModule:
 
 def trace_text(trace: Trace) -> str:
     """A trace as one line of JSON, the same for equal traces."""
-    return json.dumps(trace.as_json(), default=_plain, separators=(",", ":"))
+    return json.dumps(_plain(trace.as_json()), separators=(",", ":"))
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of TVM as numbers."""
-    return value.value if hasattr(value, "value") else str(value)
+    """Values of TVM as those of JSON."""
+    if isinstance(value, bool | int | float | str) or value is None:
+        return value
+    if isinstance(value, Mapping) or hasattr(value, "items"):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if hasattr(value, "value"):  # a number
+        return value.value
+    if hasattr(value, "__iter__"):
+        return [_plain(each) for each in value]
+    return str(value)
 
 
 def schedule_of(mod: IRModule, trace: str) -> tvm.s_tir.Schedule:

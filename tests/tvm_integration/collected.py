@@ -1,7 +1,5 @@
 """Tasks and data sets for the tests of collecting, exchanging and evaluating."""
 
-import json
-
 from search_tasks import matmul, relu
 
 from costmodels.dataset.writer import DatasetWriter
@@ -40,7 +38,3 @@ def collect(folder, tasks, **options):
             return collector.run([task.key for task in tasks])
         finally:
             collector.close()
-
-
-def target_of(row) -> Target:
-    return Target(json.loads(row.target))

@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 import pytest
-from collected import collect, rows, target_of
+from collected import collect, rows
 from search_tasks import matmul
 
 from costmodels.dataset.folder import read_dataset
@@ -15,7 +15,7 @@ from costmodels.kernel import Failure, Measured
 from tvm_integration import WarmBuilder, WarmRunner
 from tvm_integration.compat import meta_schedule, relax, structural_hash, tvm
 from tvm_integration.dataset_exchange import export_database, import_work_dirs, verify
-from tvm_integration.dataset_rows import workload_of
+from tvm_integration.dataset_rows import target_of, workload_of
 from tvm_integration.targets import host_target
 
 

@@ -8,10 +8,10 @@ from costmodels.dataset import feature_cache
 from costmodels.dataset.folder import read_dataset
 from costmodels.kernel import Task
 from tvm_integration import featurise as module
-from tvm_integration.compat import MeasureCandidate, Target, meta_schedule
-from tvm_integration.dataset_rows import schedule_of, workload_of
-from tvm_integration.featurise import featurise
+from tvm_integration.compat import MeasureCandidate, meta_schedule
+from tvm_integration.dataset_rows import schedule_of, target_of, workload_of
 from tvm_integration.features import FeatureExtractor
+from tvm_integration.featurise import featurise
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_they_are_those_of_the_search(dataset):
         record = dataset.records[position]
         task = dataset.tasks[record.task]
         mod = workload_of(task)
-        context = meta_schedule.TuneContext(mod, target=Target(task.target), num_threads=1)
+        context = meta_schedule.TuneContext(mod, target=target_of(task), num_threads=1)
         candidate = MeasureCandidate(schedule_of(mod, record.trace), [])
         own = FeatureExtractor().extract(context, [candidate], Task("t", task.device))
         np.testing.assert_array_equal(batch.take([position]).rows, own.rows)
