@@ -22,6 +22,8 @@ MODELS = ("gbt", "stock", "random")
 TRIALS, BATCH = 128, 32
 WINNERS = 3
 """Programs of each run that are measured again; the best of them counts."""
+SHOWN_RATIO = 4.0
+"""Latencies up to so many times the best are charted."""
 
 
 def tune_once(model: str, task: str, seed: int) -> dict[str, object]:
@@ -125,8 +127,11 @@ def draw(results: Results, seeds: int, path: Path) -> None:
         axes[0, column].set_title(task)
         axes[0, column].set_xlabel("trials")
         axes[1, column].set_xlabel("wall time, s")
+        winners = results.values[f"{task} | winners"].values()
+        best_us = min(min(seconds) for seconds in winners) * 1e6
         for axis in axes[:, column]:
             axis.set_yscale("log")
+            axis.set_ylim(best_us * 0.95, best_us * SHOWN_RATIO)
     for axis in axes[:, 0]:
         axis.set_ylabel("best latency so far, µs")
     axes[0, 0].legend()
