@@ -121,7 +121,12 @@ def draw(results: Results, seeds: int, path: Path) -> None:
             times = [point[0] for point in curve]
             best = np.fmin.accumulate([point[1] or math.inf for point in curve]) * 1e6
             label = labels[model] if seed == 1 else None
-            style = {"color": colours[model], "alpha": 0.75, "label": label}
+            style = {
+                "color": colours[model],
+                "alpha": 0.75,
+                "label": label,
+                "drawstyle": "steps-post",
+            }
             axes[0, column].plot(range(1, len(best) + 1), best, **style)
             axes[1, column].plot(times, best, **style)
         axes[0, column].set_title(task)

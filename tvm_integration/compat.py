@@ -44,6 +44,7 @@ with _plain_stack():
 
 from tvm import relax  # noqa: E402
 from tvm.ir import IRModule, load_json, save_json  # noqa: E402
+from tvm.ir.expr import TensorLoad  # noqa: E402
 from tvm.ir.utils import derived_object  # noqa: E402
 from tvm.s_tir import dlight, meta_schedule  # noqa: E402
 from tvm.s_tir.analysis import estimate_tir_flops  # noqa: E402
@@ -142,6 +143,7 @@ __all__ = [
     "Schedule",
     "Target",
     "TaskRecord",
+    "TensorLoad",
     "Trace",
     "cc",
     "cpu_count",

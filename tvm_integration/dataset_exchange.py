@@ -230,7 +230,8 @@ def export_database(dataset: StoredDataset, work_dir: Path) -> int:
     Returns
     -------
     int
-        Records written: those that ran and whose trace applies.
+        Records written: those that ran and whose trace applies. Unscheduled programs are left
+        out: TVM takes a record without instructions for none.
 
     Raises
     ------
@@ -250,7 +251,7 @@ def export_database(dataset: StoredDataset, work_dir: Path) -> int:
     mods: dict[str, tuple[IRModule, Any, Target, Any]] = {}
     written = 0
     for record in dataset.records:
-        if not isinstance(record.measurement, Measured):
+        if not isinstance(record.measurement, Measured) or record.origin == "default":
             continue
         try:
             if record.task not in mods:
@@ -303,7 +304,7 @@ def verify(
         except (InputError, *_TVM_ERRORS) as error:
             problems.append(Problem("tasks.parquet", number, _first(error)))
     count = min(sample, len(dataset.records))
-    drawn = np.sort(rng.choice(len(dataset.records), count, replace=False)) if count else []
+    drawn = np.sort(rng.choice(max(1, len(dataset.records)), count, replace=False))
     for position in drawn:
         record = dataset.records[int(position)]
         if record.task not in mods:

@@ -49,7 +49,7 @@ def task_row(
     operators : tuple of str
         Kinds of its operators.
     """
-    buffers = [mod["main"].buffer_map[parameter] for parameter in mod["main"].params]
+    arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(mod, remove_preproc=True)
     return TaskRow(
         key=task_identity(mod, target),
         name=name,
@@ -59,8 +59,8 @@ def task_row(
         networks=networks,
         operators=operators,
         flop=float(estimate_tir_flops(mod)),
-        shapes=tuple(tuple(int(n) for n in buffer.shape) for buffer in buffers),
-        dtypes=tuple(str(buffer.dtype) for buffer in buffers),
+        shapes=tuple(tuple(int(n) for n in argument.shape) for argument in arguments),
+        dtypes=tuple(str(argument.dtype) for argument in arguments),
     )
 
 

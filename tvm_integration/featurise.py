@@ -79,7 +79,7 @@ def featurise(
         table = extract_features(dataset, records, on_progress=on_progress)
         save_features(key, table, dataset.path)
     applied = np.flatnonzero(table.applies)
-    kept = tuple(records[i] for i in applied)
+    kept = tuple(records[int(i)] for i in applied)
     used = sorted({record.task for record in kept})
     index = {task: position for position, task in enumerate(used)}
     counts = np.diff(table.row_offsets)[applied]

@@ -7,7 +7,7 @@ from typing import Any
 
 from costmodels.errors import InputError
 from costmodels.graph import KernelGraph, Operator
-from tvm_integration.compat import IRModule, tvm
+from tvm_integration.compat import IRModule, TensorLoad, tvm
 from tvm_integration.tir_expressions import (
     Linear,
     calls_and_operations,
@@ -73,10 +73,9 @@ def kernel_graph(mod: IRModule) -> KernelGraph:
     operators: list[Operator] = []
     position: dict[Any, int] = {}
     for parameter in function.params:
-        buffer = function.buffer_map.get(parameter)
-        if buffer is not None and buffer in read:
-            position[buffer] = len(operators)
-            operators.append(Operator("parameter", str(buffer.dtype), _shape(buffer)))
+        if parameter in read:
+            position[parameter] = len(operators)
+            operators.append(Operator("parameter", str(parameter.dtype), _shape(parameter)))
     paddings: dict[Any, tuple[tuple[int, int], ...]] = {}
     edges: set[tuple[int, int]] = set()
     for block in blocks:
@@ -133,8 +132,8 @@ class _Block:
             extent = variable.dom.extent
             kinds[is_spatial][variable.var] = int(extent) if isinstance(extent, tirx.IntImm) else 0
         stores = list(_stores(block.body))
-        writes = list(dict.fromkeys([region.buffer for region in block.writes]))
-        reads = list(dict.fromkeys([region.buffer for region in block.reads]))
+        writes = list(dict.fromkeys([region.source for region in block.writes]))
+        reads = list(dict.fromkeys([region.source for region in block.reads]))
         return cls(kinds[True], kinds[False], stores, reads, writes)
 
 
@@ -181,7 +180,7 @@ def _operator(block: _Block, paddings: Mapping[Any, tuple[tuple[int, int], ...]]
     for store in block.stores:
         operations.update(calls_and_operations(store.value))
     shape = () if buffer is None else _shape(buffer)
-    common = {
+    common: dict[str, Any] = {
         "dtype": "" if buffer is None else str(buffer.dtype),
         "shape": shape,
         "spatial": tuple(block.spatial.values()),
@@ -195,7 +194,7 @@ def _operator(block: _Block, paddings: Mapping[Any, tuple[tuple[int, int], ...]]
     if block.reduction:
         opcode, windows = _reduction(block, store, paddings)
         return Operator(opcode=opcode, **common, **windows)
-    if any(load.buffer == store.buffer for load in loads(store.value)):
+    if any(load.source == store.buffer for load in loads(store.value)):
         return Operator(opcode="scan", **common)
     opcode = _elementwise(block, store)
     padding = _pad_sizes(store, shape) if opcode == "pad" else ()
@@ -216,7 +215,7 @@ def _reduction(
     factors = _factors(term) if kind == "add" else []
     if len(factors) == 2:
         data, weight = _data_first(block, factors)
-        windows = _windows(block, data, paddings)
+        windows = _windows(block, data, paddings, weight)
         return _contraction(block, data, weight, windows), windows
     found = loads(term)
     if kind in _POOLS and len(found) == 1:
@@ -237,7 +236,7 @@ def _combination(store: Any) -> tuple[str, Any] | None:
     ):
         if isinstance(value, node):
             for own, term in ((value.a, value.b), (value.b, value.a)):
-                if isinstance(own, tirx.BufferLoad) and own.buffer == store.buffer:
+                if isinstance(own, TensorLoad) and own.source == store.buffer:
                     return kind, term
     return None
 
@@ -274,11 +273,18 @@ def _mixed(block: _Block, load: Any) -> list[Linear]:
 
 
 def _windows(
-    block: _Block, load: Any, paddings: Mapping[Any, tuple[tuple[int, int], ...]]
+    block: _Block,
+    load: Any,
+    paddings: Mapping[Any, tuple[tuple[int, int], ...]],
+    weight: Any = None,
 ) -> dict[str, tuple[Any, ...]]:
-    """Window, stride, dilation and padding of each windowed dimension of a load."""
+    """Window, stride, dilation and padding of each windowed dimension of a load.
+
+    What also indexes the weight, as a channel does, is not walked over by a window.
+    """
+    fixed = set() if weight is None else _variables(weight)
     window, stride, dilation, padding = [], [], [], []
-    padded = paddings.get(load.buffer)
+    padded = paddings.get(load.source)
     for dimension, index in enumerate(load.indices):
         form = linear(index)
         if form is None:
@@ -286,6 +292,8 @@ def _windows(
         spatial = [v for v in form.coefficients if v in block.spatial]
         reduction = [v for v in form.coefficients if v in block.reduction]
         if len(spatial) != 1 or len(reduction) != 1:
+            continue
+        if spatial[0] in fixed:
             continue
         window.append(block.reduction[reduction[0]])
         stride.append(abs(form.coefficients[spatial[0]]))
@@ -360,7 +368,7 @@ def _elementwise(block: _Block, store: Any) -> str:
         if not loads(condition):
             both = loads(yes) and loads(no)
             return "concatenate" if both else "pad"
-    if isinstance(value, tirx.BufferLoad):
+    if isinstance(value, TensorLoad):
         if value is not store.value and not value.same_as(store.value):
             return "cast"
         return _movement(block, value)
@@ -431,7 +439,7 @@ def _pad_sizes(store: Any, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...
     for index in load.indices:
         form = linear(index)
         before.append(0 if form is None else -form.constant)
-    inner = _shape(load.buffer)
+    inner = _shape(load.source)
     if len(inner) != len(shape):
         return ()
     return tuple(

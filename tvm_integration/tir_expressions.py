@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tvm_integration.compat import tvm
+from tvm_integration.compat import TensorLoad, tvm
 
 tirx = tvm.tirx
 
@@ -34,7 +34,7 @@ def children(node: Any) -> list[Any]:
     """The expressions an expression is made of."""
     if type(node) in _BINARY:
         return [node.a, node.b]
-    if isinstance(node, tirx.BufferLoad):
+    if isinstance(node, TensorLoad):
         return list(node.indices)
     if isinstance(node, tirx.Cast):
         return [node.value]
@@ -55,7 +55,7 @@ def children(node: Any) -> list[Any]:
 
 def loads(node: Any) -> list[Any]:
     """Loads of an expression, those inside of indices left out."""
-    if isinstance(node, tirx.BufferLoad):
+    if isinstance(node, TensorLoad):
         return [node]
     return [load for child in children(node) for load in loads(child)]
 
@@ -70,7 +70,7 @@ def without_casts(node: Any) -> Any:
 def calls_and_operations(node: Any) -> Counter[str]:
     """How often each kind of operation occurs, indices left out; intrinsics as ``call.NAME``."""
     found: Counter[str] = Counter()
-    if isinstance(node, tirx.BufferLoad):
+    if isinstance(node, TensorLoad):
         return found
     if type(node) in _BINARY:
         found[_BINARY[type(node)]] += 1

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -56,12 +57,26 @@ def describe(dataset: StoredDataset) -> dict[str, Any]:
         "spread": _quantiles([max(values) / min(values) for values in by_task.values()]),
         "repeat_cv": _quantiles([cv for record in measured if (cv := _cv(record)) is not None]),
         "reference_readings": len(dataset.reference),
-        "reference_drift": _drift([float(np.median(row.run_s)) for row in dataset.reference]),
+        "reference_drift": _drift([relative for _, relative in reference_readings(dataset)]),
         "first_measured": _time(record.measured_at for record in dataset.records),
         "last_measured": _time((record.measured_at for record in dataset.records), last=True),
         "rows_kept_out": len(dataset.problems),
         "duplicates": dataset.duplicates,
     }
+
+
+def reference_readings(dataset: StoredDataset) -> list[tuple[datetime, float]]:
+    """Readings of reference kernels: when, and latency over that kernel's median latency."""
+    by_kernel: dict[tuple[str, int, str], list[float]] = {}
+    seconds = [float(np.median(row.run_s)) for row in dataset.reference]
+    kernels = [(row.task, row.program, row.processor) for row in dataset.reference]
+    for kernel, latency_s in zip(kernels, seconds, strict=True):
+        by_kernel.setdefault(kernel, []).append(latency_s)
+    usual = {kernel: float(np.median(values)) for kernel, values in by_kernel.items()}
+    return [
+        (row.measured_at, latency_s / usual[kernel])
+        for row, kernel, latency_s in zip(dataset.reference, kernels, seconds, strict=True)
+    ]
 
 
 def latencies_by_task(records: Iterable[RecordRow]) -> dict[str, list[float]]:

@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from costmodels.dataset.describe import describe, latencies_by_task
+from costmodels.dataset.describe import (
+    describe,
+    latencies_by_task,
+    reference_readings,
+)
 from costmodels.dataset.folder import StoredDataset
 from costmodels.kernel import Failure, Measured
 
@@ -161,9 +165,8 @@ def _reference_chart(dataset: StoredDataset) -> str:
         return ""
 
     def plot(axis: Any) -> None:
-        times = [row.measured_at for row in dataset.reference]
-        seconds = np.array([np.median(row.run_s) for row in dataset.reference])
-        axis.plot(times, seconds / np.median(seconds), ".", markersize=4, color="#2f6690")
+        times, relative = zip(*reference_readings(dataset), strict=True)
+        axis.plot(times, relative, ".", markersize=4, color="#2f6690")
         axis.axhline(1, color="#9db4c8", linewidth=0.8)
         axis.set_ylabel("latency / its median")
         axis.tick_params(axis="x", rotation=20)

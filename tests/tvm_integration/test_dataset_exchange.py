@@ -63,8 +63,7 @@ def test_a_stock_work_directory_comes_in(tmp_path):
 
 
 def test_another_processor_is_warned_of(tmp_path, caplog):
-    database = meta_schedule.database.JSONDatabase(work_dir=str(tmp_path / "runs"))
-    (tmp_path / "runs").mkdir(exist_ok=True)
+    (tmp_path / "runs").mkdir()
     database = meta_schedule.database.JSONDatabase(work_dir=str(tmp_path / "runs"))
     target = tvm.target.Target({"kind": "llvm", "mcpu": "haswell", "num-cores": 2})
     mod = matmul(16)
@@ -94,21 +93,22 @@ def test_no_work_directory(tmp_path):
 def test_stock_tvm_uses_an_export(dataset, tmp_path):
     written = export_database(dataset, tmp_path / "w")
     ran = [r for r in dataset.records if isinstance(r.measurement, Measured)]
+    ran = [r for r in ran if r.origin != "default"]
     assert written == len(ran)
     database = meta_schedule.database.JSONDatabase(work_dir=str(tmp_path / "w"))
     task = next(t for t in dataset.tasks.values() if t.name == "matmul32")
     target = target_of(task)
     best = database.query_tuning_record(workload_of(task), target, "main")
-    latencies = [r.measurement.latency_s for r in ran if r.task == task.key]
-    assert float(best.run_secs[0]) == pytest.approx(min(latencies), rel=0.2)
+    means = [np.mean(r.measurement.run_s) for r in ran if r.task == task.key]
+    assert np.mean([float(s) for s in best.run_secs]) == pytest.approx(min(means))
 
-    x = relax.Var("x", relax.TensorStructInfo((32, 32), "float32"))
+    x = relax.Var("x", relax.TensorType((32, 32), "float32"))
     builder = relax.BlockBuilder()
     with builder.function("main", [x]):
         kernel = builder.add_func(workload_of(task)["main"].without_attr("global_symbol"), "k")
         with builder.dataflow():
             y = builder.emit_output(
-                relax.call_tir(kernel, (x, x), relax.TensorStructInfo((32, 32), "float32"))
+                relax.call_tir(kernel, (x, x), relax.TensorType((32, 32), "float32"))
             )
         builder.emit_func_output(y)
     with target, database:
