@@ -61,7 +61,7 @@ def test_candidates_without_rows_shorten_the_answer(task):
     model = stock()
     model.update(task.context, task.candidates, made_up_results(len(task.candidates)))
     mixed = [*task.candidates[:3], candidate(full())]
-    with pytest.raises(Exception, match=r"(?s)."):
+    with pytest.raises(TypeError, match="Cannot cast array data"):
         model.predict(context_for(matmul()), mixed)
 
 
@@ -69,7 +69,7 @@ def test_a_time_that_is_no_number_ends_the_run(task):
     """Ours: `test_cost_model.test_an_empty_update_is_no_reason_to_raise`."""
     model = stock()
     results = made_up_results(len(task.candidates) - 1)
-    with pytest.raises(Exception, match=r"(?s)."):
+    with pytest.raises(RuntimeError, match="Label contains NaN"):
         model.update(task.context, task.candidates, [*results, RunnerResult([float("nan")], None)])
 
 
@@ -78,7 +78,7 @@ def test_the_mlp_needs_five_tasks(task):
     from tvm.s_tir.meta_schedule.cost_model.mlp_model import MLPModel
 
     model = MLPModel()
-    with pytest.raises(Exception, match=r"(?s)."):
+    with pytest.raises(ValueError, match="need at least one array"):
         model.update(task.context, task.candidates, made_up_results(len(task.candidates)))
 
 
