@@ -42,7 +42,7 @@ def test_a_half_written_last_line_is_cut_off_with_a_warning(folder, caplog, name
     """TVM cannot open such a database."""
     whole = (folder / name).read_bytes()
     (folder / name).write_bytes(whole + whole[:40])
-    with pytest.raises((RuntimeError, ValueError), match="Unexpected (token|end)"):
+    with pytest.raises((RuntimeError, ValueError), match=r"Unexpected (token|end)"):
         meta_schedule.database.JSONDatabase(work_dir=str(folder))
     assert len(open_database(folder, TARGET)) == 24
     assert (folder / name).read_bytes() == whole
