@@ -163,9 +163,10 @@ def split(
     if by not in ("task", "network", "target"):
         raise InputError(f"--by must be task, network or target, got {by!r}")
     stored = _read(dataset)
+    tasks = stored.used_tasks
     if by == "task":
         made = split_by_task(
-            stored.tasks,
+            tasks,
             name=name,
             rng=np.random.default_rng(seed),
             validation=validation_share,
@@ -173,10 +174,10 @@ def split(
         )
     else:
         hold_out = split_by_network if by == "network" else split_by_target
-        made = hold_out(stored.tasks, name=name, test=test or [], validation=validation or [])
+        made = hold_out(tasks, name=name, test=test or [], validation=validation or [])
     path = save_split(stored.path, made)
     counts = {part: len(made.part(part)) for part in ("train", "validation", "test")}
-    taken_out = len(stored.tasks) - sum(counts.values())
+    taken_out = len(tasks) - sum(counts.values())
     text = ", ".join(f"{part} {count}" for part, count in counts.items())
     _say(f"{path}: tasks: {text}, taken out {taken_out}")
 

@@ -92,6 +92,12 @@ class StoredDataset:
         """Its name."""
         return str(self.info["name"])
 
+    @property
+    def used_tasks(self) -> dict[str, TaskRow]:
+        """The tasks that have records; the reference kernel, for one, has none."""
+        used = {record.task for record in self.records}
+        return {key: task for key, task in self.tasks.items() if key in used}
+
     def digest(self) -> str:
         """16 hexadecimal digits that change with any task or record."""
         state = blake2b(digest_size=8)

@@ -31,6 +31,10 @@ tr:nth-child(even) td { background: #f7f9fb } svg { max-width: 100%; height: aut
 """
 
 
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+"""Keeps the page the same for the same data, and free of links."""
+
+
 def report_html(dataset: StoredDataset) -> str:
     """Describe a data set as a page that needs no network.
 
@@ -113,7 +117,7 @@ def _draw(plot: Callable[[Any], None], *, height: float = 3.2) -> str:
         plot(axis)
         figure.tight_layout()
         file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None})
+        figure.savefig(file, format="svg", metadata=_NO_METADATA)
         plt.close(figure)
     text = file.getvalue()
     return text[text.index("<svg") :]

@@ -1,0 +1,91 @@
+"""`costmodels dataset`: each command on a small data set, and errors in one line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from collected import collect, rows
+from typer.testing import CliRunner
+
+from costmodels.dataset.folder import read_dataset
+from costmodels.errors import InputError
+from tvm_integration.cli import app
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("commands") / "d"
+    collect(path, rows(32), per_task=6, batch=6)
+    return path
+
+
+def run(*arguments) -> str:
+    result = CliRunner().invoke(app, ["dataset", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_describe(folder, tmp_path):
+    page = tmp_path / "page.html"
+    found = json.loads(run("describe", folder, "--json", "--html", page))
+    assert found["tasks"] == 2
+    assert found["valid"] + found["failed"] == found["records"]
+    assert found["operators"] == {"matmul": 1, "relu": 1}
+    assert found["networks"] == {"net32": 1, "net16": 1}
+    assert found["spread"]["most"] > 1
+    text = page.read_text()
+    assert text.count("<svg") >= 3
+    assert "http" not in text.replace("http://www.w3.org", "")
+    assert "<script" not in text
+    assert "spread:" in run("describe", folder)
+
+
+def test_split_merge_export_and_verify(folder, tmp_path):
+    text = run("split", folder, "--name", "s", "--test", "net32")
+    assert "train 1, validation 0, test 1" in text
+    records = len(read_dataset(folder).records)
+    assert f"{records} records of" in run("merge", folder, folder, "--out", tmp_path / "m")
+    assert "records" in run("export", folder, "--out", tmp_path / "w")
+    imported = run("import", tmp_path / "w", "--out", tmp_path / "i")
+    assert "from 1 work directories" in imported
+    assert "0 problems" in run("verify", folder)
+    assert f"{records} programs" in run("featurise", folder)
+
+
+def test_verify_says_what_is_wrong(folder, tmp_path):
+    run("merge", folder, "--out", tmp_path / "m")
+    path = tmp_path / "m" / "journal.jsonl"
+    path.write_text("[1, 2\n" + '["records", {}]\n')
+    result = CliRunner().invoke(app, ["dataset", "verify", str(tmp_path / "m")])
+    assert result.exit_code == 1
+    assert "journal.jsonl row 1" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("describe", "nowhere"), "nowhere must be a data set"),
+        (("describe", "shipped:nothing"), "a shipped data set must be one of h200"),
+        (("import", "nowhere", "--out", "x"), "nowhere must be a folder"),
+        (("split", "{folder}", "--name", "t", "--by", "luck"), "--by must be task, network or"),
+        (("split", "{folder}", "--name", "t", "--test", "vgg*"), "got 'vgg*': it has net16, net32"),
+    ],
+)
+def test_errors(folder, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    filled = [each.format(folder=folder) for each in arguments]
+    with pytest.raises(InputError, match="") as error:
+        CliRunner().invoke(app, ["dataset", *filled], catch_exceptions=False)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_is_one_line_and_exit_code_2(tmp_path):
+    command = [sys.executable, "-m", "tvm_integration.cli", "dataset", "describe", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: nowhere must be a data set")
+    assert done.stderr.count("\n") == 1
