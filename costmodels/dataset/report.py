@@ -25,7 +25,8 @@ dl div { background: #f3f6f9; border-radius: .4rem; padding: .5rem .8rem }
 dt { color: #52616f; font-size: .85rem } dd { margin: 0; font-size: 1.25rem }
 table { border-collapse: collapse; width: 100% }
 td, th { text-align: left; padding: .15rem .6rem .15rem 0 }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
+td { overflow-wrap: anywhere; vertical-align: top } .columns > div { min-width: 0 }
+td.number, th.number { white-space: nowrap; text-align: right; font-variant-numeric: tabular-nums }
 tr:nth-child(even) td { background: #f7f9fb } svg { max-width: 100%; height: auto }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 2rem }
 """
