@@ -28,6 +28,8 @@ bench: $(STAMP)
 	$(BIN)/python scripts/benchmark_workers.py
 	$(BIN)/python scripts/benchmark_search.py
 	$(BIN)/python scripts/benchmark_model.py
+	$(BIN)/python scripts/benchmark_collect.py
+	$(BIN)/python scripts/benchmark_evaluate.py
 
 clean:
 	rm -rf .venv build *.egg-info

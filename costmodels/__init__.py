@@ -1,1 +1,72 @@
-"""Learned cost models for the Apache TVM compiler."""
+"""Learned cost models for the Apache TVM compiler.
+
+Importing this package loads nothing heavy: the public names below are loaded on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from costmodels.dataset.folder import read_dataset
+    from costmodels.device import Device, detect_host, read_device
+    from costmodels.errors import CheckpointError, CostModelError, InputError, SchemaError
+    from costmodels.kernel import (
+        Failure,
+        KernelBatch,
+        KernelDataset,
+        KernelPrediction,
+        Measured,
+        Task,
+    )
+    from costmodels.protocol import KernelCostModel
+    from costmodels.registry import kernel_model_class, kernel_model_names
+
+_HOME = {
+    "CheckpointError": "errors",
+    "CostModelError": "errors",
+    "Device": "device",
+    "Failure": "kernel",
+    "InputError": "errors",
+    "KernelBatch": "kernel",
+    "KernelCostModel": "protocol",
+    "KernelDataset": "kernel",
+    "KernelPrediction": "kernel",
+    "Measured": "kernel",
+    "SchemaError": "errors",
+    "Task": "kernel",
+    "detect_host": "device",
+    "kernel_model_class": "registry",
+    "kernel_model_names": "registry",
+    "read_dataset": "dataset.folder",
+    "read_device": "device",
+}
+
+__all__ = [
+    "CheckpointError",
+    "CostModelError",
+    "Device",
+    "Failure",
+    "InputError",
+    "KernelBatch",
+    "KernelCostModel",
+    "KernelDataset",
+    "KernelPrediction",
+    "Measured",
+    "SchemaError",
+    "Task",
+    "detect_host",
+    "kernel_model_class",
+    "kernel_model_names",
+    "read_dataset",
+    "read_device",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

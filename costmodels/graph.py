@@ -1,4 +1,4 @@
-"""A kernel as a graph of operators, before scheduling: what is computed, from what.
+"""A kernel as a graph of operators: what is computed, from what, and where a schedule puts it.
 
 After the learned cost model for TPUs (Kaufman et al., MLSys 2021): nodes are operators with their
 opcode, element type, shapes and, where they exist, window, strides and padding; edges go from
@@ -63,6 +63,9 @@ OPCODES = (
     "conv_transpose",
 )
 """What an operator does. The order is part of the graph features' schema: add at the end."""
+
+STAGES_VERSION = 1
+"""Raised whenever the stages of a program are told in another way; part of the name of caches."""
 
 CONVOLUTIONS = ("conv", "group_conv", "depthwise_conv", "conv_transpose")
 CONTRACTIONS = ("matmul", "batch_matmul", *CONVOLUTIONS)
@@ -138,3 +141,38 @@ class KernelGraph:
     def kinds(self) -> tuple[str, ...]:
         """Opcodes of what is computed, parameters left out, in order."""
         return tuple(each.opcode for each in self.operators if each.opcode != "parameter")
+
+
+@dataclass(frozen=True)
+class StagedGraph:
+    """The operators of a kernel, and in which stages of a scheduled program each is computed.
+
+    Parameters
+    ----------
+    graph : KernelGraph
+        The kernel before scheduling.
+    stages : tuple of (int, int)
+        Operator, row of the program's features; each pair once, in order. An operator that was
+        inlined stands with the rows of its consumers, a copy with the operator whose result it
+        copies, so that either may occur several times.
+    rows : int
+        Rows of the program.
+
+    Raises
+    ------
+    InputError
+        When a pair points outside of operators or rows.
+    """
+
+    graph: KernelGraph
+    stages: tuple[tuple[int, int], ...]
+    rows: int
+
+    def __post_init__(self) -> None:
+        count = len(self.graph.operators)
+        for operator, row in self.stages:
+            if not (0 <= operator < count and 0 <= row < self.rows):
+                raise InputError(
+                    f"a stage must join one of {count} operators to one of {self.rows} rows, "
+                    f"got {(operator, row)}"
+                )

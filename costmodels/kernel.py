@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from costmodels.device import Device
 from costmodels.errors import InputError
+from costmodels.graph import StagedGraph
 from costmodels.schema import FeatureSchema
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -36,7 +37,7 @@ class Task:
 
 @dataclass(frozen=True)
 class KernelBatch:
-    """The features of some kernels: ragged rows, one per stage.
+    """The features of some kernels: ragged rows, one per stage, and for some models a graph.
 
     Parameters
     ----------
@@ -51,6 +52,10 @@ class KernelBatch:
         The tasks that occur, each once.
     task_index : numpy.ndarray
         int64 [kernels]; position in `tasks`.
+    graphs : tuple of StagedGraph
+        The graphs that occur; kernels of one task share most of them.
+    graph_index : numpy.ndarray, optional
+        int64 [kernels]; position in `graphs`. None where no graphs were extracted.
 
     Raises
     ------
@@ -65,6 +70,8 @@ class KernelBatch:
     row_offsets: IndexArray
     tasks: tuple[Task, ...]
     task_index: IndexArray
+    graphs: tuple[StagedGraph, ...] = ()
+    graph_index: IndexArray | None = None
 
     def __post_init__(self) -> None:
         if self.rows.ndim != 2 or self.rows.shape[1] != len(self.schema.columns):
@@ -86,6 +93,23 @@ class KernelBatch:
             )
         if len(self) and not 0 <= self.task_index.min() <= self.task_index.max() < len(self.tasks):
             raise InputError(f"task_index must point into {len(self.tasks)} tasks")
+        if self.graph_index is not None:
+            self._check_graphs(self.graph_index)
+
+    def _check_graphs(self, index: IndexArray) -> None:
+        if len(index) != len(self):
+            raise InputError(f"graph_index must have {len(self)} entries, got {len(index)}")
+        if not len(self):
+            return
+        if not 0 <= index.min() <= index.max() < len(self.graphs):
+            raise InputError(f"graph_index must point into {len(self.graphs)} graphs")
+        rows = np.array([graph.rows for graph in self.graphs], np.int64)[index]
+        if np.any(rows != self.row_counts):
+            kernel = int(np.flatnonzero(rows != self.row_counts)[0])
+            raise InputError(
+                f"the graph of kernel {kernel} must have its {self.row_counts[kernel]} rows, "
+                f"got {rows[kernel]}"
+            )
 
     def __len__(self) -> int:
         return len(self.row_offsets) - 1
@@ -140,7 +164,12 @@ class KernelBatch:
         rows = self.rows[np.repeat(self.row_offsets[kernels], counts) + within]
         used, index = np.unique(self.task_index[kernels], return_inverse=True)
         tasks = tuple(self.tasks[task] for task in used)
-        return KernelBatch(self.schema, rows, offsets, tasks, index.astype(np.int64))
+        batch = KernelBatch(self.schema, rows, offsets, tasks, index.astype(np.int64))
+        if self.graph_index is None:
+            return batch
+        used, index = np.unique(self.graph_index[kernels], return_inverse=True)
+        graphs = tuple(self.graphs[graph] for graph in used)
+        return replace(batch, graphs=graphs, graph_index=index.astype(np.int64))
 
 
 def concatenate(batches: Sequence[KernelBatch]) -> KernelBatch:
@@ -149,10 +178,12 @@ def concatenate(batches: Sequence[KernelBatch]) -> KernelBatch:
     Parameters
     ----------
     batches : sequence of KernelBatch
-        At least one.
+        At least one; all with graphs, or none.
 
     Raises
     ------
+    InputError
+        When only some have graphs.
     SchemaError
         When the schemas differ.
     """
@@ -165,13 +196,38 @@ def concatenate(batches: Sequence[KernelBatch]) -> KernelBatch:
     position = {key: index for index, key in enumerate(tasks)}
     index = [np.array([position[t.key] for t in b.tasks], np.int64)[b.task_index] for b in batches]
     counts = np.concatenate([batch.row_counts for batch in batches])
+    graphs, graph_index = _join_graphs(batches)
     return KernelBatch(
         schema,
         np.concatenate([batch.rows for batch in batches]),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         tuple(tasks.values()),
         np.concatenate(index),
+        graphs,
+        graph_index,
     )
+
+
+def _join_graphs(
+    batches: Sequence[KernelBatch],
+) -> tuple[tuple[StagedGraph, ...], IndexArray | None]:
+    """The graphs of all batches, the same object once, and each kernel's position in them."""
+    indices = [batch.graph_index for batch in batches]
+    given = [index for index in indices if index is not None]
+    if not given:
+        return (), None
+    if len(given) < len(indices):
+        raise InputError(
+            f"batches that are joined must all have graphs or none, got {len(given)} of "
+            f"{len(indices)} with graphs: extract the features of the others again"
+        )
+    graphs = {id(graph): graph for batch in batches for graph in batch.graphs}
+    position = {key: number for number, key in enumerate(graphs)}
+    parts = [
+        np.array([position[id(graph)] for graph in batch.graphs], np.int64)[index]
+        for batch, index in zip(batches, given, strict=True)
+    ]
+    return tuple(graphs.values()), np.concatenate(parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,3 +214,51 @@ DEVICE = FeatureSchema(
     ),
 )
 """Schema of the features of a target device; see `costmodels.device.Device`."""
+
+OPERATOR_LISTS = (
+    ("shape", 6, "element"),
+    ("spatial", 6, "iteration"),
+    ("reduction", 5, "iteration"),
+    ("window", 3, "element"),
+    ("stride", 3, "element"),
+    ("dilation", 3, "element"),
+    ("padding_before", 3, "element"),
+    ("padding_after", 3, "element"),
+)
+"""Lists of an operator: name, entries kept, unit. Each is followed by its sum and its product,
+which also tell of the entries left out."""
+OPERATIONS = (
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "mod",
+    "max",
+    "min",
+    "compare",
+    "logic",
+    "select",
+    "math",
+)
+"""Kinds of operations of one iteration; "math" is any call."""
+
+
+def _operator_columns() -> tuple[Column, ...]:
+    columns = [
+        Column("dtype.bits", "bit"),
+        Column("dtype.is_float", "", FLAG),
+        Column("dtype.is_signed", "", FLAG),
+        Column("output.bytes", "byte"),
+        Column("iterations", "iteration"),
+    ]
+    columns += [Column(f"operations.{kind}", "operation/iteration") for kind in OPERATIONS]
+    for name, kept, unit in OPERATOR_LISTS:
+        columns.append(Column(f"{name}.length", "entry"))
+        columns += [Column(f"{name}.{entry}", unit) for entry in range(kept)]
+        columns += [Column(f"{name}.sum", unit), Column(f"{name}.product", unit)]
+    return tuple(columns)
+
+
+OPERATOR = FeatureSchema(name="operator", version=1, columns=_operator_columns())
+"""Schema of the nodes of a kernel's graph, beside their opcode; see
+`costmodels.operator_features`."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tvm_integration.cost_model import MetaScheduleCostModel
     from tvm_integration.measure_log import MeasureLog
     from tvm_integration.pipeline import tuning_pipeline
+    from tvm_integration.rpc_runner import WarmRPCRunner
     from tvm_integration.runner import WarmRunner
     from tvm_integration.task_scheduler import EagerScheduler
 
@@ -24,6 +25,7 @@ _HOME = {
     "MetaScheduleCostModel": "cost_model",
     "EagerScheduler": "task_scheduler",
     "WarmBuilder": "builder",
+    "WarmRPCRunner": "rpc_runner",
     "WarmRunner": "runner",
     "tuning_pipeline": "pipeline",
 }
@@ -33,6 +35,7 @@ __all__ = [
     "MetaScheduleCostModel",
     "EagerScheduler",
     "WarmBuilder",
+    "WarmRPCRunner",
     "WarmRunner",
     "tuning_pipeline",
 ]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from costmodels.errors import InputError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
 def collect(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="Networks, as `costmodels tune` takes them."),
+        typer.Argument(
+            metavar="MODEL...",
+            help="Networks, as `costmodels tune` takes them, or drawn:COUNT[,dtype=NAME]"
+            "[,seed=NUMBER]: kernels with shapes around those of networks.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The data set; made, or added to.")],
     per_task: Annotated[int, typer.Option(help="Programs of each kernel.")] = 64,
@@ -41,6 +47,11 @@ def collect(
     device: Annotated[
         Path | None, typer.Option(help="Device file of the target; see `costmodels device`.")
     ] = None,
+    rpc_tracker: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Measure on devices of this TVM RPC tracker."),
+    ] = None,
+    rpc_key: Annotated[str | None, typer.Option(help="Key of the devices at the tracker.")] = None,
     licence: Annotated[str, typer.Option(help="Of a new data set.")] = "Apache-2.0",
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
 ) -> None:
@@ -50,11 +61,11 @@ def collect(
     """
     from rich.console import Console
 
-    from tvm_integration.model_name import check_model_name
+    from tvm_integration.task_source import check_task_source
     from tvm_integration.worker_session import shared_session
 
     for model in models:
-        check_model_name(model)
+        check_task_source(model)
     shared_session()  # the workers import TVM while this process does
     console = Console(stderr=True, highlight=False)
     from costmodels.dataset.writer import DatasetWriter
@@ -63,6 +74,7 @@ def collect(
     from tvm_integration.collect_choice import MIXTURE, parse_mixture
     from tvm_integration.collect_tasks import tasks_of_networks
     from tvm_integration.execution import device_of as device_at_hand
+    from tvm_integration.rpc_runner import parse_rpc
     from tvm_integration.targets import device_of, parse_target
 
     options = CollectOptions(
@@ -72,8 +84,15 @@ def collect(
         minutes=minutes,
         seed=seed,
     )
+    rpc = parse_rpc(rpc_tracker, rpc_key)
     parsed = parse_target(target)
-    device_at_hand(parsed)
+    if rpc is None:
+        device_at_hand(parsed)
+    elif device is None:
+        raise InputError(
+            "--device must be given for devices elsewhere, got none: run `costmodels device` "
+            "there, or write such a file"
+        )
     described = read_device(device) if device is not None else device_of(parsed)
     info = {"licence": licence, "provenance": {"command": ["costmodels", *sys.argv[1:]]}}
     with DatasetWriter(out, info) as writer:
@@ -86,7 +105,7 @@ def collect(
         )
         writer.add(tasks)
         with _display(console) as show, _interruptible() as interrupted:
-            collector = Collector(writer, described, options, show, interrupted)
+            collector = Collector(writer, parsed, described, options, show, interrupted, rpc)
             try:
                 state = collector.run([task.key for task in tasks])
             finally:

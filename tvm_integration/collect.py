@@ -27,6 +27,7 @@ from tvm_integration.compat import (
     EvaluatorConfig,
     IRModule,
     MeasureCandidate,
+    RPCConfig,
     RunnerInput,
     Schedule,
     Target,
@@ -45,7 +46,9 @@ from tvm_integration.dataset_rows import (
 )
 from tvm_integration.failures import failure_from_message
 from tvm_integration.features import FeatureExtractor
+from tvm_integration.rpc_runner import WarmRPCRunner
 from tvm_integration.runner import WarmRunner
+from tvm_integration.thread_limit import worker_initializer
 from tvm_integration.tune_measure import allocate_safe_arguments
 from tvm_integration.work_dir import measurement_of
 
@@ -141,6 +144,8 @@ class Collector:
     ----------
     writer : DatasetWriter
         Holds the tasks.
+    target : Target
+        Of the tasks to be measured.
     device : Device
         What it is measured on.
     options : CollectOptions
@@ -149,17 +154,27 @@ class Collector:
         Told how far it has come.
     should_stop : callable
         Asked before each batch.
+    rpc : RPCConfig, optional
+        Where to measure; on this machine by default.
+
+    Raises
+    ------
+    InputError
+        When `rpc` names no tracker that has a device.
     """
 
     def __init__(
         self,
         writer: DatasetWriter,
+        target: Target,
         device: Device,
         options: CollectOptions,
         on_state: Callable[[CollectState], None] = lambda _: None,
         should_stop: Callable[[], bool] = lambda: False,
+        rpc: RPCConfig | None = None,
     ) -> None:
         self._writer = writer
+        self._target = target
         self._device = device
         self._options = options
         self._on_state = on_state
@@ -173,10 +188,20 @@ class Collector:
         self._best: dict[str, list[tuple[float, str]]] = {}
         for record in writer.records.values():
             self._count(record)
+        self._runner: WarmRunner | WarmRPCRunner
+        if rpc is None:
+            self._processor = processor_fingerprint()
+            self._runner = WarmRunner(
+                evaluator_config=MEASURE,
+                f_alloc_argument=allocate_safe_arguments,
+                initializer=worker_initializer(target),
+            )
+        else:
+            self._processor = f"{device.name}, RPC key {rpc.tracker_key}"
+            cores = target.attrs.get("num-cores")
+            threads = int(cores) if cores is not None and target.kind.name == "llvm" else None
+            self._runner = WarmRPCRunner(rpc, MEASURE, threads=threads)
         self._builder = WarmBuilder()
-        self._runner = WarmRunner(
-            evaluator_config=MEASURE, f_alloc_argument=allocate_safe_arguments
-        )
         self._reference: tuple[str, int, str, Any] | None = None
 
     def close(self) -> None:
@@ -287,7 +312,7 @@ class Collector:
                     early_stopped=early_stopped,
                     evaluator=evaluator_text(MEASURE),
                     measured_at=now(),
-                    processor=processor_fingerprint(),
+                    processor=self._processor,
                 )
             )
         return records
@@ -348,12 +373,10 @@ class Collector:
         (future,) = self._runner.run([RunnerInput(path, _device_type(target), arguments)])
         measured = measurement_of(future.result().run_secs)
         if isinstance(measured, Measured):
-            self._writer.add(
-                [ReferenceRow(key, program, measured.run_s, now(), processor_fingerprint())]
-            )
+            self._writer.add([ReferenceRow(key, program, measured.run_s, now(), self._processor)])
 
     def _make_reference(self) -> tuple[str, int, str, Any]:
-        target = target_of(next(iter(self._writer.tasks.values())))
+        target = self._target
         mod = _reference_matmul()
         row = task_row(
             mod,

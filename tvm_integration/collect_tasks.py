@@ -1,14 +1,16 @@
-"""Networks -> the tasks of a data set: a task that several networks share is there once."""
+"""Networks and drawn kernels -> the tasks of a data set: what several share is there once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from costmodels.dataset.rows import TaskRow
 from costmodels.device import Device
-from tvm_integration.compat import Target
+from tvm_integration.compat import IRModule, Target
 from tvm_integration.dataset_rows import task_row
+from tvm_integration.drawn_kernels import draw_kernels
 from tvm_integration.frontend import load_network
 from tvm_integration.fusion import fuse
 from tvm_integration.kernel_graph import operator_kinds
+from tvm_integration.task_source import is_drawn, parse_drawn
 
 
 def tasks_of_networks(
@@ -19,12 +21,13 @@ def tasks_of_networks(
     seed: int = 0,
     on_network: Callable[[str, int], None] | None = None,
 ) -> list[TaskRow]:
-    """Fuse networks and describe their kernels.
+    """Fuse networks, draw kernels, and describe them.
 
     Parameters
     ----------
     models : sequence of str
-        `MODEL` as `costmodels tune` takes it; the name of the network in the data set.
+        `MODEL` as `costmodels tune` takes it; the name of the network in the data set. Or
+        ``drawn:COUNT[,dtype=NAME][,seed=NUMBER]``: kernels of no network.
     target : Target
         What to fuse for. Weights keep their layout, as TVM's own `tune_relax` has it.
     device : Device
@@ -41,18 +44,18 @@ def tasks_of_networks(
     """
     found: dict[str, TaskRow] = {}
     for model in models:
-        fused = fuse(load_network(model, seed=seed).module, target, prepack_weights=False)
-        for task in fused.tasks:
+        kernels: list[tuple[str, IRModule, Mapping[str, int]]]
+        if is_drawn(model):
+            kernels = [(each.name, each.mod, {}) for each in draw_kernels(parse_drawn(model))]
+        else:
+            fused = fuse(load_network(model, seed=seed).module, target, prepack_weights=False)
+            kernels = [(each.name, each.mod, {model: each.weight}) for each in fused.tasks]
+        for name, mod, networks in kernels:
             row = task_row(
-                task.mod,
-                target,
-                device,
-                name=task.name,
-                networks={model: task.weight},
-                operators=operator_kinds(task.mod),
+                mod, target, device, name=name, networks=networks, operators=operator_kinds(mod)
             )
             known = found.get(row.key)
             found[row.key] = row if known is None else known.with_networks(row.networks)
         if on_network is not None:
-            on_network(model, len(fused.tasks))
+            on_network(model, len(kernels))
     return list(found.values())

@@ -46,6 +46,7 @@ from tvm import relax  # noqa: E402
 from tvm.ir import IRModule, load_json, save_json  # noqa: E402
 from tvm.ir.expr import TensorLoad  # noqa: E402
 from tvm.ir.utils import derived_object  # noqa: E402
+from tvm.rpc import connect_tracker as connect_rpc_tracker  # noqa: E402
 from tvm.s_tir import dlight, meta_schedule  # noqa: E402
 from tvm.s_tir.analysis import estimate_tir_flops  # noqa: E402
 from tvm.s_tir.meta_schedule.builder import BuilderInput, BuilderResult, PyBuilder  # noqa: E402
@@ -63,6 +64,7 @@ from tvm.s_tir.meta_schedule.runner import (  # noqa: E402
     EvaluatorConfig,
     PyRunner,
     PyRunnerFuture,
+    RPCConfig,
     RunnerFuture,
     RunnerInput,
     RunnerResult,
@@ -71,6 +73,9 @@ from tvm.s_tir.meta_schedule.runner.local_runner import (  # noqa: E402
     default_alloc_argument,
     default_cleanup,
     default_run_evaluator,
+)
+from tvm.s_tir.meta_schedule.runner.rpc_runner import (  # noqa: E402
+    default_run_evaluator as rpc_run_evaluator,
 )
 from tvm.s_tir.meta_schedule.search_strategy import (  # noqa: E402
     MeasureCandidate,
@@ -137,6 +142,7 @@ __all__ = [
     "PyRunnerFuture",
     "PySearchStrategy",
     "PyTaskScheduler",
+    "RPCConfig",
     "RunnerFuture",
     "RunnerInput",
     "RunnerResult",
@@ -146,6 +152,7 @@ __all__ = [
     "TensorLoad",
     "Trace",
     "cc",
+    "connect_rpc_tracker",
     "cpu_count",
     "default_alloc_argument",
     "default_build",
@@ -162,6 +169,7 @@ __all__ = [
     "meta_schedule",
     "normalize_prim_func",
     "relax",
+    "rpc_run_evaluator",
     "save_json",
     "structural_equal",
     "structural_hash",

@@ -6,11 +6,13 @@ and no feature depends on a name.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
 
-from costmodels.kernel import KernelBatch, RowArray, Task
+from costmodels.graph import StagedGraph
+from costmodels.kernel import IndexArray, KernelBatch, RowArray, Task
 from costmodels.schema import (
     BUFFERS_PER_STORE,
     INTENSITY_SAMPLES,
@@ -24,6 +26,7 @@ from tvm_integration.compat import (
     meta_schedule,
     structural_hash,
 )
+from tvm_integration.stages import GraphExtractor
 
 CACHE_LINE_BYTES = 64
 HASHED_AT_ONCE = 64
@@ -84,12 +87,19 @@ def _order_tied_buffers(access: np.ndarray) -> None:
     access[rows] = np.take_along_axis(buffers, order[:, :, None], axis=1)
 
 
+def distinct_graphs(graphs: Sequence[StagedGraph]) -> tuple[tuple[StagedGraph, ...], IndexArray]:
+    """Each object once, and for every graph its position among them: int64 [graphs]."""
+    distinct = {id(graph): graph for graph in graphs}
+    position = {key: number for number, key in enumerate(distinct)}
+    return tuple(distinct.values()), np.array([position[id(each)] for each in graphs], np.int64)
+
+
 def _program_hashes(candidates: Sequence[MeasureCandidate]) -> list[int]:
     return [structural_hash(candidate.sch.mod) for candidate in candidates]
 
 
 class FeatureExtractor:
-    """Extracts the rows of candidates with TVM's multi-threaded C++ extractor.
+    """Extracts the rows of candidates with TVM's multi-threaded C++ extractor, and their graphs.
 
     A fifth to almost half of the programs that an evolutionary search scores are programs that it
     scored a moment before, and extraction is most of the time of scoring: the newest are kept.
@@ -98,9 +108,11 @@ class FeatureExtractor:
     ----------
     programs_kept : int
         How many; a program takes some KiB.
+    graphs : bool
+        Whether the models want graphs as well.
     """
 
-    def __init__(self, programs_kept: int = 8192) -> None:
+    def __init__(self, programs_kept: int = 8192, *, graphs: bool = False) -> None:
         self._extractor = PerStoreFeature(
             buffers_per_store=BUFFERS_PER_STORE,
             arith_intensity_curve_num_samples=INTENSITY_SAMPLES,
@@ -109,6 +121,7 @@ class FeatureExtractor:
         )
         self._programs_kept = programs_kept
         self._rows: dict[tuple[str, int], RowArray] = {}
+        self._graphs: dict[str, GraphExtractor] | None = {} if graphs else None
 
     def extract(
         self,
@@ -133,13 +146,24 @@ class FeatureExtractor:
             A candidate that writes only constants has no row.
         """
         rows = self.extract_rows(context, candidates)
-        return KernelBatch(
+        batch = KernelBatch(
             schema=PER_STORE,
             rows=np.concatenate([np.empty((0, len(PER_STORE.columns)), np.float32), *rows]),
             row_offsets=np.cumsum([0, *map(len, rows)], dtype=np.int64),
             tasks=(task,),
             task_index=np.zeros(len(rows), np.int64),
         )
+        if self._graphs is None:
+            return batch
+        if task.key not in self._graphs:
+            self._graphs[task.key] = GraphExtractor(context.mod)
+        extractor = self._graphs[task.key]
+        found = [
+            extractor.extract(candidate.sch.mod, len(part))
+            for candidate, part in zip(candidates, rows, strict=True)
+        ]
+        graphs, index = distinct_graphs(found)
+        return replace(batch, graphs=graphs, graph_index=index)
 
     def extract_rows(
         self, context: meta_schedule.TuneContext, candidates: Sequence[MeasureCandidate]

@@ -1,4 +1,4 @@
-"""Data set -> features: worker processes apply the traces again and extract the rows."""
+"""Data set -> features: worker processes apply the traces again and extract rows and graphs."""
 
 import json
 import tempfile
@@ -13,13 +13,16 @@ import numpy as np
 
 from costmodels.dataset.feature_cache import FeatureTable, cache_key, load_features, save_features
 from costmodels.dataset.folder import StoredDataset
+from costmodels.dataset.graph_json import graphs_from_json, graphs_to_json
 from costmodels.dataset.rows import RecordRow
 from costmodels.errors import InputError
-from costmodels.kernel import KernelBatch, KernelDataset, RowArray, Task
+from costmodels.graph import KernelGraph, StagedGraph
+from costmodels.kernel import IndexArray, KernelBatch, KernelDataset, RowArray, Task
 from costmodels.schema import PER_STORE
 from tvm_integration.compat import MeasureCandidate, Target, cpu_count, load_json, meta_schedule
 from tvm_integration.dataset_rows import schedule_of
-from tvm_integration.features import FeatureExtractor
+from tvm_integration.features import FeatureExtractor, distinct_graphs
+from tvm_integration.stages import GraphExtractor
 from tvm_integration.worker_pool import WorkerPool
 
 PROGRAMS_PER_JOB = 48
@@ -89,6 +92,8 @@ def featurise(
         row_offsets=np.cumsum([0, *counts], dtype=np.int64),
         tasks=tuple(Task(task, dataset.tasks[task].device) for task in used),
         task_index=np.array([index[record.task] for record in kept], np.int64),
+        graphs=table.graphs,
+        graph_index=np.asarray(table.graph_index)[applied],
     )
     return FeaturisedRecords(KernelDataset(batch, tuple(r.measurement for r in kept)), kept)
 
@@ -99,7 +104,7 @@ def extract_features(
     *,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> FeatureTable:
-    """Apply every trace again and extract the rows.
+    """Apply every trace again and extract rows and graphs.
 
     Parameters
     ----------
@@ -111,6 +116,8 @@ def extract_features(
         by_task.setdefault(record.task, []).append(position)
     rows: list[RowArray] = [np.empty((0, len(PER_STORE.columns)), np.float32)] * len(records)
     applies = np.zeros(len(records), bool)
+    graphs = _GraphTable()
+    graph_index = np.full(len(records), -1, np.int64)
     done = 0
     workers = cpu_count(logical=True)
     with (
@@ -118,12 +125,12 @@ def extract_features(
         WorkerPool(_prepare, stage="run", max_workers=workers, timeout_sec=JOB_LIMIT_S) as pool,
     ):
         jobs: list[tuple[list[int], _Job]] = []
-        numbers = count()
+        names = count()
         for task, positions in by_task.items():
             row = dataset.tasks[task]
             for start in range(0, len(positions), PROGRAMS_PER_JOB):
                 part = positions[start : start + PROGRAMS_PER_JOB]
-                path = str(Path(folder) / f"{next(numbers)}.npz")
+                path = str(Path(folder) / f"{next(names)}.npz")
                 jobs.append(
                     (part, (row.workload, row.target, [records[i].trace for i in part], path))
                 )
@@ -139,11 +146,52 @@ def extract_features(
                     pieces = np.split(found["rows"], np.cumsum(found["counts"])[:-1])
                     for position, piece, good in zip(part, pieces, found["applies"], strict=True):
                         rows[position], applies[position] = piece, good
+                    where = graphs.add(records[part[0]].task, str(found["graphs"]))
+                    graph_index[part] = where[found["graph_index"]]
                 Path(job[-1]).unlink()
             if on_progress is not None:
                 on_progress(done, len(records))
     offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in rows])]).astype(np.int64)
-    return FeatureTable(np.concatenate(rows), offsets, applies)
+    return FeatureTable(np.concatenate(rows), offsets, applies, graphs.graphs, graph_index)
+
+
+class _GraphTable:
+    """Graphs of many jobs, those of one task that are equal kept once."""
+
+    def __init__(self) -> None:
+        self._kernels: dict[str, KernelGraph] = {}
+        self._positions: dict[tuple[str, tuple[tuple[int, int], ...], int], int] = {}
+        self._graphs: list[StagedGraph] = []
+
+    @property
+    def graphs(self) -> tuple[StagedGraph, ...]:
+        """All of them."""
+        return tuple(self._graphs)
+
+    def add(self, task: str, text: str) -> IndexArray:
+        """Add the graphs of a job.
+
+        Parameters
+        ----------
+        task : str
+            Key of the task of all its programs.
+        text : str
+            The graphs as JSON.
+
+        Returns
+        -------
+        numpy.ndarray
+            int64 [graphs of the job + 1]: where each is now. The last entry stands for none.
+        """
+        numbers = []
+        for graph in graphs_from_json(text):
+            kernel = self._kernels.setdefault(task, graph.graph)
+            key = (task, graph.stages, graph.rows)
+            if key not in self._positions:
+                self._positions[key] = len(self._graphs)
+                self._graphs.append(StagedGraph(kernel, graph.stages, graph.rows))
+            numbers.append(self._positions[key])
+        return np.array([*numbers, -1], np.int64)
 
 
 def _prepare() -> Callable[[_Job], None]:
@@ -162,12 +210,27 @@ def _prepare() -> Callable[[_Job], None]:
                 applies.append(True)
             except InputError:
                 applies.append(False)
+        good = np.flatnonzero(applies)
         batch = extractor.extract_rows(context, candidates)
         counts = np.zeros(len(traces), np.int64)
-        counts[np.flatnonzero(applies)] = [len(piece) for piece in batch]
+        counts[good] = [len(piece) for piece in batch]
+        graph_extractor = GraphExtractor(mod)
+        graphs, numbers = distinct_graphs(
+            [
+                graph_extractor.extract(candidate.sch.mod, len(piece))
+                for candidate, piece in zip(candidates, batch, strict=True)
+            ]
+        )
+        graph_index = np.full(len(traces), -1, np.int64)
+        graph_index[good] = numbers
         empty = np.empty((0, len(PER_STORE.columns)), np.float32)
         np.savez(
-            path, rows=np.concatenate([empty, *batch]), counts=counts, applies=np.array(applies)
+            path,
+            rows=np.concatenate([empty, *batch]),
+            counts=counts,
+            applies=np.array(applies),
+            graphs=graphs_to_json(graphs),
+            graph_index=graph_index,
         )
 
     return work

@@ -31,7 +31,7 @@ from tvm_integration.failures import failure_message
 from tvm_integration.worker_functions import FunctionOrName, require_function, resolve
 from tvm_integration.worker_pool import JOBS_PER_WORKER, JobResult, WorkerPool, require_count
 
-__all__ = ["MeasureNote", "WarmRunner"]
+__all__ = ["MeasureNote", "WarmRunner", "check_evaluator_config", "done"]
 
 _Job: TypeAlias = tuple[str, str, tuple[Any, ...], float | None]
 # Below this the call from Python (some microseconds) would count for too much in a single call.
@@ -117,7 +117,7 @@ class WarmRunner(PyRunner):
     ) -> None:
         super().__init__()
         config = EvaluatorConfig._normalized(evaluator_config)
-        _check_evaluator_config(config)
+        check_evaluator_config(config)
         require_count("alloc_repeat", alloc_repeat)
         if not 0 <= cooldown_sec < float("inf"):
             raise InputError(f"cooldown_sec must be finite and at least 0, got {cooldown_sec!r}")
@@ -179,7 +179,7 @@ class WarmRunner(PyRunner):
             key = pickle.dumps((device_type, arguments))
             path = str(runner_input.artifact_path)
             (result,) = self._pool.map([(path, device_type, arguments, best_s.get(key))])
-            futures.append(_done(self._record(path, result)))
+            futures.append(done(self._record(path, result)))
             if result.failure is None and not result.value["early_stopped"]:
                 median_s = statistics.median(result.value["run_secs"])
                 best_s[key] = min(median_s, best_s.get(key, median_s))
@@ -220,7 +220,8 @@ class WarmRunner(PyRunner):
         self._pool.close()
 
 
-def _check_evaluator_config(config: EvaluatorConfig) -> None:
+def check_evaluator_config(config: EvaluatorConfig) -> None:
+    """Check how often kernels are to be called; raises InputError for what cannot be."""
     require_count("evaluator_config.number", config.number)
     require_count("evaluator_config.repeat", config.repeat)
     if config.min_repeat_ms < 0:
@@ -229,7 +230,8 @@ def _check_evaluator_config(config: EvaluatorConfig) -> None:
         )
 
 
-def _done(result: RunnerResult) -> RunnerFuture:
+def done(result: RunnerResult) -> RunnerFuture:
+    """A future whose result is there already."""
     return RunnerFuture(f_done=lambda: True, f_result=lambda: result)
 
 

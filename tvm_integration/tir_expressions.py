@@ -1,4 +1,4 @@
-"""Looking into TIR expressions: loads, operations, linear indices."""
+"""Looking into TIR expressions: loads, operations, variables, linear indices."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -58,6 +58,13 @@ def loads(node: Any) -> list[Any]:
     if isinstance(node, TensorLoad):
         return [node]
     return [load for child in children(node) for load in loads(child)]
+
+
+def variables(node: Any) -> set[Any]:
+    """Variables of an expression, those of its indices included."""
+    if isinstance(node, tirx.Var):
+        return {node}
+    return {variable for child in children(node) for variable in variables(child)}
 
 
 def without_casts(node: Any) -> Any:

@@ -27,6 +27,7 @@ from tvm_integration.pipeline import FusedNetwork, FusedTask, fuse
 from tvm_integration.runner import WarmRunner
 from tvm_integration.search import UnmeasuredSearch, measured_programs
 from tvm_integration.task_scheduler import EagerScheduler
+from tvm_integration.thread_limit import threads_of, worker_initializer
 from tvm_integration.tune_measure import (
     allocate_safe_arguments,
     measure_network,
@@ -90,7 +91,8 @@ def tune_network(
         result = run_.result(interrupted)
         if not interrupted:
             on_state(replace(run_.state, stage="building and measuring the network"))
-            result = measure_network(result, network, fused, database)
+            with threads_of(fused.target):
+                result = measure_network(result, network, fused, database)
         return replace(result, wall_s=time.perf_counter() - start)
 
 
@@ -111,7 +113,11 @@ class _Run:
         self.options = options
         self.on_state = on_state
         self.builder = WarmBuilder()
-        self.runner = WarmRunner(evaluator_config=MEASURE, f_alloc_argument=allocate_safe_arguments)
+        self.runner = WarmRunner(
+            evaluator_config=MEASURE,
+            f_alloc_argument=allocate_safe_arguments,
+            initializer=worker_initializer(fused.target),
+        )
         self.cost_model: Any = None
         self.state = TuneState("measuring the untuned kernels", trials_wanted=options.trials)
         self._selected: list[FusedTask] = []

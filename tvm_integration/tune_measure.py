@@ -24,13 +24,26 @@ from tvm_integration.tune_state import TuneResult
 from tvm_integration.work_dir import measurement_of
 
 
-def allocate_safe_arguments(device: Any, args_info: Any, alloc_repeat: int) -> list[list[Any]]:
+def allocate_safe_arguments(
+    device: Any, args_info: Any, alloc_repeat: int, *, fill: Callable[[Any], None] | None = None
+) -> list[list[Any]]:
     """Allocate a kernel's arguments: floats at random as TVM does, whole numbers as zeros.
 
     TVM fills integers at random, too; a kernel that gathers by them, an embedding for one, then
     reads outside its table and crashes.
+
+    Parameters
+    ----------
+    device : Device
+        Where; of an RPC session, or of this machine.
+    args_info : sequence
+        TVM's descriptions of the arguments.
+    alloc_repeat : int
+        How often.
+    fill : callable, optional
+        TVM's function that fills an array on the device; this machine's by default.
     """
-    fill = tvm.get_global_func("tvm.contrib.random.random_fill_for_measure")
+    fill = fill or tvm.get_global_func("tvm.contrib.random.random_fill_for_measure")
     repeats = []
     for _ in range(alloc_repeat):
         arguments = []

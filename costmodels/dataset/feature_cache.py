@@ -16,16 +16,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from costmodels.dataset.graph_json import graphs_from_json, graphs_to_json
 from costmodels.dataset.rows import RecordRow
+from costmodels.errors import InputError
+from costmodels.graph import OPCODES, STAGES_VERSION, StagedGraph
 from costmodels.kernel import IndexArray, RowArray
 from costmodels.schema import FeatureSchema
 
 MANIFEST = "manifest.json"
+GRAPHS = "graphs.json"
+_ARRAYS = ("rows", "row_offsets", "applies", "graph_index")
 
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Rows of programs.
+    """Rows and graphs of programs.
 
     Parameters
     ----------
@@ -35,11 +40,17 @@ class FeatureTable:
         int64 [programs + 1], as in `costmodels.kernel.KernelBatch`.
     applies : numpy.ndarray
         bool [programs]; false where the trace no longer applies: then there are no rows.
+    graphs : tuple of StagedGraph
+        Those that occur.
+    graph_index : numpy.ndarray
+        int64 [programs]; position in `graphs`, -1 where the trace no longer applies.
     """
 
     rows: RowArray
     row_offsets: IndexArray
     applies: NDArray[np.bool_]
+    graphs: tuple[StagedGraph, ...]
+    graph_index: IndexArray
 
 
 def cache_folder() -> Path:
@@ -50,7 +61,8 @@ def cache_folder() -> Path:
 
 def cache_key(records: Sequence[RecordRow], schema: FeatureSchema, extractor: str) -> str:
     """Name of the cache of these programs under a schema and an extractor's release."""
-    state = blake2b(f"{schema.fingerprint} {extractor}".encode(), digest_size=12)
+    meaning = f"{schema.fingerprint} {STAGES_VERSION} {' '.join(OPCODES)} {extractor}"
+    state = blake2b(meaning.encode(), digest_size=12)
     for record in records:
         state.update(f"{record.task} {record.program}\n".encode())
     return state.hexdigest()
@@ -63,15 +75,17 @@ def load_features(key: str) -> FeatureTable | None:
         json.loads((folder / MANIFEST).read_text())
         arrays = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in ("rows", "row_offsets", "applies")
+            for name in _ARRAYS
         }
-    except (OSError, ValueError):
+        graphs = graphs_from_json((folder / GRAPHS).read_text())
+    except (OSError, ValueError, InputError):
         return None
-    if len(arrays["row_offsets"]) != len(arrays["applies"]) + 1:
+    programs = len(arrays["applies"])
+    if len(arrays["row_offsets"]) != programs + 1 or len(arrays["graph_index"]) != programs:
         return None
     if arrays["row_offsets"][-1] != len(arrays["rows"]):
         return None
-    return FeatureTable(**arrays)
+    return FeatureTable(graphs=graphs, **arrays)
 
 
 def save_features(key: str, table: FeatureTable, dataset: Path) -> None:
@@ -83,8 +97,9 @@ def save_features(key: str, table: FeatureTable, dataset: Path) -> None:
     beside = root / f".{key}.{os.getpid()}"
     try:
         beside.mkdir(parents=True, exist_ok=True)
-        for name in ("rows", "row_offsets", "applies"):
+        for name in _ARRAYS:
             np.save(beside / f"{name}.npy", getattr(table, name), allow_pickle=False)
+        (beside / GRAPHS).write_text(graphs_to_json(table.graphs))
         owner = str(dataset.resolve())
         (beside / MANIFEST).write_text(json.dumps({"dataset": owner}))
         shutil.rmtree(root / key, ignore_errors=True)

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+import costmodels
+import tvm_integration
 from costmodels.errors import InputError
 from costmodels.protocol import KernelCostModel
 from costmodels.registry import KERNEL_MODELS, kernel_model_class, kernel_model_names
@@ -33,6 +35,14 @@ def test_importing_a_package_loads_nothing_heavy(package):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert printed.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", [costmodels, tvm_integration])
+def test_public_names_are_there(package):
+    for name in package.__all__:
+        assert getattr(package, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = package.nothing
 
 
 def test_costmodels_never_imports_tvm():

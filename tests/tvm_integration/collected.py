@@ -5,7 +5,7 @@ from search_tasks import matmul, relu
 from costmodels.dataset.writer import DatasetWriter
 from tvm_integration.collect import CollectOptions, Collector
 from tvm_integration.compat import Target
-from tvm_integration.dataset_rows import task_row
+from tvm_integration.dataset_rows import target_of, task_row
 from tvm_integration.kernel_graph import operator_kinds
 from tvm_integration.targets import device_of, host_target
 
@@ -33,7 +33,9 @@ def collect(folder, tasks, **options):
     """Measure; returns the last state."""
     with DatasetWriter(folder, {"name": "test", "licence": "Apache-2.0"}) as writer:
         writer.add(tasks)
-        collector = Collector(writer, tasks[0].device, CollectOptions(**options))
+        collector = Collector(
+            writer, target_of(tasks[0]), tasks[0].device, CollectOptions(**options)
+        )
         try:
             return collector.run([task.key for task in tasks])
         finally:

@@ -16,6 +16,10 @@ from costmodels.dataset.folder import read_dataset
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
 from tvm_integration.collect_choice import deficits, parse_mixture, wanted
+from tvm_integration.compat import tvm
+from tvm_integration.targets import parse_target
+from tvm_integration.thread_limit import threads_of, worker_initializer
+from tvm_integration.worker_pool import WorkerPool
 
 HERE = Path(__file__).parent
 
@@ -49,12 +53,18 @@ def test_tasks_take_turns(tmp_path):
 
     from costmodels.dataset.writer import DatasetWriter
     from tvm_integration.collect import CollectOptions, Collector
+    from tvm_integration.dataset_rows import target_of
 
     with DatasetWriter(tmp_path / "d") as writer:
         writer.add(tasks)
         options = CollectOptions(per_task=8, batch=4)
         collector = Collector(
-            writer, tasks[0].device, options, states.append, lambda: len(states) > 4
+            writer,
+            target_of(tasks[0]),
+            tasks[0].device,
+            options,
+            states.append,
+            lambda: len(states) > 4,
         )
         try:
             collector.run([task.key for task in tasks])
@@ -85,6 +95,25 @@ def test_killed_and_gone_on(tmp_path):
     collect(tmp_path / "d", rows(32, 48), per_task=12, batch=4)
     after = read_dataset(tmp_path / "d").records
     assert after[: len(before)] == before
+
+
+def test_kernels_run_on_the_cores_of_their_target(tmp_path):
+    """TVM's thread pool takes all cores of the machine, whatever the target says."""
+    target = parse_target("llvm -num-cores=1")
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("the machine has one core")
+    pool = WorkerPool(
+        lambda: lambda _: tvm.runtime.num_threads(),
+        stage="run",
+        initializer=worker_initializer(target),
+    )
+    with pool:
+        assert [each.value for each in pool.map([0])] == [1]
+    assert worker_initializer(parse_target("llvm -num-cores=512")) is None
+    usual = tvm.runtime.num_threads()
+    with threads_of(target):
+        assert tvm.runtime.num_threads() == 1
+    assert tvm.runtime.num_threads() == usual
 
 
 def test_what_is_still_wanted():

@@ -1,0 +1,120 @@
+"""Measure the data set `shipped:cpu`, part by part; a part that was begun goes on.
+
+Test and validation networks get random programs only, so that judging on them is fair; the kernels
+of the others get programs near their best as well. The split was fixed before anything was trained:
+test is every EfficientNet, ConvNeXt and GPT-2, validation every RegNet.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark_results import ROOT
+
+HASWELL = "llvm -mcpu=haswell -num-cores=1"
+SSE = "llvm -mcpu=x86-64 -num-cores=1"
+TEST = ("hf:EfficientNet*", "hf:ConvNext*", "hf:GPT2*")
+VALIDATION = ("hf:RegNet*",)
+ONLY_RANDOM = "random=1"
+
+TRAINING_NETWORKS = (
+    "zoo:resnet18",
+    "zoo:resnet18,batch=4,image=160",
+    "zoo:resnet50",
+    "zoo:mobilenet_v2",
+    "zoo:mobilenet_v2,image=160",
+    "zoo:mixer_s32",
+    "zoo:mlp",
+    "zoo:vit_tiny",
+    "zoo:bert_tiny",
+    "hf:MobileNetV1Config",
+    "hf:MobileNetV1Config,image_size=128,batch=4",
+    "hf:SwinConfig,depths=[2,2,2,2]",
+    "hf:ViTConfig,num_hidden_layers=1",
+    "hf:BertConfig,num_hidden_layers=1,sequence=64",
+    "hf:BertConfig,num_hidden_layers=1,sequence=384",
+    "hf:BertConfig,num_hidden_layers=1,batch=4,sequence=128",
+)
+HELD_OUT_NETWORKS = (
+    "hf:EfficientNetConfig,image_size=224,width_coefficient=1.0,depth_coefficient=1.0,"
+    "hidden_dim=1280",
+    "hf:ConvNextConfig",
+    "hf:GPT2Config,n_layer=1,sequence=128",
+    "hf:GPT2Config,n_layer=1,sequence=512",
+    "hf:RegNetConfig,embedding_size=32,hidden_sizes=[32,64,160,384],depths=[1,2,7,12],"
+    "groups_width=16",
+)
+ELSEWHERE = (
+    "zoo:resnet18",
+    "zoo:mobilenet_v2",
+    "zoo:bert_tiny",
+    "zoo:vit_tiny",
+    "hf:GPT2Config,n_layer=1,sequence=128",
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some tasks, and how many programs of each."""
+
+    sources: Sequence[str]
+    per_task: int
+    target: str = "host"
+    mixture: str | None = None
+
+    def arguments(self, out: Path) -> list[str]:
+        """Of `costmodels collect`."""
+        mixture = [] if self.mixture is None else ["--mixture", self.mixture]
+        return [
+            *("collect", *self.sources, "--out", str(out), "--target", self.target),
+            *("--per-task", str(self.per_task), *mixture),
+        ]
+
+
+PARTS = {
+    "held-out": Part(HELD_OUT_NETWORKS, 65, mixture=ONLY_RANDOM),
+    "training": Part(TRAINING_NETWORKS, 24),
+    "haswell": Part(ELSEWHERE, 44, target=HASWELL),
+    "sse": Part(ELSEWHERE, 44, target=SSE),
+    "drawn": Part(("drawn:280",), 20),
+    "drawn int8": Part(("drawn:50,dtype=int8",), 20),
+    "drawn float16": Part(("drawn:40,dtype=float16",), 20),
+}
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run `costmodels`; its progress is printed."""
+    subprocess.run([sys.executable, "-m", "tvm_integration.cli", *arguments], check=True)
+
+
+def main() -> None:
+    """Collect what is missing, then save the splits."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "work/cpu")
+    parser.add_argument("--minutes", type=float, help="end after this many")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    options = parser.parse_args()
+    start = time.monotonic()
+    for name in options.parts:
+        print(f"== {name}", flush=True)
+        limit = []
+        if options.minutes is not None:
+            left = options.minutes - (time.monotonic() - start) / 60
+            if left <= 0:
+                break
+            limit = ["--minutes", f"{left:.2f}"]
+        run([*PARTS[name].arguments(options.out), *limit])
+    held_out = [("--test", pattern) for pattern in TEST]
+    held_out += [("--validation", pattern) for pattern in VALIDATION]
+    flat = [word for pair in held_out for word in pair]
+    run(["dataset", "split", str(options.out), "--name", "networks", "--by", "network", *flat])
+    run(["dataset", "split", str(options.out), "--name", "tasks", "--by", "task"])
+    run(["dataset", "describe", str(options.out)])
+
+
+if __name__ == "__main__":
+    main()

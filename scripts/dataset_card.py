@@ -1,0 +1,89 @@
+"""Write the figures of a shipped data set into its card, between two markers."""
+
+import argparse
+import sys
+from collections import Counter
+
+from costmodels.dataset.describe import describe
+from costmodels.dataset.folder import StoredDataset, read_dataset
+from costmodels.dataset.shipped import dataset_path
+from costmodels.dataset.splits import read_split
+from costmodels.files import write_atomically
+from costmodels.kernel import Measured
+
+BEGIN, END = "<!-- figures: scripts/dataset_card.py -->\n", "<!-- end of figures -->"
+
+
+def figures(dataset: StoredDataset) -> str:
+    """The tables of a card."""
+    found = describe(dataset)
+    lines = [
+        f"{found['valid']:,} programs ran and {found['failed']:,} failed, of {found['tasks']} "
+        f"tasks ({found['workloads']} workloads); measured from {found['first_measured']} to "
+        f"{found['last_measured']}.",
+        "",
+        "| target | tasks | programs that ran | random | mutation | model | disagreement | other |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    by_target: dict[str, Counter[str]] = {}
+    tasks: dict[str, set[str]] = {}
+    for record in dataset.records:
+        if isinstance(record.measurement, Measured):
+            device = dataset.tasks[record.task].device
+            target = f"{device.name}, {device.cores} cores, {device.vector_bits}-bit vectors"
+            by_target.setdefault(target, Counter())[record.origin] += 1
+            tasks.setdefault(target, set()).add(record.task)
+    shown = ("random", "mutation", "model", "disagreement")
+    for target, origins in by_target.items():
+        other = origins.total() - sum(origins[name] for name in shown)
+        counts = [len(tasks[target]), origins.total(), *(origins[name] for name in shown), other]
+        lines.append(f"| {target} | " + " | ".join(f"{count:,}" for count in counts) + " |")
+    lines += ["", "| split `networks` | tasks | programs that ran |", "|---|---|---|"]
+    split = read_split(dataset, "networks")
+    for part in ("train", "validation", "test"):
+        keys = set(split.part(part))
+        count = sum(
+            record.task in keys and isinstance(record.measurement, Measured)
+            for record in dataset.records
+        )
+        lines.append(f"| {part} | {len(keys):,} | {count:,} |")
+    spread, latency, noise = found["spread"], found["latency_s"], found["repeat_cv"]
+    lines += [
+        "",
+        f"Latencies from {latency['least'] * 1e6:.1f} µs to {latency['most']:.2f} s; the slowest "
+        f"program of a task takes {spread['median']:.1f} times as long as its fastest at the "
+        f"median task. Repeats of a program differ by {noise['median']:.2%} (standard deviation "
+        f"over mean) at the median, {noise['p95']:.1%} at the 95th percentile. A reference kernel "
+        f"was measured {found['reference_readings']} times: the 95th percentile of its readings is "
+        f"{found['reference_drift'] - 1:.1%} above the 5th.",
+        "",
+        "Failures: "
+        + (", ".join(f"{count} {kind}" for kind, count in found["failures"].items()) or "none")
+        + ".",
+        "",
+        f"Networks: {', '.join(f'`{name}` ({n})' for name, n in found['networks'].items())}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Write the figures, or say that the card has others."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", help="shipped:NAME")
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    options = parser.parse_args()
+    dataset = read_dataset(dataset_path(options.dataset))
+    path = dataset.path / "CARD.md"
+    text = path.read_text()
+    if BEGIN not in text or END not in text:
+        sys.exit(f"{path} must have the lines {BEGIN.strip()!r} and {END!r}")
+    head, _, rest = text.partition(BEGIN)
+    card = head + BEGIN + figures(dataset) + END + rest.partition(END)[2]
+    if options.check:
+        sys.exit(0 if card == text else f"{path} has other figures: write them again")
+    write_atomically(path, card.encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,315 @@
+"""Which operators a scheduled program computes in which of its stages.
+
+A stage is what TVM's PerStoreFeature gives a row for: a buffer that is written with more than
+constants. Schedules move, split, merge and copy blocks, but a block that survives keeps its
+iteration domain; so the blocks of a scheduled program are matched to the operators of the kernel by
+their extents and by what they compute, from the last to the first, because inlining keeps the
+consumer. What is left over are copies, parts of a split reduction, and operators that were inlined.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, TypeAlias
+
+from costmodels.graph import KernelGraph, Operator, StagedGraph
+from tvm_integration.block_operator import block_operator
+from tvm_integration.compat import IRModule, structural_hash, tvm
+from tvm_integration.kernel_graph import kernel_graph
+from tvm_integration.tir_blocks import (
+    Block,
+    is_spatial,
+    leaf_blocks_under_loops,
+    read_by,
+    stores_of,
+    written_by,
+)
+from tvm_integration.tir_expressions import variables
+
+tirx = tvm.tirx
+
+_IGNORED = "meta_schedule.layout_rewrite_preproc"
+"""Annotation of blocks that TVM takes out before it extracts features."""
+_MOVES = ("copy", "transpose", "reshape", "slice", "broadcast", "cast", "pad")
+
+BlockTree: TypeAlias = tuple[tuple[int, tuple[int, ...], tuple[int, ...], int], ...]
+"""Of each leaf block: its hash, the buffers it reads and writes as numbers, its rows a buffer."""
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """A leaf block of a scheduled program.
+
+    Attributes
+    ----------
+    block : SBlock
+        As TVM has it.
+    reads, writes : tuple of int
+        Buffers, numbered in the order in which they occur; parameters first.
+    rows : int
+        Rows that each buffer it writes has: 2 when a reduction across threads is begun within
+        each thread.
+    """
+
+    realize: Any
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    rows: int
+
+
+class GraphExtractor:
+    """Gives the scheduled programs of one kernel their graphs.
+
+    Most candidates of a task share a few block trees: what follows from the tree is kept.
+
+    Parameters
+    ----------
+    mod : IRModule
+        The kernel before scheduling.
+
+    Raises
+    ------
+    InputError
+        When it has no block.
+    """
+
+    def __init__(self, mod: IRModule) -> None:
+        self.graph: KernelGraph = kernel_graph(mod)
+        self._parameters = _parameter_nodes(mod)
+        self._by_tree: dict[BlockTree, StagedGraph] = {}
+        self._distinct: dict[tuple[tuple[tuple[int, int], ...], int], StagedGraph] = {}
+
+    def extract(self, mod: IRModule, rows: int) -> StagedGraph:
+        """The kernel's operators with the rows of a program.
+
+        Parameters
+        ----------
+        mod : IRModule
+            A program scheduled from the kernel.
+        rows : int
+            How many rows the feature extractor gave for it. A program whose stages cannot be told
+            from its blocks gets no stage, rather than wrong ones.
+        """
+        leaves = _leaves(mod)
+        tree = tuple((_hash(each), each.reads, each.writes, each.rows) for each in leaves)
+        found = self._by_tree.get(tree)
+        if found is None:
+            found = self._by_tree[tree] = staged_graph(self.graph, self._parameters, leaves)
+        stages = found.stages if found.rows == rows else ()
+        return self._distinct.setdefault((stages, rows), StagedGraph(self.graph, stages, rows))
+
+
+def _hash(leaf: _Leaf) -> int:
+    return int(structural_hash(leaf.realize.block, map_free_vars=True))
+
+
+def _parameter_nodes(mod: IRModule) -> dict[int, int]:
+    """Position of a function's parameter -> its node in the kernel's graph."""
+    function = mod["main"]
+    read = {b for each, _ in leaf_blocks_under_loops(function.body) for b in read_by(each.block)}
+    used = [position for position, each in enumerate(function.params) if each in read]
+    return {position: node for node, position in enumerate(used)}
+
+
+def _leaves(mod: IRModule) -> list[_Leaf]:
+    """The leaf blocks of a program in order."""
+    function = mod["main"]
+    number = {buffer: position for position, buffer in enumerate(function.params)}
+    found = []
+    for realize, loops in leaf_blocks_under_loops(function.body):
+        block = realize.block
+        if _IGNORED in block.annotations:
+            continue
+        reads, writes = (
+            tuple(number.setdefault(buffer, len(number)) for buffer in buffers)
+            for buffers in (read_by(block), written_by(block))
+        )
+        found.append(_Leaf(realize, reads, writes, _rows_a_buffer(realize, loops)))
+    return found
+
+
+def _rows_a_buffer(realize: Any, loops: Sequence[Any]) -> int:
+    """2 for a reduction across threads that begins within each thread, otherwise 1.
+
+    It does so when it has loops of its own there, or a condition.
+    """
+    bound = {each.loop_var for each in loops if each.thread_binding is not None}
+    if not bound:
+        return 1
+    serial = {
+        each.loop_var for each in loops if each.thread_binding is None and not _is_one(each.extent)
+    }
+    used: set[Any] = set()
+    for variable, value in zip(realize.block.iter_vars, realize.iter_values, strict=True):
+        if not is_spatial(variable):
+            used |= variables(value)
+    begins = bool(used & serial) or not _is_one(realize.predicate)
+    return 2 if used & bound and begins else 1
+
+
+def _is_one(extent: Any) -> bool:
+    return isinstance(extent, tirx.IntImm) and int(extent) == 1
+
+
+# Matching
+
+
+def staged_graph(
+    graph: KernelGraph, parameters: Mapping[int, int], leaves: Sequence[_Leaf]
+) -> StagedGraph:
+    """Match the blocks of a program to operators, and operators to rows.
+
+    Parameters
+    ----------
+    graph : KernelGraph
+        Before scheduling.
+    parameters : mapping
+        Position of a parameter -> its node.
+    leaves : sequence of _Leaf
+        Of the scheduled program.
+    """
+    described = [Block.of(leaf.realize) for leaf in leaves]
+    rows = _rows(leaves, described)
+    found = _by_extents(graph, leaves, described)
+    _assign_rest(graph, parameters, leaves, described, found)
+    pairs = {
+        (operator, row)
+        for position, operator in found.items()
+        for buffer in leaves[position].writes
+        for row in rows.get(buffer, ())
+    }
+    _place_inlined(graph, pairs)
+    return StagedGraph(graph, tuple(sorted(pairs)), sum(len(each) for each in rows.values()))
+
+
+def _rows(leaves: Sequence[_Leaf], described: Sequence[Block]) -> dict[int, list[int]]:
+    """Buffer -> its rows, in the order of the first stores of more than a constant."""
+    counts: dict[int, int] = {}
+    for leaf, block in zip(leaves, described, strict=True):
+        number = dict(zip(block.writes, leaf.writes, strict=True))
+        for store in [*_init_stores(leaf), *block.stores]:
+            buffer = number.get(store.buffer)
+            if buffer is not None and not isinstance(store.value, tirx.IntImm | tirx.FloatImm):
+                counts[buffer] = max(counts.get(buffer, 0), leaf.rows)
+    rows: dict[int, list[int]] = {}
+    start = 0
+    for buffer, count in counts.items():
+        rows[buffer] = list(range(start, start + count))
+        start += count
+    return rows
+
+
+def _init_stores(leaf: _Leaf) -> list[Any]:
+    init = leaf.realize.block.init
+    return [] if init is None else list(stores_of(init))
+
+
+def _by_extents(
+    graph: KernelGraph, leaves: Sequence[_Leaf], described: Sequence[Block]
+) -> dict[int, int]:
+    """Block -> operator with its domain, the last ones first."""
+    free = [n for n, each in enumerate(graph.operators) if each.opcode != "parameter"]
+    found: dict[int, int] = {}
+    for position in reversed(range(len(described))):
+        block = described[position]
+        if _is_init(position, leaves, described):
+            continue
+        own = block_operator(block, {})
+        alike = [n for n in free if _same_domain(graph.operators[n], own)]
+        if own.opcode in _MOVES:  # schedules add copies, and no other moves
+            kept = ("copy",) if own.opcode == "copy" else _MOVES
+            alike = [n for n in alike if graph.operators[n].opcode in kept]
+        whole = [n for n in alike if _holds(own, graph.operators[n])]
+        if alike:
+            chosen = (whole or alike)[-1]
+            found[position] = chosen
+            free.remove(chosen)
+    return found
+
+
+def _is_init(position: int, leaves: Sequence[_Leaf], described: Sequence[Block]) -> bool:
+    """Whether a block only sets constants that a later block adds to."""
+    constants = all(
+        isinstance(store.value, tirx.IntImm | tirx.FloatImm) for store in described[position].stores
+    )
+    later = leaves[position + 1 :]
+    return constants and any(set(leaves[position].writes) & set(each.writes) for each in later)
+
+
+def _same_domain(operator: Operator, own: Operator) -> bool:
+    return operator.spatial == own.spatial and operator.reduction == own.reduction
+
+
+def _holds(own: Operator, operator: Operator) -> bool:
+    """Whether a block does at least what an operator does."""
+    return not Counter(operator.operations) - Counter(own.operations)
+
+
+def _assign_rest(
+    graph: KernelGraph,
+    parameters: Mapping[int, int],
+    leaves: Sequence[_Leaf],
+    described: Sequence[Block],
+    found: dict[int, int],
+) -> None:
+    """Give the blocks without an operator that of what they copy, or are a part of."""
+    for position in reversed(range(len(leaves))):
+        block = described[position]
+        if position in found or not block.reduction or _is_init(position, leaves, described):
+            continue
+        part = _split_reduction(graph, leaves, block, position, found)
+        if part is not None:
+            found[position] = part
+    writer: dict[int, int] = dict(parameters)
+    for position, leaf in enumerate(leaves):
+        if position not in found and not _is_init(position, leaves, described):
+            sources = [writer[buffer] for buffer in leaf.reads if buffer in writer]
+            if sources:
+                found[position] = sources[-1]
+        if position in found:
+            writer |= dict.fromkeys(leaf.writes, found[position])
+
+
+def _split_reduction(
+    graph: KernelGraph,
+    leaves: Sequence[_Leaf],
+    block: Block,
+    position: int,
+    found: Mapping[int, int],
+) -> int | None:
+    """The operator of a reduction in two steps: both have its opcode, each a part of its domain."""
+    size = prod(block.spatial.values()) * prod(block.reduction.values())
+    readers = [n for n in found if set(leaves[n].reads) & set(leaves[position].writes)]
+    for reader in readers:
+        operator = graph.operators[found[reader]]
+        if operator.reduction and size == prod(operator.spatial) * prod(operator.reduction):
+            return found[reader]
+    taken = set(found.values())
+    spatial = tuple(block.spatial.values())
+    for number, operator in reversed(list(enumerate(graph.operators))):
+        if number not in taken and operator.reduction and operator.spatial == spatial:
+            return number
+    return None
+
+
+def _place_inlined(graph: KernelGraph, pairs: set[tuple[int, int]]) -> None:
+    """Give operators without a row those of their consumers, or of their producers."""
+    rows: dict[int, set[int]] = {}
+    for operator, row in pairs:
+        rows.setdefault(operator, set()).add(row)
+    computed = [n for n, each in enumerate(graph.operators) if each.opcode != "parameter"]
+    for number in reversed(computed):
+        consumers = [consumer for producer, consumer in graph.edges if producer == number]
+        _inherit(rows, number, consumers)
+    for number in computed:
+        producers = [producer for producer, consumer in graph.edges if consumer == number]
+        _inherit(rows, number, [each for each in producers if each in computed])
+    pairs |= {(operator, row) for operator, each in rows.items() for row in each}
+
+
+def _inherit(rows: dict[int, set[int]], number: int, neighbours: Sequence[int]) -> None:
+    if number not in rows:
+        inherited = {row for each in neighbours for row in rows.get(each, ())}
+        if inherited:
+            rows[number] = inherited
