@@ -60,13 +60,17 @@ def candidate(module: IRModule) -> MeasureCandidate:
 @cache
 def random_candidates(kind: str = "matmul", count: int = 24) -> SearchTask:
     """Random schedules of a task, with its context."""
-    module = {"matmul": matmul, "relu": relu}[kind]()
+    return draw({"matmul": matmul, "relu": relu}[kind](), count=count, name=kind)
+
+
+def draw(module: IRModule, target: Target = TARGET, *, count: int, name: str = "x") -> SearchTask:
+    """Random schedules of a module."""
     context = meta_schedule.TuneContext(
         mod=module,
-        target=TARGET,
+        target=target,
         space_generator="post-order-apply",
         search_strategy=meta_schedule.search_strategy.ReplayTrace(),
-        task_name=kind,
+        task_name=name,
         rand_state=3,
         num_threads=2,
     ).clone()

@@ -1,7 +1,7 @@
 """Each operator stands with the rows of the stage that computes it; names are the truth here."""
 
 import pytest
-from search_tasks import TARGET, matmul, random_candidates, te
+from search_tasks import TARGET, draw, matmul, random_candidates, te
 
 from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.shipped import dataset_path
@@ -142,25 +142,6 @@ def test_a_program_of_another_kernel_gets_no_stage():
     assert (found.stages, found.rows) == ((), 7)
 
 
-def candidates(mod: IRModule, target: Target, count: int) -> list[MeasureCandidate]:
-    context = meta_schedule.TuneContext(
-        mod=mod,
-        target=target,
-        space_generator="post-order-apply",
-        search_strategy=meta_schedule.search_strategy.ReplayTrace(),
-        rand_state=5,
-        num_threads=2,
-    ).clone()
-    context.pre_tuning(
-        count,
-        count,
-        context.generate_design_space(),
-        meta_schedule.database.MemoryDatabase(),
-        meta_schedule.cost_model.RandomModel(),
-    )
-    return list(context.generate_measure_candidates())
-
-
 def names_of_rows(mod: IRModule) -> list[str]:
     """Name of the block that first writes each stage; those of TVM keep the operator's name."""
     found: dict = {}
@@ -182,11 +163,10 @@ def test_what_the_search_makes_of_a_kernel(name):
     parameters = graph.kinds and len(graph.operators) - len(graph.kinds)
     names = [str(realize.block.name_hint) for realize in leaf_blocks(mod["main"].body)]
     extractor = FeatureExtractor(graphs=True)
-    made = candidates(mod, TARGET, 48)
-    context = meta_schedule.TuneContext(mod, target=TARGET, num_threads=2)
-    batch = extractor.extract(context, made, TASK)
+    drawn = draw(mod, count=48)
+    batch = extractor.extract(drawn.context, drawn.candidates, TASK)
     assert batch.graph_index is not None
-    for candidate, index in zip(made, batch.graph_index, strict=True):
+    for candidate, index in zip(drawn.candidates, batch.graph_index, strict=True):
         found = batch.graphs[index]
         placed = {operator for operator, _ in found.stages}
         assert placed >= set(range(parameters, len(graph.operators)))
@@ -201,12 +181,9 @@ def test_gpu_programs_have_a_stage_for_each_row():
     """Reductions across threads have two rows; copies into shared memory have one."""
     target = Target("nvidia/nvidia-a100")
     for make in (softmax, matmul):
-        mod = make()
-        batch = FeatureExtractor(graphs=True).extract(
-            meta_schedule.TuneContext(mod, target=target, num_threads=2),
-            candidates(mod, target, 16),
-            TASK,
-        )
+        drawn = draw(make(), target, count=16)
+        extractor = FeatureExtractor(graphs=True)
+        batch = extractor.extract(drawn.context, drawn.candidates, TASK)
         for graph in batch.graphs:
             assert {row for _, row in graph.stages} == set(range(graph.rows))
 
