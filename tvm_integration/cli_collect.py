@@ -15,6 +15,7 @@ from costmodels.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from costmodels.evaluation import Score
     from tvm_integration.collect import CollectState
     from tvm_integration.evaluate import Evaluation
 
@@ -226,27 +227,53 @@ def _no_nan(value: object) -> object:
     return None if isinstance(value, float) and value != value else value
 
 
-def _print_evaluation(found: "Evaluation") -> None:
-    from dataclasses import fields
+_MEANING = {
+    "top1": "best / best of the 1 predicted fastest, mean over kernels; 1 is perfect",
+    "top5": "likewise of the 5 predicted fastest",
+    "top1_weighted": "likewise of 1, by calls, mean over networks",
+    "top5_weighted": "likewise of 5",
+    "top1_gain": "(top1 - that of random picks) / (1 - that of random picks)",
+    "top5_gain": "likewise of top5",
+    "kendall_tau": "rank correlation, mean over kernels; 1 is perfect, 0 chance",
+    "pair_accuracy": "pairs of programs in the right order; 0.5 is chance",
+    "mape": "mean error of the seconds; lower is better",
+    "median_ape": "median error of the seconds; lower is better",
+    "within_10pct": "programs whose seconds are within 10 %; higher is better",
+    "coverage": "programs inside their interval",
+    "interval_width": "median width of the interval over the latency",
+}
+"""Score -> what it says."""
+_SHARES = ("mape", "median_ape", "within_10pct", "coverage", "interval_width")
+"""Scores shown in percent."""
 
+
+def _print_evaluation(found: "Evaluation") -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 160
-    title = f"{found.records} programs of {found.tasks} kernels"
-    table = Table(title=title, box=None, pad_edge=False)
+        console.width = 180
+    title = f"{found.records} randomly drawn programs of {found.tasks} test kernels"
+    if found.split is None:
+        title = f"{found.records} randomly drawn programs of {found.tasks} kernels"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("")
     for name in found.models:
         table.add_column(name, justify="right")
-    first = next(iter(found.models.values()))
-    for field in fields(first):
-        cells = []
-        for scores in found.models.values():
-            score = getattr(scores, field.name)
-            cells.append(
-                "-" if score is None else f"{score.value:.3f} ({score.low:.3f}-{score.high:.3f})"
-            )
-        table.add_row(field.name.replace("_", " "), *cells)
+    table.add_column("", style="dim")
+    for name, meaning in _MEANING.items():
+        scores = [getattr(each, name) for each in found.models.values()]
+        if any(score is not None for score in scores):
+            cells = [_score_text(score, name in _SHARES) for score in scores]
+            table.add_row(name.replace("_", " "), *cells, meaning)
     console.print(table)
+    console.print("in brackets: 95 % bootstrap intervals over kernels", style="dim")
+
+
+def _score_text(score: "Score | None", is_share: bool) -> str:
+    if score is None or score.value != score.value:
+        return "-"
+    values = (score.value, score.low, score.high)
+    value, low, high = (f"{each:.1%}" if is_share else f"{each:.3f}" for each in values)
+    return f"{value} ({low} to {high})" if score.low == score.low else value

@@ -76,8 +76,11 @@ def export(
     """Write a database that stock tune_relax and MetaScheduleApplyDatabase use."""
     from tvm_integration.dataset_exchange import export_database
 
-    written = export_database(_read(dataset), out)
-    _say(f"{out}: {written} records")
+    stored = _read(dataset)
+    written = export_database(stored, out)
+    left_out = len(stored.records) - written
+    reason = "; the others failed, or are unscheduled programs, which such a database cannot hold"
+    _say(f"{out}: {written} of {len(stored.records)} records{reason if left_out else ''}")
 
 
 @app.command()
@@ -130,8 +133,10 @@ def describe(
 def _short(value: Any) -> str:
     if isinstance(value, dict):
         parts = [f"{key} {_short(each)}" for key, each in value.items()]
-        more = "" if len(parts) <= 12 else f", and {len(parts) - 12} more"
-        return ", ".join(parts[:12]) + more
+        more = "" if len(parts) <= 12 else f"; and {len(parts) - 12} more"
+        return "; ".join(parts[:12]) + more or "none"
+    if value is None:
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -209,10 +214,11 @@ def verify(
     stored = _read(dataset)
     applied, problems = check(stored, sample=sample, rng=np.random.default_rng(seed))
     problems = [*stored.problems, *problems]
+    reference = ", the reference kernel among them" if stored.reference else ""
     for problem in problems:
         sys.stderr.write(f"{problem}\n")
     _say(
-        f"{dataset}: {len(stored.tasks)} tasks, {len(stored.records)} records read, "
+        f"{dataset}: {len(stored.tasks)} tasks{reference}, {len(stored.records)} records read, "
         f"{applied} traces applied, {len(problems)} problems"
     )
     if problems:

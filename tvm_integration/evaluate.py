@@ -84,8 +84,12 @@ def evaluate_models(
         if split is None and name in kernel_model_names() and name != RANDOM:
             raise InputError(
                 f"{name} must be a trained model's file when there is no split to train on, got a "
-                "registered name: give --split, or the file that `costmodels train` wrote"
+                "registered name: give --split, or a file such as the cost_model.ckpt that "
+                "`costmodels tune` leaves in its work directory"
             )
+    for name in models:
+        if name not in BASELINES:
+            resolve_model(name, seed=seed)
     known = None if split is None else read_split(dataset, split)
     on_stage("extracting the features")
     everything = featurise(dataset)
@@ -97,7 +101,8 @@ def evaluate_models(
         train = everything.select(lambda record: record.task in learned)
     scores: dict[str, Scores] = {}
     for name in dict.fromkeys((*BASELINES, *models)):
-        prediction = None
+        if name == STOCK and train is None:
+            continue  # it keeps nothing that could be loaded
         on_stage(f"{name}: training and predicting")
         if name == RANDOM:
             prediction = KernelPrediction(np.zeros(len(test.kernels)))
@@ -106,11 +111,11 @@ def evaluate_models(
             if train is not None and not Path(name).exists():
                 model.fit(train, rng=np.random.default_rng(seed))
             prediction = model.predict(test.kernels.batch)
-        elif train is not None:
+        else:
+            assert train is not None
             stock = StockModel().fit(train, rng=np.random.default_rng(seed))
             prediction = stock.predict(test.kernels.batch)
-        if prediction is not None:
-            scores[name] = evaluate(prediction, test, rng=np.random.default_rng(seed))
+        scores[name] = evaluate(prediction, test, rng=np.random.default_rng(seed))
     tasks = len(np.unique(test.kernels.batch.task_index))
     return Evaluation(tasks, len(test.kernels), split, scores)
 

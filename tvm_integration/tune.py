@@ -312,6 +312,7 @@ class _Run:
         return TuneResult(
             kernels=self.state.kernels,
             trials=self.state.trials,
+            trials_wanted=self.options.trials,
             trials_by_model=by_model,
             untunable=self.fused.untunable,
             wall_s=0.0,

@@ -13,6 +13,8 @@ from tvm_integration.tune_state import KernelState, TuneResult, TuneState
 
 ROWS = 30
 """Kernels shown; the others, which matter least, are summed up in one line."""
+NOISY = 1.5
+"""Readings of one network that differ by more than this factor get a warning."""
 
 
 def seconds_text(seconds: float | None) -> str:
@@ -90,7 +92,7 @@ def _status(state: TuneState) -> Text:
         parts.append(f"ETA {duration_text(state.eta_s)}")
     report = state.last_report
     if report is not None and report.predicted:
-        parts.append(f"newest batch, predicted before learned: τ {report.kendall_tau:.2f}")
+        parts.append(f"rank correlation with the newest batch {report.kendall_tau:.2f}")
     return Text("  ".join(parts), style="bold")
 
 
@@ -150,10 +152,14 @@ def print_result(console: Console, result: TuneResult) -> None:
     chosen = (
         "" if result.trials_by_model is None else f", {result.trials_by_model} chosen by the model"
     )
-    console.print(f"{result.trials} trials{chosen}; {duration_text(result.wall_s)} in all")
+    wanted = f" of {result.trials_wanted}" if result.trials < result.trials_wanted else ""
+    wall = duration_text(result.wall_s)
+    console.print(f"{result.trials}{wanted} trials{chosen}; {wall} in all, imports not counted")
     untried = [k.name for k in result.kernels if k.selected and not k.trials]
     if untried:
-        console.print(f"no trial, as they matter least: {', '.join(untried)}")
+        console.print(
+            f"no trial yet; more --trials or --minutes would reach them: {', '.join(untried)}"
+        )
     broken = [k.name for k in result.kernels if k.trials and k.best_s is None]
     if broken:
         console.print(f"no candidate ran, left untuned: {', '.join(broken)}")
@@ -170,21 +176,35 @@ def _print_latencies(console: Console, result: TuneResult) -> None:
     table.add_column("what")
     table.add_column("latency", justify="right")
     table.add_column("note")
+    table.add_column("readings", style="dim")
     gain = ""
     if result.untuned_s and result.tuned_s:
-        gain = f"{result.untuned_s / result.tuned_s:.1f}× faster than untuned"
-    table.add_row("untuned", seconds_text(result.untuned_s), "")
-    table.add_row("tuned", seconds_text(result.tuned_s), gain, style="bold")
+        gain = f"{result.untuned_s / result.tuned_s:.1f}× as fast as untuned"
+    ranges = {
+        name: f"{seconds_text(least)} to {seconds_text(most)}"
+        for name, (least, most) in result.ranges_s.items()
+    }
+    table.add_row("untuned", seconds_text(result.untuned_s), "", ranges.get("untuned"))
+    table.add_row("tuned", seconds_text(result.tuned_s), gain, ranges.get("tuned"), style="bold")
     if result.reference_s is not None and result.tuned_s:
         ratio = result.reference_s / result.tuned_s
         name = (
             f"{result.reference_kind} eager" if result.reference_kind == "torch" else "onnxruntime"
         )
-        table.add_row(name, seconds_text(result.reference_s), f"{ratio:.2f}× the tuned latency")
+        note = f"{ratio:.2f}× the tuned latency"
+        table.add_row(name, seconds_text(result.reference_s), note, ranges.get("reference"))
     total = result.sum_of_kernels_s
     note = "" if total is not None else "the latency of a kernel is unknown"
     table.add_row("sum of kernels", seconds_text(total), note)
     console.print(table)
+    noisy = [name for name, (least, most) in result.ranges_s.items() if most > NOISY * least]
+    if noisy:
+        console.print(
+            f"readings of {' and '.join(noisy)} differ by more than {NOISY:g}×: other work "
+            "disturbs this machine, so take these latencies for rough ones"
+        )
+    if result.untuned_s and result.tuned_s and result.tuned_s > result.untuned_s:
+        console.print("tuned is not faster than untuned")
     if result.outputs_match is None:
         console.print(f"outputs not compared: {result.outputs_note}")
     elif result.outputs_match:

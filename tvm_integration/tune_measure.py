@@ -115,6 +115,7 @@ def measure_network(
         tuned_s=median(times["tuned"]),
         untuned_s=median(times["untuned"]),
         reference_s=median(times["reference"]) if "reference" in times else None,
+        ranges_s={name: (min(each), max(each)) for name, each in times.items()},
         reference_kind=reference.kind,
         outputs_match=match,
         outputs_note=note,

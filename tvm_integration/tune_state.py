@@ -1,5 +1,6 @@
 """What a user asks of a tuning run, how far it has come, and what it gave."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,8 @@ class TuneResult:
         Latency of the whole network in seconds, medians of runs in turn; None when not measured.
     reference_s : float, optional
         Of the network in its own framework, likewise.
+    ranges_s : mapping
+        ``"untuned"``, ``"tuned"``, ``"reference"`` -> least and most of their readings.
     reference_kind : str, optional
         ``"torch"`` or ``"onnxruntime"``.
     outputs_match : bool, optional
@@ -163,6 +166,8 @@ class TuneResult:
         In the order of their first call.
     trials : int
         Candidates measured, those of earlier runs included.
+    trials_wanted : int
+        What was asked for.
     trials_by_model : int, optional
         Candidates of this run that a fitted model chose; None for TVM's own model.
     untunable : tuple of UntunableKernel
@@ -177,10 +182,12 @@ class TuneResult:
     trials: int
     untunable: tuple[UntunableKernel, ...]
     wall_s: float
+    trials_wanted: int = 0
     trials_by_model: int | None = None
     untuned_s: float | None = None
     tuned_s: float | None = None
     reference_s: float | None = None
+    ranges_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     reference_kind: str | None = None
     outputs_match: bool | None = None
     outputs_note: str = ""
@@ -200,6 +207,7 @@ class TuneResult:
             "tuned_s": self.tuned_s,
             "reference_s": self.reference_s,
             "reference": self.reference_kind,
+            "ranges_s": {name: list(each) for name, each in self.ranges_s.items()},
             "sum_of_kernels_s": self.sum_of_kernels_s,
             "outputs_match": self.outputs_match,
             "wall_s": self.wall_s,
