@@ -3,6 +3,7 @@
 Bad input ends with one line on stderr and exit code 2. Heavy imports wait until a command runs.
 """
 
+import errno
 import json
 import logging
 import os
@@ -187,6 +188,9 @@ def _clean_stdout(wanted: bool) -> Iterator[TextIO]:
             os.dup2(stdout.fileno(), 1)
 
 
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
 def main() -> None:
     """Run the command line; the entry point of ``costmodels``."""
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
@@ -198,6 +202,15 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        where = error.filename or "the disk"
+        sys.stderr.write(
+            f"error: {where} must be writable and have room, got: {error.strerror}: "
+            "free some space or give another path\n"
+        )
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -144,10 +144,7 @@ class DatasetWriter:
         except OSError as error:
             with open(path, "ab") as file:
                 file.truncate(before)
-            raise InputError(
-                f"data set {self.path} must have room to grow, got: {error.strerror}; "
-                "free some space and give the same command again, nothing is lost"
-            ) from None
+            raise _no_room(self.path, error) from None
 
     def merge(self) -> None:
         """Write the tables anew and drop the journal.
@@ -167,10 +164,7 @@ class DatasetWriter:
                 _write_table(self.path / f"{name}.parquet", name, list(rows.values()))
             (self.path / JOURNAL).unlink(missing_ok=True)
         except OSError as error:
-            raise InputError(
-                f"data set {self.path} must have room to grow, got: {error.strerror}; "
-                "free some space and give the same command again, nothing is lost"
-            ) from None
+            raise _no_room(self.path, error) from None
         self._journal_rows = 0
 
     def close(self) -> None:
@@ -222,7 +216,17 @@ def _create(folder: Path, info: Mapping[str, Any]) -> None:
         "provenance": {},
         **info,
     }
-    write_atomically(folder / INFO, (json.dumps(content, indent=1) + "\n").encode())
+    try:
+        write_atomically(folder / INFO, (json.dumps(content, indent=1) + "\n").encode())
+    except OSError as error:
+        raise _no_room(folder, error) from None
+
+
+def _no_room(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"data set {folder} must have room to grow, got: {error.strerror}; "
+        "free some space and give the same command again, nothing is lost"
+    )
 
 
 def _table_of(row: Row) -> str:

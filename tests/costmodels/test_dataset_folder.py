@@ -1,5 +1,6 @@
 """A data set keeps what was added, whatever happens to the process or the files."""
 
+import errno
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from dataset_rows import reading, record, task
 from hypothesis import given
 from hypothesis import strategies as st
 
+from costmodels.dataset import writer as writer_module
 from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.rows import RECORDS, RecordRow
 from costmodels.dataset.writer import DatasetWriter
@@ -30,6 +32,15 @@ def folder(tmp_path):
 def write(folder, *rows, **info):
     with DatasetWriter(folder, info or {"name": "test"}) as writer:
         return writer.add(rows)
+
+
+def test_a_full_disk_at_the_very_beginning(tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writer_module, "write_atomically", full)
+    with pytest.raises(InputError, match="must have room to grow, got: No space left on device"):
+        DatasetWriter(tmp_path / "d")
 
 
 def test_what_is_added_is_read(folder):
