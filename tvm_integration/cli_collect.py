@@ -122,12 +122,14 @@ def collect(
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
     """Let the first Ctrl-C end the collection after the batch in flight, the second at once."""
+    from tvm_integration.interrupt import end_at_once
+
     asked = False
 
     def interrupt(*_: object) -> None:
         nonlocal asked
         if asked:
-            raise KeyboardInterrupt
+            end_at_once()
         asked = True
 
     previous = signal.signal(signal.SIGINT, interrupt)

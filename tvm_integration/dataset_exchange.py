@@ -247,7 +247,13 @@ def export_database(dataset: StoredDataset, work_dir: Path) -> int:
         work_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{work_dir} cannot be written: {error.strerror}") from None
-    database = meta_schedule.database.JSONDatabase(work_dir=str(work_dir))
+    try:
+        database = meta_schedule.database.JSONDatabase(work_dir=str(work_dir))
+    except (ValueError, RuntimeError):
+        raise InputError(
+            f"{work_dir} must be a folder that can be written and has room, got one in which no "
+            "file can be made"
+        ) from None
     mods: dict[str, tuple[IRModule, Any, Target, Any]] = {}
     written = 0
     for record in dataset.records:
@@ -271,6 +277,14 @@ def export_database(dataset: StoredDataset, work_dir: Path) -> int:
             )
         )
         written += 1
+    # TVM does not notice a full disk.
+    for name, wanted in ((WORKLOADS, len(mods)), (RECORDS, written)):
+        found = (work_dir / name).read_bytes().count(b"\n")
+        if found != wanted:
+            raise InputError(
+                f"{work_dir / name} must have {wanted} lines, got {found}: the disk is full; free "
+                "some space and export into an empty folder"
+            )
     return written
 
 

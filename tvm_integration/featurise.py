@@ -76,7 +76,7 @@ def featurise(
     """
     records = dataset.records if records is None else records
     extractor = f"tvm {version('apache-tvm')}"
-    key = cache_key(records, PER_STORE, extractor)
+    key = cache_key(dataset.tasks, records, PER_STORE, extractor)
     table = load_features(key)
     if table is None:
         table = extract_features(dataset, records, on_progress=on_progress)

@@ -21,6 +21,7 @@ from costmodels.kernel import Measured
 from tvm_integration.builder import WarmBuilder
 from tvm_integration.compat import EvaluatorConfig, Target, meta_schedule
 from tvm_integration.cost_model import MetaScheduleCostModel, resolve_model
+from tvm_integration.interrupt import end_at_once
 from tvm_integration.measure_log import MeasureEvent, MeasureLog, measure_callbacks
 from tvm_integration.network import Network
 from tvm_integration.pipeline import FusedNetwork, FusedTask, fuse
@@ -288,7 +289,7 @@ class _Run:
 
         def interrupt(*_: object) -> None:
             if self._interrupted:
-                raise KeyboardInterrupt
+                end_at_once()
             self._interrupted = True
             # Not through the display: it may be in the middle of a line of its own.
             os.write(2, b"\nending after this batch; press Ctrl-C again to end at once\n")

@@ -8,7 +8,7 @@ memory.
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from costmodels.dataset.graph_json import graphs_from_json, graphs_to_json
-from costmodels.dataset.rows import RecordRow
+from costmodels.dataset.rows import RecordRow, TaskRow
 from costmodels.errors import InputError
 from costmodels.graph import OPCODES, STAGES_VERSION, StagedGraph
 from costmodels.kernel import IndexArray, RowArray
@@ -59,12 +59,23 @@ def cache_folder() -> Path:
     return home / "costmodels" / "features"
 
 
-def cache_key(records: Sequence[RecordRow], schema: FeatureSchema, extractor: str) -> str:
-    """Name of the cache of these programs under a schema and an extractor's release."""
+def cache_key(
+    tasks: Mapping[str, TaskRow],
+    records: Sequence[RecordRow],
+    schema: FeatureSchema,
+    extractor: str,
+) -> str:
+    """Name of the cache of these programs under a schema and an extractor's release.
+
+    It follows from all that is extracted from, not from keys alone: a damaged copy of a data set
+    must not pass for the sound one.
+    """
     meaning = f"{schema.fingerprint} {STAGES_VERSION} {' '.join(OPCODES)} {extractor}"
     state = blake2b(meaning.encode(), digest_size=12)
+    for key in sorted({record.task for record in records}):
+        state.update(f"{key}\n{tasks[key].target}\n{tasks[key].workload}\n".encode())
     for record in records:
-        state.update(f"{record.task} {record.program}\n".encode())
+        state.update(f"{record.task} {record.program} {record.trace}\n".encode())
     return state.hexdigest()
 
 

@@ -8,7 +8,9 @@ is in a table and still in the journal is found by its identity.
 
 import fcntl
 import json
+import logging
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
@@ -29,9 +31,11 @@ from costmodels.dataset.folder import (
     is_dataset,
     read_dataset,
 )
-from costmodels.dataset.rows import RecordRow, ReferenceRow, TaskRow
+from costmodels.dataset.rows import RecordRow, ReferenceRow, TaskRow, now
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
+
+_log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 MERGE_AFTER_ROWS = 2000
@@ -61,6 +65,8 @@ class DatasetWriter:
             if not is_dataset(self.path):
                 _create(self.path, info or {})
             stored = read_dataset(self.path)
+            if stored.problems:
+                self._keep_originals(len(stored.problems))
         except BaseException:
             self._lock.close()
             raise
@@ -72,6 +78,19 @@ class DatasetWriter:
         self._journal_rows = 0
         if (self.path / JOURNAL).exists():
             self.merge()
+
+    def _keep_originals(self, problems: int) -> None:
+        """Copy files with damaged rows: what is written here would no longer hold those rows."""
+        folder = self.path / f"damaged-{now():%Y%m%dT%H%M%S%f}"
+        try:
+            folder.mkdir()
+            for file in self.path.iterdir():
+                if file.suffix in (".parquet", ".jsonl"):
+                    shutil.copy2(file, folder)
+        except OSError as error:
+            raise _no_room(self.path, error) from None
+        text = "%s: %d rows cannot be used; the files were copied to %s"
+        _log.warning(text, self.path, problems, folder)
 
     @property
     def tasks(self) -> Mapping[str, TaskRow]:

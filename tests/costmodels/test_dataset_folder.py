@@ -238,3 +238,20 @@ def test_the_digest_says_when_contents_changed(folder):
     assert read_dataset(folder).digest() == before
     write(folder, record(one, 2))
     assert read_dataset(folder).digest() != before
+
+
+def test_a_writer_keeps_the_files_whose_rows_it_cannot_use(folder):
+    """What it writes no longer holds those rows."""
+    one = task()
+    write(folder, one, record(one, 1))
+    damaged = b'["records", {}]\n'
+    (folder / "journal.jsonl").write_bytes(damaged)
+    with DatasetWriter(folder):
+        pass
+    (kept,) = folder.glob("damaged-*")
+    assert (kept / "journal.jsonl").read_bytes() == damaged
+    assert (kept / "records.parquet").exists()
+    assert len(read_dataset(folder).records) == 1
+    with DatasetWriter(folder):
+        pass
+    assert len(list(folder.glob("damaged-*"))) == 1

@@ -71,3 +71,11 @@ def test_a_trace_that_does_not_apply_is_left_out(dataset):
     found = featurise(dataset, records)
     assert found.records == tuple(records[1:])
     assert len(found.kernels) == 3
+
+
+def test_a_damaged_copy_does_not_pass_for_the_sound_data_set(dataset):
+    from dataclasses import replace
+
+    tasks = {key: replace(task, target='"garbage"') for key, task in dataset.tasks.items()}
+    assert len(featurise(replace(dataset, tasks=tasks)).records) == 0
+    assert len(featurise(dataset).records) == len(dataset.records)

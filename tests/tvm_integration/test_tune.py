@@ -191,6 +191,26 @@ def test_ctrl_c_ends_in_order_and_the_same_command_goes_on(tmp_path):
     assert learned(work_dir) == len(kept)
 
 
+def test_a_second_ctrl_c_ends_at_once(tmp_path):
+    """An exception would have to cross TVM's C++ code, which ends in a crash."""
+    work_dir, marker = tmp_path / "work", f"twice-{os.getpid()}"
+    process = start(work_dir, marker, "--trials", "400")
+    wait_for(lambda: len(records(work_dir)) >= 8, process)
+    end = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < end:
+        process.send_signal(signal.SIGINT)  # those that arrive within one C++ call are one
+        time.sleep(0.5)
+    _, err = process.communicate(timeout=60)
+    # The latter when one arrives while the interpreter is ending already.
+    assert process.returncode in (130, -signal.SIGINT), err
+    assert "Segfault" not in err
+    assert "Traceback" not in err
+    assert len(records(work_dir)) >= 8
+    while left := children_of(f"COSTMODELS_TEST={marker}".encode()):
+        assert time.monotonic() < end, left
+        time.sleep(0.2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
