@@ -158,6 +158,7 @@ def split(
     """Divide a data set into training, validation and test, and save that as splits/NAME.json."""
     import numpy as np
 
+    from costmodels.dataset.shipped import PREFIX
     from costmodels.dataset.splits import (
         save_split,
         split_by_network,
@@ -167,6 +168,11 @@ def split(
 
     if by not in ("task", "network", "target"):
         raise InputError(f"--by must be task, network or target, got {by!r}")
+    if dataset.startswith(PREFIX):
+        raise InputError(
+            f"a split must be of a data set of yours, got {dataset}: copy it with `costmodels "
+            "dataset merge`, and split that"
+        )
     stored = _read(dataset)
     tasks = stored.used_tasks
     if by == "task":

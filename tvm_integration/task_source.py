@@ -10,7 +10,9 @@ __all__ = ["DTYPES", "Drawn", "check_task_source", "is_drawn", "parse_drawn"]
 
 DTYPES = ("float32", "float16", "int8")
 _PREFIX = "drawn:"
-_FORM = re.compile(rf"{_PREFIX}(?P<count>\d+)(,dtype=(?P<dtype>\w+))?(,seed=(?P<seed>\d+))?")
+_FORM = re.compile(
+    rf"{_PREFIX}(?P<count>\d+)(,dtype=(?P<dtype>\w+))?(,seed=(?P<seed>\d+))?", re.ASCII
+)
 
 
 @dataclass(frozen=True)

@@ -349,7 +349,7 @@ def select_tasks(
     names = [task.name for task in tasks]
     if wanted is None:
         return frozenset(names)
-    if wanted.strip().isdigit():
+    if wanted.isascii() and wanted.strip().isdigit():
         heaviest = sorted(range(len(tasks)), key=lambda i: -shares[i])[: int(wanted)]
         return frozenset(names[i] for i in heaviest)
     selected = set()

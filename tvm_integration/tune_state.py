@@ -54,7 +54,12 @@ class TuneOptions:
             raise InputError(f"minutes must be positive, got {self.minutes}")
         if not 0 <= self.seed < 2**31 - 1:
             raise InputError(f"seed must be in 0 ... 2147483646, got {self.seed}")
-        if self.tasks is not None and self.tasks.strip().isdigit() and int(self.tasks) < 1:
+        if (
+            self.tasks
+            and self.tasks.isascii()
+            and self.tasks.strip().isdigit()
+            and int(self.tasks) < 1
+        ):
             raise InputError(f"tasks must be at least 1, got {self.tasks}")
 
 

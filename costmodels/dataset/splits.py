@@ -7,6 +7,7 @@ wherever else it occurs, on whatever target: a network one has not seen has no k
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -20,6 +21,7 @@ from costmodels.dataset.rows import TaskRow
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
 
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 FOLDER = "splits"
 PARTS = ("train", "validation", "test")
 
@@ -199,6 +201,10 @@ def save_split(dataset: str | os.PathLike[str], split: Split) -> Path:
     InputError
         When another split of that name is there, or the folder cannot be written.
     """
+    if not _NAME.fullmatch(split.name):
+        raise InputError(
+            f"a split's name must be of letters, digits, '-', '_' and '.', got {split.name!r}"
+        )
     path = Path(dataset) / FOLDER / f"{split.name}.json"
     content = {"by": split.by, "rule": dict(split.rule)}
     content |= {part: sorted(split.part(part)) for part in PARTS}

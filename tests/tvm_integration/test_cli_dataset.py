@@ -69,6 +69,11 @@ def test_verify_says_what_is_wrong(folder, tmp_path):
         (("describe", "shipped:nothing"), "a shipped data set must be one of h200"),
         (("import", "nowhere", "--out", "x"), "nowhere must be a folder"),
         (("split", "{folder}", "--name", "t", "--by", "luck"), "--by must be task, network or"),
+        (("split", "{folder}", "--name", "../t", "--test", "net32"), "a split's name must be"),
+        (
+            ("split", "shipped:h200", "--name", "t", "--by", "task"),
+            "must be of a data set",
+        ),
         (("split", "{folder}", "--name", "t", "--test", "vgg*"), "got 'vgg*': it has net16, net32"),
     ],
 )
