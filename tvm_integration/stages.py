@@ -43,8 +43,8 @@ class _Leaf:
 
     Attributes
     ----------
-    block : SBlock
-        As TVM has it.
+    realize : SBlockRealize
+        The block with the values of its iteration variables.
     reads, writes : tuple of int
         Buffers, numbered in the order in which they occur; parameters first.
     rows : int

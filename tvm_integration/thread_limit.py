@@ -41,8 +41,12 @@ def worker_initializer(target: Target) -> Callable[[], None] | None:
 
 @contextmanager
 def threads_of(target: Target) -> Iterator[None]:
-    """Run kernels on a target's cores for a while."""
+    """Run kernels on a target's cores for a while.
+
+    TVM binds the calling thread to cores as well; afterwards it may use those it could before.
+    """
     cores = fewer_cores(target)
+    allowed = os.sched_getaffinity(0)
     if cores is not None:
         limit_threads(cores)
     try:
@@ -50,3 +54,4 @@ def threads_of(target: Target) -> Iterator[None]:
     finally:
         if cores is not None:
             limit_threads(0)
+            os.sched_setaffinity(0, allowed)

@@ -111,9 +111,11 @@ def test_kernels_run_on_the_cores_of_their_target(tmp_path):
         assert [each.value for each in pool.map([0])] == [1]
     assert worker_initializer(parse_target("llvm -num-cores=512")) is None
     usual = tvm.runtime.num_threads()
+    allowed = os.sched_getaffinity(0)
     with threads_of(target):
         assert tvm.runtime.num_threads() == 1
     assert tvm.runtime.num_threads() == usual
+    assert os.sched_getaffinity(0) == allowed
 
 
 def test_what_is_still_wanted():
