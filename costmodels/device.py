@@ -4,6 +4,7 @@ A device is detected on this host or read from a small TOML file, the text that
 ``costmodels device`` prints.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -162,7 +163,7 @@ def detect_host() -> Device:
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     name = _first(r"model name\s*:\s*(.+)", info) or platform.machine()
     flags = set((_first(r"(?:flags|Features)\s*:\s*(.+)", info) or "").split())
-    cores = len(os.sched_getaffinity(0))
+    cores = len(usable_cores())
     clock_hz = _clock_hz(info)
     vector_bits = 512 if "avx512f" in flags else 256 if "avx2" in flags else 128
     multiply_adds = 2 if "avx2" in flags or "asimd" in flags else 1
@@ -179,6 +180,19 @@ def detect_host() -> Device:
         peak_flop_per_s=cores * clock_hz * (vector_bits // 32) * 2 * multiply_adds,
         bandwidth_byte_per_s=_bandwidth(f"{name} x{cores}", l3_bytes),
     )
+
+
+def usable_cores() -> frozenset[int]:
+    """Numbers of the processor cores that this process may use.
+
+    Not those of the calling thread: TVM's thread pool binds the thread that first runs a kernel to
+    one core, and its workers to the others.
+    """
+    found: set[int] = set()
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            found |= os.sched_getaffinity(int(thread))
+    return frozenset(found)
 
 
 def _first(pattern: str, text: str) -> str | None:

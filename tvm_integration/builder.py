@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from costmodels.device import usable_cores
 from tvm_integration.compat import (
     BuilderInput,
     BuilderResult,
     PyBuilder,
     cc,
-    cpu_count,
     default_build,
     derived_object,
     tvm,
@@ -88,7 +88,7 @@ class WarmBuilder(PyBuilder):
         super().__init__()
         require_linux()
         if max_workers is None:
-            max_workers = min(cpu_count(logical=True), len(os.sched_getaffinity(0)))
+            max_workers = len(usable_cores())
         require_function("f_build", f_build)
         require_function("f_export", f_export)
         self.max_workers = max_workers

@@ -4,7 +4,6 @@ Bad input ends with one line on stderr and exit code 2. Heavy imports wait until
 """
 
 import errno
-import json
 import logging
 import os
 import re
@@ -15,8 +14,10 @@ from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
+from typer.exceptions import TyperException
 
 from costmodels.errors import CostModelError
+from costmodels.json_text import json_text
 from tvm_integration import cli_collect, cli_dataset
 
 WIDTH_OF_FILES = 120
@@ -61,7 +62,7 @@ def tune(
         Path | None,
         typer.Option(help="Database, checkpoint and log; costmodels_work/MODEL by default."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="For weights, search and a new model.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="For weights, search and a new model.")] = 0,
     tasks: Annotated[
         str | None,
         typer.Option(help="Only the N heaviest kernels, or those with these parts in their name."),
@@ -95,7 +96,7 @@ def tune(
             progress.status("importing TVM and the network") if progress.is_terminal else _nothing()
         ):
             from costmodels.device import read_device
-            from tvm_integration.execution import check_library_path, device_of, export
+            from tvm_integration.execution import check_library_path, check_runs_here, export
             from tvm_integration.frontend import load_network
             from tvm_integration.targets import parse_target
             from tvm_integration.tune import check_cost_model, tune_network
@@ -113,22 +114,21 @@ def tune(
                 device=None if device is None else read_device(device),
             )
             parsed_target = parse_target(target)
-            device_of(parsed_target)
+            check_runs_here(parsed_target)
             check_cost_model(cost_model)
             if out is not None:
                 check_library_path(out)
             network = load_network(model, seed=seed)
         with live_display(progress) as on_state:
             result = tune_network(network, parsed_target, options, on_state)
-        lines = []
-        if out is not None and result.built is not None:
-            lines = export(result.built, out)
         if as_json:
             document = result.as_json() | {"work_dir": str(options.work_dir)}
-            stdout.write(json.dumps(document, indent=1) + "\n")
+            stdout.write(json_text(document))
+            stdout.flush()
         else:
             print_result(console, result)
-        if lines:
+        if out is not None and result.built is not None:
+            lines = export(result.built, out)
             console.print(f"the tuned library is {out}; to run it:\n")
             for line in lines:
                 console.print(f"    {line}", markup=False, soft_wrap=True)
@@ -157,7 +157,7 @@ def device(
         found = device_of(parse_target(target))
     else:
         found = detect_host()
-    text = json.dumps(found.as_dict(), indent=1) + "\n" if as_json else found.to_toml()
+    text = json_text(found.as_dict()) if as_json else found.to_toml()
     sys.stdout.write(text)
 
 
@@ -188,6 +188,15 @@ def _clean_stdout(wanted: bool) -> Iterator[TextIO]:
             os.dup2(stdout.fileno(), 1)
 
 
+def _usage_error(error: TyperException) -> str:
+    message = error.format_message()
+    if message.startswith("Usage:"):  # a command without anything behind it: its help
+        return f"{message}\n"
+    context = getattr(error, "ctx", None)
+    command = "costmodels" if context is None else context.command_path
+    return f"error: {' '.join(message.split()).rstrip('.')}: see `{command} --help`\n"
+
+
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
@@ -195,7 +204,10 @@ def main() -> None:
     """Run the command line; the entry point of ``costmodels``."""
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
     try:
-        app()
+        sys.exit(app(prog_name="costmodels", standalone_mode=False))
+    except TyperException as error:
+        sys.stderr.write(_usage_error(error))
+        sys.exit(2)
     except CostModelError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)

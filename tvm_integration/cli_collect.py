@@ -1,6 +1,5 @@
 """The command line: ``costmodels collect`` and ``costmodels evaluate``."""
 
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from costmodels.errors import InputError
+from costmodels.json_text import json_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,7 +54,7 @@ def collect(
     ] = None,
     rpc_key: Annotated[str | None, typer.Option(help="Key of the devices at the tracker.")] = None,
     licence: Annotated[str, typer.Option(help="Of a new data set.")] = "Apache-2.0",
-    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
 ) -> None:
     """Measure a data set: programs of every kernel of the networks.
 
@@ -74,7 +74,7 @@ def collect(
     from tvm_integration.collect import CollectOptions, Collector
     from tvm_integration.collect_choice import MIXTURE, parse_mixture
     from tvm_integration.collect_tasks import tasks_of_networks
-    from tvm_integration.execution import device_of as device_at_hand
+    from tvm_integration.execution import check_runs_here
     from tvm_integration.rpc_runner import parse_rpc
     from tvm_integration.targets import device_of, parse_target
 
@@ -88,7 +88,7 @@ def collect(
     rpc = parse_rpc(rpc_tracker, rpc_key)
     parsed = parse_target(target)
     if rpc is None:
-        device_at_hand(parsed)
+        check_runs_here(parsed)
     elif device is None:
         raise InputError(
             "--device must be given for devices elsewhere, got none: run `costmodels device` "
@@ -198,7 +198,7 @@ def evaluate(
         str | None,
         typer.Option(help="Train on its training tasks and judge on its test tasks."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of training and of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of training and of the intervals.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Judge kernel models on a data set, beside random picks and TVM's own model."""
@@ -217,16 +217,9 @@ def evaluate(
         on_stage=lambda stage: console.print(stage, style="dim"),
     )
     if as_json:
-        sys.stdout.write(json.dumps(_no_nan(found.as_json()), indent=1) + "\n")
+        sys.stdout.write(json_text(found.as_json()))
     else:
         _print_evaluation(found)
-
-
-def _no_nan(value: object) -> object:
-    """JSON has no NaN: what is not known is null."""
-    if isinstance(value, dict):
-        return {key: _no_nan(each) for key, each in value.items()}
-    return None if isinstance(value, float) and value != value else value
 
 
 _MEANING = {

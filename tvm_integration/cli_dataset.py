@@ -1,6 +1,5 @@
 """The command line of data sets: ``costmodels dataset ...``."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from costmodels.errors import InputError
+from costmodels.json_text import json_text
 
 if TYPE_CHECKING:
     from costmodels.dataset.folder import StoredDataset
@@ -124,7 +124,7 @@ def describe(
             raise InputError(f"{html} cannot be written: {error.strerror}") from None
     found = summarise(stored)
     if as_json:
-        _say(json.dumps(found, indent=1))
+        sys.stdout.write(json_text(found))
     else:
         for name, value in found.items():
             _say(f"{name.replace('_', ' ')}: {_short(value)}")
@@ -132,7 +132,7 @@ def describe(
 
 def _short(value: Any) -> str:
     if isinstance(value, dict):
-        parts = [f"{key} {_short(each)}" for key, each in value.items()]
+        parts = [f"{key}: {_short(each)}" for key, each in value.items()]
         more = "" if len(parts) <= 12 else f"; and {len(parts) - 12} more"
         return "; ".join(parts[:12]) + more or "none"
     if value is None:
@@ -153,7 +153,7 @@ def split(
     ] = None,
     test_share: Annotated[float, typer.Option(help="Of the workloads, by task.")] = 0.2,
     validation_share: Annotated[float, typer.Option(help="Of the workloads, by task.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Of what is drawn, by task.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn, by task.")] = 0,
 ) -> None:
     """Divide a data set into training, validation and test, and save that as splits/NAME.json."""
     import numpy as np
@@ -209,8 +209,10 @@ def featurise(dataset: Dataset) -> None:
 @app.command()
 def verify(
     dataset: Dataset,
-    sample: Annotated[int, typer.Option(help="Records whose traces are applied again.")] = 500,
-    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    sample: Annotated[
+        int, typer.Option(min=0, help="Records whose traces are applied again.")
+    ] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sample.")] = 0,
 ) -> None:
     """Check every file and row, and a sample of traces; exit code 1 when something is wrong."""
     import numpy as np

@@ -84,7 +84,6 @@ from tvm.s_tir.meta_schedule.search_strategy import (  # noqa: E402
 from tvm.s_tir.meta_schedule.task_scheduler import PyTaskScheduler  # noqa: E402
 from tvm.s_tir.meta_schedule.task_scheduler.task_scheduler import TaskRecord  # noqa: E402
 from tvm.s_tir.meta_schedule.utils import (  # noqa: E402
-    cpu_count,
     get_global_func_with_default_on_worker,
 )
 from tvm.s_tir.schedule import Schedule, Trace  # noqa: E402
@@ -153,7 +152,6 @@ __all__ = [
     "Trace",
     "cc",
     "connect_rpc_tracker",
-    "cpu_count",
     "default_alloc_argument",
     "default_build",
     "default_cleanup",

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from costmodels.checkpoint import load_checkpoint, save_checkpoint
 from costmodels.device import Device
-from costmodels.errors import CheckpointError, CostModelError, InputError
+from costmodels.errors import CheckpointError, CostModelError, InputError, SchemaError
 from costmodels.kernel import FloatArray
 from costmodels.protocol import KernelCostModel
 from costmodels.registry import kernel_model_class, kernel_model_names
@@ -56,6 +57,8 @@ def resolve_model(model: str | os.PathLike[str] | KernelCostModel, *, seed: int)
     """
     if isinstance(model, KernelCostModel) and not isinstance(model, type):
         return model
+    if seed < 0:
+        raise InputError(f"seed must be at least 0, got {seed}")
     if not isinstance(model, str | os.PathLike):
         raise InputError(
             f"model must be a registered name ({', '.join(kernel_model_names())}), a checkpoint "
@@ -90,6 +93,8 @@ class TuningModel:
     ) -> None:
         self.scores = CandidateScores(model, device)
         self._learned: set[int] = set()
+        if not isinstance(work_dir, str | os.PathLike | None):
+            raise InputError(f"work_dir must be a path, got {work_dir!r}")
         self._checkpoint = None if work_dir is None else Path(work_dir) / CHECKPOINT
         if self._checkpoint is None:
             logger.warning("nothing is saved: give work_dir to keep what the cost model learns")
@@ -116,13 +121,10 @@ class TuningModel:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint that also says which records were learned."""
-        path = Path(path)
-        beside = path.with_name(f".{path.name}.model")
-        try:
-            self.scores.model.save(beside)
-            made = load_checkpoint(beside)
-        finally:
-            beside.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(prefix="costmodels-") as folder:
+            model_file = Path(folder) / "model.ckpt"
+            self.scores.model.save(model_file)
+            made = load_checkpoint(model_file)
         learned = np.fromiter(sorted(self._learned), np.uint64, len(self._learned))
         save_checkpoint(
             path,
@@ -151,14 +153,17 @@ class TuningModel:
             logger.exception("the cost model could not be saved")
 
     def _resume(self, path: Path) -> None:
-        checkpoint = load_checkpoint(path)
-        wanted = self.scores.model.name
-        if checkpoint.model != wanted:
-            raise CheckpointError(
-                f"{path} must be of model {wanted!r}, got {checkpoint.model!r}: "
-                "use another work directory, or delete that file to begin anew"
-            )
-        self.load(path)
+        way_out = "use another work directory, or delete that file to begin anew"
+        try:
+            checkpoint = load_checkpoint(path)
+            wanted = self.scores.model.name
+            if checkpoint.model != wanted:
+                raise CheckpointError(
+                    f"{path} must be of model {wanted!r}, got {checkpoint.model!r}"
+                )
+            self.load(path)
+        except (CheckpointError, SchemaError) as error:
+            raise type(error)(f"{error}: {way_out}") from None
         logger.info("%s: resumed, %d records learned", path, len(self._learned))
 
     def _replay_database(self) -> None:

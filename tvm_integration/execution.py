@@ -1,6 +1,7 @@
 """Run a built network, check its outputs, measure it end to end, write it to a file."""
 
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from costmodels.device import usable_cores
 from costmodels.errors import InputError
 from tvm_integration.compat import Target, relax, tvm
 from tvm_integration.foreign_errors import one_line
@@ -20,6 +22,7 @@ from tvm_integration.pipeline import BuiltNetwork
 __all__ = [
     "OutputCheck",
     "check_library_path",
+    "check_runs_here",
     "compare_outputs",
     "device_of",
     "export",
@@ -53,6 +56,40 @@ def device_of(target: Target) -> Any:
             "give --target llvm, or run it where the device is"
         )
     return device
+
+
+def check_runs_here(target: Target) -> None:
+    """Check that this machine can run what is compiled for a target.
+
+    Raises
+    ------
+    InputError
+        Another kind than ``llvm`` or a GPU's, another architecture, more cores than there are, or
+        no such device.
+    """
+    kind = target.kind.name
+    if kind == "c":
+        raise InputError("target must be of a kind that TVM can tune, got 'c': give --target llvm")
+    if kind == "llvm":
+        triple = str(target.attrs.get("mtriple", ""))
+        here = platform.machine()
+        if triple and _architecture(triple) != _architecture(here):
+            raise InputError(
+                f"target must be for the processors of this machine ({here}) to measure on it, "
+                f"got mtriple {triple!r}: leave -mtriple out, or run it on such a machine"
+            )
+        cores, there = int(target.attrs.get("num-cores", 1)), len(usable_cores())
+        if cores > there:
+            raise InputError(
+                f"num-cores must be at most {there}, the cores that this process may use, "
+                f"got {cores}: give -num-cores={there}"
+            )
+    device_of(target)
+
+
+def _architecture(triple: str) -> str:
+    first = triple.partition("-")[0].lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(first, first)
 
 
 def _arguments(built: BuiltNetwork, inputs: Sequence[np.ndarray], device: Any) -> list[Any]:
@@ -249,11 +286,14 @@ def check_library_path(path: str | os.PathLike[str]) -> Path:
         raise InputError(f"library must end in .so or .tar, got {str(file)!r}: add the ending")
     if file.is_dir():
         raise InputError(f"library must be a file, got the directory {str(file)!r}: name a file")
-    if not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
+    try:
+        with tempfile.TemporaryFile(dir=file.parent):  # permissions alone do not tell, in /proc
+            pass
+    except OSError as error:
         raise InputError(
-            f"library must be in a directory that can be written, got {str(file.parent)!r}: "
-            "make it first"
-        )
+            f"library must be in a directory that can be written, got {str(file.parent)!r} "
+            f"({error.strerror}): make it first, or choose another place"
+        ) from None
     return file
 
 
@@ -278,6 +318,7 @@ def export(built: BuiltNetwork, path: str | os.PathLike[str]) -> list[str]:
         The file cannot be written.
     """
     file = check_library_path(path)
+    _check_room(built, file)
     work = Path(tempfile.mkdtemp(prefix=f".{file.stem}-", dir=file.parent))
     try:
         part = work / file.name
@@ -292,6 +333,23 @@ def export(built: BuiltNetwork, path: str | os.PathLike[str]) -> list[str]:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return _loading_lines(built, file)
+
+
+def _check_room(built: BuiltNetwork, file: Path) -> None:
+    """Check the free space beforehand: LLVM ends the process when the disk is full."""
+    needed = _COPIES_OF_WEIGHTS * built.weight_bytes + _ROOM_FOR_CODE
+    for place in (file.parent, Path(tempfile.gettempdir())):
+        free = shutil.disk_usage(place).free
+        if free < needed:
+            raise InputError(
+                f"the disk of {place} must have {needed >> 20} MiB free to write {file}, "
+                f"got {free >> 20} MiB: free some space there, or choose another place"
+            )
+
+
+_COPIES_OF_WEIGHTS = 3
+"""Most copies that lie on the disk at a time: as an object, linked, and the linker's own."""
+_ROOM_FOR_CODE = 32 << 20
 
 
 @contextmanager

@@ -15,11 +15,12 @@ from costmodels.dataset.feature_cache import FeatureTable, cache_key, load_featu
 from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.graph_json import graphs_from_json, graphs_to_json
 from costmodels.dataset.rows import RecordRow
+from costmodels.device import usable_cores
 from costmodels.errors import InputError
 from costmodels.graph import KernelGraph, StagedGraph
 from costmodels.kernel import IndexArray, KernelBatch, KernelDataset, RowArray, Task
 from costmodels.schema import PER_STORE
-from tvm_integration.compat import MeasureCandidate, Target, cpu_count, load_json, meta_schedule
+from tvm_integration.compat import MeasureCandidate, Target, load_json, meta_schedule
 from tvm_integration.dataset_rows import schedule_of
 from tvm_integration.features import FeatureExtractor, distinct_graphs
 from tvm_integration.stages import GraphExtractor
@@ -73,8 +74,18 @@ def featurise(
     -------
     FeaturisedRecords
         In the order of the records; those whose trace no longer applies are left out.
+
+    Raises
+    ------
+    InputError
+        When there are no records, or the trace of none applies.
     """
     records = dataset.records if records is None else records
+    if not records:
+        raise InputError(
+            f"data set {dataset.path} must have records that can be used, got none: "
+            "`costmodels dataset verify` says what is wrong"
+        )
     extractor = f"tvm {version('apache-tvm')}"
     key = cache_key(dataset.tasks, records, PER_STORE, extractor)
     table = load_features(key)
@@ -82,6 +93,11 @@ def featurise(
         table = extract_features(dataset, records, on_progress=on_progress)
         save_features(key, table, dataset.path)
     applied = np.flatnonzero(table.applies)
+    if not len(applied):
+        raise InputError(
+            f"a trace of data set {dataset.path} must apply to its workload, got none of "
+            f"{len(records)}: `costmodels dataset verify` says why"
+        )
     kept = tuple(records[int(i)] for i in applied)
     used = sorted({record.task for record in kept})
     index = {task: position for position, task in enumerate(used)}
@@ -119,7 +135,7 @@ def extract_features(
     graphs = _GraphTable()
     graph_index = np.full(len(records), -1, np.int64)
     done = 0
-    workers = cpu_count(logical=True)
+    workers = len(usable_cores())
     with (
         tempfile.TemporaryDirectory(prefix="costmodels-features-") as folder,
         WorkerPool(_prepare, stage="run", max_workers=workers, timeout_sec=JOB_LIMIT_S) as pool,

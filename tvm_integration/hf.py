@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ __all__ = ["build_hf"]
 # Options that size the example inputs; every other option is a field of the configuration.
 _INPUT_SIZES = {"batch": 1, "sequence": 128, "image": 224, "samples": 16000}
 _PROBE_BATCH = 4
+_COUNTS = re.compile(r"^(num|n)_|layers?$|heads?$|(size|dim|width|depth|channel)s?$")
+"""Fields that transformers lets be negative, which makes a network without layers."""
 
 
 def build_hf(
@@ -106,6 +109,12 @@ def _config(config_name: str, fields: dict[str, object]) -> Any:
             raise InputError(
                 f"option of hf:{config_name} must be a field of it or one of "
                 f"{', '.join(_INPUT_SIZES)}, got {key!r}: {hint}"
+            )
+    for key, value in fields.items():
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if _COUNTS.search(key) and any(isinstance(n, int) and n < 0 for n in numbers):
+            raise InputError(
+                f"{key} of hf:{config_name} must be at least 0, got {value}: it counts something"
             )
     try:
         config = config_class(**fields)

@@ -50,6 +50,8 @@ class BuiltNetwork:
         Names of the tasks built with a schedule from the database.
     untuned : tuple of str
         Names of the tasks built with TVM's default schedule, in the order of their first call.
+    weight_bytes : int
+        Size of the constants it holds.
     """
 
     executable: Any
@@ -57,6 +59,7 @@ class BuiltNetwork:
     inputs: tuple[InputSpec, ...]
     tuned: frozenset[str]
     untuned: tuple[str, ...]
+    weight_bytes: int = 0
 
 
 def build(fused: FusedNetwork, database: Any = None) -> BuiltNetwork:
@@ -98,7 +101,23 @@ def build(fused: FusedNetwork, database: Any = None) -> BuiltNetwork:
         inputs=fused.inputs,
         tuned=tuned,
         untuned=tuple(t.name for t in fused.tasks if t.name not in tuned),
+        weight_bytes=_weight_bytes(module),
     )
+
+
+def _weight_bytes(module: IRModule) -> int:
+    total = 0
+
+    def count(expression: Any) -> None:
+        nonlocal total
+        data = getattr(expression, "data", None)
+        if isinstance(data, tvm.runtime.Tensor):
+            total += data.numpy().nbytes
+
+    for function in module.functions.values():
+        if isinstance(function, relax.Function):
+            relax.analysis.post_order_visit(function, count)
+    return total
 
 
 def _apply_database(fused: FusedNetwork, database: Any) -> IRModule:

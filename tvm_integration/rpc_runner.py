@@ -27,7 +27,7 @@ from tvm_integration.compat import (
     rpc_run_evaluator,
 )
 from tvm_integration.failures import failure_message
-from tvm_integration.runner import MeasureNote, check_evaluator_config, done
+from tvm_integration.runner import MeasureNote, done, normal_evaluator_config
 from tvm_integration.thread_limit import limit_threads
 from tvm_integration.tune_measure import allocate_safe_arguments
 from tvm_integration.worker_pool import JOBS_PER_WORKER, WorkerPool
@@ -86,12 +86,13 @@ class WarmRPCRunner(PyRunner):
         jobs_per_worker: int = JOBS_PER_WORKER,
     ) -> None:
         super().__init__()
+        if not isinstance(rpc_config, RPCConfig | None):
+            raise InputError(f"rpc_config must be an RPCConfig, got {rpc_config!r}")
         try:
             self.rpc_config = RPCConfig._normalized(rpc_config)
         except ValueError as error:
             raise InputError(f"rpc_config must name a tracker and a key: {error}") from None
-        config = EvaluatorConfig._normalized(evaluator_config)
-        check_evaluator_config(config)
+        config = normal_evaluator_config(evaluator_config)
         devices = count_devices(self.rpc_config)
         if not devices:
             raise InputError(_no_device(self.rpc_config))

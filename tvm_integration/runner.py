@@ -31,7 +31,7 @@ from tvm_integration.failures import failure_message
 from tvm_integration.worker_functions import FunctionOrName, require_function, resolve
 from tvm_integration.worker_pool import JOBS_PER_WORKER, JobResult, WorkerPool, require_count
 
-__all__ = ["MeasureNote", "WarmRunner", "check_evaluator_config", "done"]
+__all__ = ["MeasureNote", "WarmRunner", "done", "normal_evaluator_config"]
 
 _Job: TypeAlias = tuple[str, str, tuple[Any, ...], float | None]
 # Below this the call from Python (some microseconds) would count for too much in a single call.
@@ -116,8 +116,7 @@ class WarmRunner(PyRunner):
         early_stop_ratio: float | None = 5.0,
     ) -> None:
         super().__init__()
-        config = EvaluatorConfig._normalized(evaluator_config)
-        check_evaluator_config(config)
+        config = normal_evaluator_config(evaluator_config)
         require_count("alloc_repeat", alloc_repeat)
         if not 0 <= cooldown_sec < float("inf"):
             raise InputError(f"cooldown_sec must be finite and at least 0, got {cooldown_sec!r}")
@@ -220,14 +219,18 @@ class WarmRunner(PyRunner):
         self._pool.close()
 
 
-def check_evaluator_config(config: EvaluatorConfig) -> None:
-    """Check how often kernels are to be called; raises InputError for what cannot be."""
+def normal_evaluator_config(config: EvaluatorConfig | None) -> EvaluatorConfig:
+    """How often kernels are to be called, TVM's default filled in; InputError if it cannot be."""
+    if not isinstance(config, EvaluatorConfig | None):
+        raise InputError(f"evaluator_config must be an EvaluatorConfig, got {config!r}")
+    config = EvaluatorConfig._normalized(config)
     require_count("evaluator_config.number", config.number)
     require_count("evaluator_config.repeat", config.repeat)
     if config.min_repeat_ms < 0:
         raise InputError(
             f"evaluator_config.min_repeat_ms must be at least 0, got {config.min_repeat_ms}"
         )
+    return config
 
 
 def done(result: RunnerResult) -> RunnerFuture:

@@ -6,16 +6,14 @@ import os
 import shlex
 from typing import Any
 
-import psutil
-
-from costmodels.device import Device, detect_host, read_device
+from costmodels.device import Device, detect_host, read_device, usable_cores
 from costmodels.errors import InputError
 from tvm_integration.compat import Target, tvm
 
 
 def host_target() -> Target:
     """The target of this host: LLVM for its processor, all cores this process may use."""
-    cores = len(psutil.Process().cpu_affinity())
+    cores = len(usable_cores())
     mcpu = tvm.target.codegen.llvm_get_system_cpu()
     return Target({"kind": "llvm", "mcpu": mcpu, "num-cores": cores})
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from costmodels.device import usable_cores
 from tvm_integration.compat import Target, tvm
 
 _FASTEST_CORES = 1
@@ -17,7 +18,7 @@ def fewer_cores(target: Target) -> int | None:
     cores = target.attrs.get("num-cores")
     if target.kind.name != "llvm" or cores is None:
         return None
-    return int(cores) if int(cores) < len(os.sched_getaffinity(0)) else None
+    return int(cores) if int(cores) < len(usable_cores()) else None
 
 
 def limit_threads(count: int, find: Callable[[str], Any] = tvm.get_global_func) -> None:

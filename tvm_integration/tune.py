@@ -81,9 +81,10 @@ def tune_network(
     start = time.perf_counter()
     with _locked(options.work_dir), _log_file(options.work_dir):
         database = open_database(options.work_dir, target)
+        cost_model = _make_cost_model(options)
         on_state(TuneState("fusing the network"))
         fused = fuse(network.module, target)
-        run_ = _Run(network, fused, database, options, on_state)
+        run_ = _Run(network, fused, database, cost_model, options, on_state)
         try:
             run_.measure_untuned_kernels()
             interrupted = run_.tune_kernels()
@@ -105,12 +106,14 @@ class _Run:
         network: Network,
         fused: FusedNetwork,
         database: Any,
+        cost_model: Any,
         options: TuneOptions,
         on_state: Callable[[TuneState], None],
     ) -> None:
         self.network = network
         self.fused = fused
         self.database = database
+        self.cost_model = cost_model
         self.options = options
         self.on_state = on_state
         self.builder = WarmBuilder()
@@ -119,10 +122,9 @@ class _Run:
             f_alloc_argument=allocate_safe_arguments,
             initializer=worker_initializer(fused.target),
         )
-        self.cost_model: Any = None
         self.state = TuneState("measuring the untuned kernels", trials_wanted=options.trials)
         self._selected: list[FusedTask] = []
-        self._replayed = 0
+        self._replayed = len(getattr(cost_model, "reports", ()))
         self._disk_full = False
         self._interrupted = False
 
@@ -177,8 +179,6 @@ class _Run:
         left = self.options.trials - self.state.trials
         if left <= 0 or not self._selected:
             return False
-        self.cost_model = self._make_cost_model()
-        self._replayed = len(getattr(self.cost_model, "reports", ()))
         limit_s = None if self.options.minutes is None else self.options.minutes * 60
         self.state = replace(self.state, stage="tuning", limit_s=limit_s)
         self.on_state(self.state)
@@ -228,14 +228,6 @@ class _Run:
                 "got less: free some space and give the same command again, nothing is lost"
             )
         return self._interrupted
-
-    def _make_cost_model(self) -> Any:
-        options = self.options
-        if options.cost_model == STOCK:
-            return meta_schedule.cost_model.XGBModel()
-        return MetaScheduleCostModel(
-            options.cost_model, work_dir=options.work_dir, device=options.device, seed=options.seed
-        )
 
     def _trials_left(self) -> int:
         return self.options.trials - self.state.trials
@@ -321,6 +313,14 @@ class _Run:
         )
 
 
+def _make_cost_model(options: TuneOptions) -> Any:
+    if options.cost_model == STOCK:
+        return meta_schedule.cost_model.XGBModel()
+    return MetaScheduleCostModel(
+        options.cost_model, work_dir=options.work_dir, device=options.device, seed=options.seed
+    )
+
+
 def check_cost_model(name: str) -> None:
     """Raise InputError unless `TuneOptions.cost_model` can be used."""
     if name != STOCK:
@@ -371,7 +371,14 @@ _TVM_LOG = "tvm.s_tir.meta_schedule"
 def _log_file(work_dir: Path) -> Iterator[None]:
     """Send TVM's log, which otherwise goes to stdout, to a file of the work directory."""
     log = logging.getLogger(_TVM_LOG)
-    handler = logging.FileHandler(work_dir / "tuning.log", delay=True)
+    path = work_dir / "tuning.log"
+    try:
+        handler = logging.FileHandler(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} must be a file that can be written, got: {error.strerror}: "
+            "remove it, or use another work directory"
+        ) from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     previous = log.handlers[:], log.level, log.propagate
     log.handlers[:], log.propagate = [handler], False

@@ -10,6 +10,9 @@ from costmodels.errors import InputError
 from tvm_integration.candidate_scores import RoundReport
 from tvm_integration.pipeline import BuiltNetwork, UntunableKernel
 
+_MOST = 2**31 - 1
+"""TVM's integers have 32 bits."""
+
 
 @dataclass(frozen=True)
 class TuneOptions:
@@ -46,14 +49,13 @@ class TuneOptions:
     device: Device | None = None
 
     def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise InputError(f"trials must be at least 1, got {self.trials}")
-        if self.trials_per_iter < 1:
-            raise InputError(f"trials-per-iter must be at least 1, got {self.trials_per_iter}")
+        for name, count in (("trials", self.trials), ("trials-per-iter", self.trials_per_iter)):
+            if not 1 <= count <= _MOST:
+                raise InputError(f"{name} must be in 1 ... {_MOST}, got {count}")
         if self.minutes is not None and not self.minutes > 0:
             raise InputError(f"minutes must be positive, got {self.minutes}")
-        if not 0 <= self.seed < 2**31 - 1:
-            raise InputError(f"seed must be in 0 ... 2147483646, got {self.seed}")
+        if not 0 <= self.seed < _MOST:
+            raise InputError(f"seed must be in 0 ... {_MOST - 1}, got {self.seed}")
         if (
             self.tasks
             and self.tasks.isascii()

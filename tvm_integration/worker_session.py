@@ -22,6 +22,7 @@ import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
+from costmodels.device import usable_cores
 from costmodels.errors import CostModelError, InputError
 from tvm_integration.worker_forker import LOCK_NAME
 
@@ -138,6 +139,8 @@ class Session:
                     start_new_session=True,  # Ctrl-C must not reach it
                     env={**os.environ, **_ENVIRONMENT},
                 )
+                # TVM may have bound this thread to one core, which children inherit.
+                os.sched_setaffinity(self._process.pid, usable_cores())
             except OSError as error:  # no temporary folder, no memory, no interpreter
                 self._control.close()
                 raise WorkerError(

@@ -198,6 +198,7 @@ def _read_info(folder: Path) -> dict[str, Any]:
     try:
         info: dict[str, Any] = json.loads(path.read_bytes())
         found = info["format"], info["format_version"]
+        info["name"]
     except OSError as error:
         raise InputError(
             f"{folder} must be a data set, got a folder without {INFO} ({error.strerror}): "
@@ -205,7 +206,8 @@ def _read_info(folder: Path) -> dict[str, Any]:
         ) from None
     except (ValueError, KeyError, TypeError):
         raise InputError(
-            f"{path} must be the description of a data set, got a damaged file"
+            f"{path} must be the description of a data set with a name, a format and its version, "
+            "got a damaged file: restore it from a copy"
         ) from None
     if found[0] != FORMAT:
         raise InputError(f"{path} must be of format {FORMAT}, got {found[0]!r}")
@@ -231,7 +233,14 @@ def _read_table(file: Path, name: str) -> list[dict[str, Any]]:
         raise InputError(
             f"{file} must have the columns {', '.join(schema.names)}, got none of {missing}"
         )
-    rows: list[dict[str, Any]] = table.select(schema.names).to_pylist()
+    try:
+        table = table.select(schema.names).cast(schema)
+    except pa.ArrowException as error:
+        raise InputError(
+            f"{file} must have columns of the types that costmodels writes, got others "
+            f"({str(error).splitlines()[0]}): restore it from a copy"
+        ) from None
+    rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
 

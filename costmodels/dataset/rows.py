@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 
@@ -17,6 +17,9 @@ ORIGINS = ("default", "random", "mutation", "model", "disagreement", "import", "
 """How a candidate came about: the program as TVM builds it unscheduled; a random point of the
 design space; a mutation of the best so far; a model's choice; where models disagree; taken from a
 work directory that says nothing of it; a choice of a tuning run."""
+
+LONGEST_S = 1e9
+"""No time in seconds is as long as this."""
 
 FAILURE_KINDS = ("build", "run", "timeout", "crash", "unknown")
 
@@ -108,17 +111,19 @@ class TaskRow:
         """
         try:
             return cls(
-                key=values["task"],
-                name=values["name"],
-                workload=values["workload"],
-                target=values["target"],
+                key=_typed(values, "task", str),
+                name=_typed(values, "name", str),
+                workload=_typed(values, "workload", str),
+                target=_typed(values, "target", str),
                 device=Device(**json.loads(values["device"])),
                 networks={each["network"]: each["weight"] for each in values["networks"]},
                 operators=tuple(values["operators"]),
-                flop=values["flop"],
+                flop=float(values["flop"]),
                 shapes=tuple(tuple(shape) for shape in values["shapes"]),
                 dtypes=tuple(values["dtypes"]),
             )
+        except InputError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"a task must have every column, got {error!r}") from None
 
@@ -216,18 +221,18 @@ class RecordRow:
                     )
                 measurement = Failure(values["failure"], values["reason"] or "")
             else:
-                measurement = Measured(tuple(values["run_s"] or ()))
+                measurement = _measured(values)
             return cls(
-                task=values["task"],
-                trace=values["trace"],
-                program=values["program"],
+                task=_typed(values, "task", str),
+                trace=_typed(values, "trace", str),
+                program=_typed(values, "program", int),
                 measurement=measurement,
                 failed_in=values["failed_in"],
                 origin=values["origin"],
-                early_stopped=values["early_stopped"],
-                evaluator=values["evaluator"],
-                measured_at=values["measured_at"],
-                processor=values["processor"],
+                early_stopped=_typed(values, "early_stopped", bool),
+                evaluator=_typed(values, "evaluator", str),
+                measured_at=_typed(values, "measured_at", datetime),
+                processor=_typed(values, "processor", str),
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"a record must have every column, got {error!r}") from None
@@ -258,7 +263,7 @@ class ReferenceRow:
     processor: str
 
     def __post_init__(self) -> None:
-        Measured(self.run_s)
+        _measured({"run_s": self.run_s})
 
     @property
     def identity(self) -> tuple[str, datetime, str]:
@@ -279,9 +284,43 @@ class ReferenceRow:
     def from_values(cls, values: Mapping[str, Any]) -> Self:
         """Read a row of `REFERENCE`; raises InputError for times that cannot be."""
         try:
-            return cls(**{**values, "run_s": tuple(values["run_s"] or ())})
-        except TypeError as error:
+            return cls(
+                task=_typed(values, "task", str),
+                program=_typed(values, "program", int),
+                run_s=_measured(values).run_s,
+                measured_at=_typed(values, "measured_at", datetime),
+                processor=_typed(values, "processor", str),
+            )
+        except (KeyError, TypeError) as error:
             raise InputError(f"a reading must have every column, got {error!r}") from None
+
+
+_Value = TypeVar("_Value")
+
+
+def _typed(values: Mapping[str, Any], column: str, kind: type[_Value]) -> _Value:
+    value = values[column]
+    if not isinstance(value, kind):
+        raise InputError(f"{column} must be {_KINDS[kind]}, got {value!r}")
+    return value
+
+
+_KINDS: Mapping[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    bool: "true or false",
+    datetime: "a time",
+}
+
+
+def _measured(values: Mapping[str, Any]) -> Measured:
+    measured = Measured(tuple(values["run_s"] or ()))
+    if max(measured.run_s) >= LONGEST_S:
+        raise InputError(
+            f"run_s must be below {LONGEST_S:g}, got {max(measured.run_s):g}: nothing takes that "
+            "long, and TVM writes 1e10 for a failure"
+        )
+    return measured
 
 
 def now() -> datetime:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -160,6 +161,46 @@ def test_rows_that_cannot_be_are_named_and_kept_out(folder):
     ]
     assert "run_s must be positive" in stored.problems[0].what
     assert "origin must be one of" in str(stored.problems[4])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("early_stopped", None, "early_stopped must be true or false, got None"),
+        ("measured_at", None, "measured_at must be a time, got None"),
+        ("trace", None, "trace must be a text, got None"),
+        ("program", None, "program must be a whole number, got None"),
+        ("run_s", [1e300], r"run_s must be below 1e\+09, got 1e\+300"),
+    ],
+)
+def test_a_value_that_is_missing_or_cannot_be(folder, column, value, message):
+    one = task(1)
+    write(folder, one, record(one, 1), record(one, 2))
+    rows = pq.read_table(folder / "records.parquet").to_pylist()
+    rows[0][column] = value
+    pq.write_table(pa.Table.from_pylist(rows, schema=RECORDS), folder / "records.parquet")
+    stored = read_dataset(folder)
+    assert [r.program for r in stored.records] == [2]
+    assert re.search(message, stored.problems[0].what)
+
+
+def test_a_column_of_another_type(folder):
+    one = task(1)
+    write(folder, one, record(one, 1))
+    path = folder / "records.parquet"
+    rows = [{**row, "task": [row["task"]]} for row in pq.read_table(path).to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    with pytest.raises(InputError, match=r"records\.parquet must have columns of the types"):
+        read_dataset(folder)
+
+
+def test_a_description_without_a_name(folder):
+    write(folder)
+    info = json.loads((folder / "dataset.json").read_text())
+    del info["name"]
+    (folder / "dataset.json").write_text(json.dumps(info))
+    with pytest.raises(InputError, match="must be the description of a data set with a name"):
+        read_dataset(folder)
 
 
 @pytest.mark.parametrize("name", ["tasks", "records", "reference"])

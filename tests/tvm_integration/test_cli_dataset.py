@@ -87,10 +87,26 @@ def test_errors(folder, arguments, message, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_is_one_line_and_exit_code_2(tmp_path):
-    command = [sys.executable, "-m", "tvm_integration.cli", "dataset", "describe", "nowhere"]
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("dataset describe nowhere", "error: nowhere must be a data set"),
+        (
+            "dataset split d --name s --seed -1",
+            "error: Invalid value for '--seed': Input should be greater than or equal to 0: see "
+            "`costmodels dataset split --help`",
+        ),
+        ("dataset verify d --sample -1", "error: Invalid value for '--sample'"),
+        ("collect zoo:mlp --out d --seed -1", "error: Invalid value for '--seed'"),
+        ("colect zoo:mlp", "error: No such command 'colect'"),
+        ("tune", "error: Missing argument 'MODEL': see `costmodels tune --help`"),
+    ],
+)
+def test_an_error_is_one_line_and_exit_code_2(arguments, message, tmp_path):
+    command = [sys.executable, "-m", "tvm_integration.cli", *arguments.split()]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("error: nowhere must be a data set")
+    assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

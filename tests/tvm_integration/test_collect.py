@@ -13,6 +13,7 @@ import pytest
 from collected import collect, rows
 
 from costmodels.dataset.folder import read_dataset
+from costmodels.device import usable_cores
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
 from tvm_integration.collect_choice import deficits, parse_mixture, wanted
@@ -110,12 +111,19 @@ def test_kernels_run_on_the_cores_of_their_target(tmp_path):
     with pool:
         assert [each.value for each in pool.map([0])] == [1]
     assert worker_initializer(parse_target("llvm -num-cores=512")) is None
-    usual = tvm.runtime.num_threads()
-    allowed = os.sched_getaffinity(0)
-    with threads_of(target):
-        assert tvm.runtime.num_threads() == 1
-    assert tvm.runtime.num_threads() == usual
-    assert os.sched_getaffinity(0) == allowed
+    cores, allowed = usable_cores(), os.sched_getaffinity(0)
+    try:
+        usual = tvm.runtime.num_threads()
+        bound = os.sched_getaffinity(0)
+        with threads_of(target):
+            assert tvm.runtime.num_threads() == 1
+        assert tvm.runtime.num_threads() == usual
+        assert os.sched_getaffinity(0) == bound
+        assert usable_cores() == cores, "whatever TVM bound this thread to"
+        with WorkerPool(lambda: lambda _: len(os.sched_getaffinity(0)), stage="run") as pool:
+            assert [each.value for each in pool.map([0])] == [len(cores)]
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_what_is_still_wanted():

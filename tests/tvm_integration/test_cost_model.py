@@ -342,6 +342,18 @@ def test_an_unknown_model_is_refused(model):
         MetaScheduleCostModel(model)
 
 
+def test_other_parameters_are_checked():
+    with pytest.raises(InputError, match="work_dir must be a path, got 3"):
+        MetaScheduleCostModel(work_dir=3)
+    with pytest.raises(InputError, match="seed must be at least 0, got -1"):
+        MetaScheduleCostModel("gbt", seed=-1)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_named():
+    with pytest.raises(CheckpointError, match="checkpoint /proc/x cannot be written"):
+        trained().save("/proc/x")
+
+
 def test_a_missing_checkpoint_is_refused():
     with pytest.raises(CheckpointError, match="cannot be read"):
         MetaScheduleCostModel("missing.ckpt")

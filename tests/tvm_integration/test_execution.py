@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
@@ -222,7 +223,8 @@ def test_the_printed_lines_load_and_run_the_library_elsewhere(perceptron, tmp_pa
         ("folder.so", "library must be a file, got the directory '{}/folder.so': name a file"),
         (
             "nowhere/mlp.so",
-            "library must be in a directory that can be written, got '{}/nowhere': make it first",
+            "library must be in a directory that can be written, got '{}/nowhere' (No such file "
+            "or directory): make it first, or choose another place",
         ),
     ],
 )
@@ -250,6 +252,34 @@ def test_a_failed_export_leaves_the_old_file_and_nothing_else(perceptron, tmp_pa
     )
     assert path.read_text() == "the old library"
     assert [x.name for x in tmp_path.iterdir()] == ["mlp.so"]
+
+
+def test_a_disk_without_room_is_noticed_before_llvm_ends_the_process(
+    perceptron, tmp_path, monkeypatch
+):
+    assert perceptron.weight_bytes > 4 * 784 * 10
+    nearly_full = namedtuple("Usage", "free")(3 * perceptron.weight_bytes)
+    monkeypatch.setattr(execution.shutil, "disk_usage", lambda _: nearly_full)
+    with pytest.raises(InputError, match=r"must have \d+ MiB free to write .*mlp\.so, got \d+ MiB"):
+        export(perceptron, tmp_path / "mlp.so")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        ({"kind": "c"}, "got 'c': give --target llvm"),
+        (
+            {"kind": "llvm", "mtriple": "riscv64-unknown-linux-gnu"},
+            "got mtriple 'riscv64-unknown-linux-gnu': leave -mtriple out",
+        ),
+        ({"kind": "llvm", "num-cores": 100000}, "got 100000: give -num-cores="),
+    ],
+)
+def test_targets_that_this_machine_cannot_measure(target, text):
+    with pytest.raises(InputError) as error:
+        execution.check_runs_here(Target(target))
+    assert text in str(error.value)
 
 
 def test_a_tar_can_be_exported(perceptron, tmp_path):

@@ -40,6 +40,7 @@ def test_hf_vision_network():
             "hf:BertConfig,hidden_size=30,num_attention_heads=4",
             "transformers must be able to build hf:BertConfig, got ValueError",
         ),
+        ("hf:BertConfig,num_hidden_layers=-1", "num_hidden_layers of hf:BertConfig must be at"),
         ("hf:CLIPConfig", "give module:function"),
     ],
 )

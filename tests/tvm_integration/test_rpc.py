@@ -159,6 +159,8 @@ def test_what_cannot_be():
         WarmRPCRunner(parse_rpc("127.0.0.1:1", "key"))
     with pytest.raises(InputError, match="must name a tracker"):
         WarmRPCRunner(RPCConfig("127.0.0.1", 1, None))
+    with pytest.raises(InputError, match="rpc_config must be an RPCConfig, got 3"):
+        WarmRPCRunner(3)
     with pytest.raises(InputError, match="--device must be given"):
         CliRunner().invoke(
             app,

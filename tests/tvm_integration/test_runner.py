@@ -209,6 +209,7 @@ def test_an_initializer_that_raises_is_an_error_at_the_first_run(artifacts):
         ({"cooldown_sec": -1}, "cooldown_sec must be finite and at least 0, got -1"),
         ({"alloc_repeat": 0}, "alloc_repeat must be a whole number of at least 1, got 0"),
         ({"evaluator_config": EvaluatorConfig(repeat=0)}, "evaluator_config.repeat must be"),
+        ({"evaluator_config": 3}, "evaluator_config must be an EvaluatorConfig, got 3"),
         ({"f_cleanup": 3}, "f_cleanup must be a function"),
     ],
 )

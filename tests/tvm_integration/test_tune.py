@@ -218,17 +218,22 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
         (["missing.onnx"], "MODEL must be an existing file, got 'missing.onnx'"),
         (["nonsense"], "MODEL must be zoo:NAME"),
         (["zoo:mlp", "--target", "nope"], "target must be 'host'"),
-        (["zoo:mlp", "--trials", "-1"], "trials must be at least 1, got -1"),
-        (["zoo:mlp", "--trials", "0"], "trials must be at least 1, got 0"),
-        (["zoo:mlp", "--trials-per-iter", "0"], "trials-per-iter must be at least 1"),
+        (["zoo:mlp", "--target", "c"], "got 'c': give --target llvm"),
+        (["zoo:mlp", "--target", "llvm -num-cores=100000"], "num-cores must be at most"),
+        (["zoo:mlp", "--trials", "-1"], "trials must be in 1 ... 2147483647, got -1"),
+        (["zoo:mlp", "--trials", "0"], "trials must be in 1 ... 2147483647, got 0"),
+        (["zoo:mlp", "--trials", "9" * 20], "trials must be in 1 ..."),
+        (["zoo:mlp", "--trials-per-iter", "0"], "trials-per-iter must be in 1 ..."),
         (["zoo:mlp", "--minutes", "-2"], "minutes must be positive"),
-        (["zoo:mlp", "--seed", "-2"], "seed must be in 0"),
+        (["zoo:mlp", "--seed", "-2"], "Invalid value for '--seed'"),
+        (["zoo:mlp", "--seed", "2147483647"], "seed must be in 0"),
         (["zoo:mlp", "--cost-model", "gbd"], "did you mean 'gbt'?"),
         (["zoo:mlp", "--cost-model", "none.ckpt"], "cannot be read"),
         (["zoo:mlp", "--tasks", "no_such_kernel"], "the kernels are "),
         (["zoo:mlp", "--tasks", "0"], "tasks must be at least 1"),
         (["zoo:mlp", "--device", "none.toml"], "device file none.toml cannot be read"),
         (["zoo:mlp", "--out", "lib.txt"], "library must end in .so or .tar"),
+        (["zoo:mlp", "--out", "/proc/x.so"], "must be in a directory that can be written"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
@@ -247,8 +252,17 @@ def test_damaged_files_are_named_and_kept(tmp_path):
         (work_dir / name).write_bytes(b"nonsense\nmore\n")
         done = costmodels("tune", *SMALL, "--work-dir", str(work_dir), "--trials", "8")
         assert done.returncode == 2, done.stderr
+        assert "use another work directory" in done.stderr
+        assert "measuring" not in done.stderr, "it is found at once"
         assert "Traceback" not in done.stderr
         assert (work_dir / name).read_bytes() == b"nonsense\nmore\n"
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "tuning.log").mkdir()
+    done = costmodels("tune", *SMALL, "--work-dir", str(tmp_path), "--trials", "8")
+    assert done.returncode == 2
+    assert "tuning.log must be a file that can be written" in done.stderr
 
 
 def test_a_folder_in_use_is_refused(tmp_path):
