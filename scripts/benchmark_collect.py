@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,19 +98,20 @@ def featurise(dataset_name: str) -> dict[str, float]:
     from tvm_integration import featurise as module
     from tvm_integration.worker_session import shared_session
 
-    dataset = read_dataset(dataset_path(dataset_name))
-    records = list(dataset.records)[:FEATURISED]
+    whole = read_dataset(dataset_path(dataset_name))
+    records = whole.records[:FEATURISED]
+    dataset = replace(whole, records=records, content="a part")
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()
     shared_session().root()  # has imported TVM
     start = time.perf_counter()
-    module.featurise(dataset, records)
+    module.featurise(dataset)
     extracted_s = time.perf_counter() - start
     start = time.perf_counter()
-    module.featurise(dataset, records)
+    module.featurise(dataset)
     cached_s = time.perf_counter() - start
     many = (records * (MANY // len(records) + 1))[:MANY]
     with _PeakMemory() as memory:
-        module.featurise(dataset, many)
+        module.featurise(replace(whole, records=many, content="many"))
     shutil.rmtree(os.environ["XDG_CACHE_HOME"])
     return {
         "programs": len(records),

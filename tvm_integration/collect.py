@@ -265,6 +265,8 @@ class Collector:
         if not chosen:
             self._exhausted.add(key)
             return 0
+        # The unscheduled program can take seconds; behind a faster one it is stopped early.
+        chosen.sort(key=lambda each: each[0] == "default")
         candidates = [candidate for _, candidate in chosen]
         records = self._measure(key, [origin for origin, _ in chosen], candidates)
         self._writer.add(records)

@@ -54,19 +54,16 @@ class FeaturisedRecords:
 
 
 def featurise(
-    dataset: StoredDataset,
-    records: Sequence[RecordRow] | None = None,
-    *,
-    on_progress: Callable[[int, int], None] | None = None,
+    dataset: StoredDataset, *, on_progress: Callable[[int, int], None] | None = None
 ) -> FeaturisedRecords:
     """Give the features of a data set's programs with what was measured of them.
+
+    They are kept in a cache, as long as the data set does not change.
 
     Parameters
     ----------
     dataset : StoredDataset
-        Its tasks.
-    records : sequence of RecordRow, optional
-        Some of its records; all by default.
+        As it was read.
     on_progress : callable, optional
         Told how many programs are done, and how many there are.
 
@@ -80,18 +77,19 @@ def featurise(
     InputError
         When there are no records, or the trace of none applies.
     """
-    records = dataset.records if records is None else records
+    records = dataset.records
     if not records:
         raise InputError(
             f"data set {dataset.path} must have records that can be used, got none: "
             "`costmodels dataset verify` says what is wrong"
         )
     extractor = f"tvm {version('apache-tvm')}"
-    key = cache_key(dataset.tasks, records, PER_STORE, extractor)
-    table = load_features(key)
+    key = cache_key(dataset.content, PER_STORE, extractor) if dataset.content else ""
+    table = load_features(key, len(records)) if key else None
     if table is None:
         table = extract_features(dataset, records, on_progress=on_progress)
-        save_features(key, table, dataset.path)
+        if key:
+            save_features(key, table, dataset.path)
     applied = np.flatnonzero(table.applies)
     if not len(applied):
         raise InputError(
@@ -124,8 +122,12 @@ def extract_features(
 
     Parameters
     ----------
-    dataset, records, on_progress
-        As of `featurise`.
+    dataset : StoredDataset
+        Its tasks.
+    records : sequence of RecordRow
+        Of some of these tasks.
+    on_progress : callable, optional
+        Told how many programs are done, and how many there are.
     """
     by_task: dict[str, list[int]] = {}
     for position, record in enumerate(records):

@@ -110,9 +110,9 @@ def _weight_bytes(module: IRModule) -> int:
 
     def count(expression: Any) -> None:
         nonlocal total
-        data = getattr(expression, "data", None)
-        if isinstance(data, tvm.runtime.Tensor):
-            total += data.numpy().nbytes
+        value = getattr(expression, "value", None)
+        if isinstance(value, tvm.runtime.Tensor):
+            total += value.numpy().nbytes
 
     for function in module.functions.values():
         if isinstance(function, relax.Function):

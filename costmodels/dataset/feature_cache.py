@@ -1,14 +1,13 @@
 """Features of a data set's programs on disk: derived from it, and made again when it changes.
 
 A cache is a folder under the user's cache directory, named by what the features depend on: the
-programs, the feature schema, and the release of the extractor. It is read by mapping its files into
-memory.
+data set's files, the feature schema, and the release of the extractor. It is read by mapping its
+files into memory.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -17,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from costmodels.dataset.graph_json import graphs_from_json, graphs_to_json
-from costmodels.dataset.rows import RecordRow, TaskRow
 from costmodels.errors import InputError
 from costmodels.graph import OPCODES, STAGES_VERSION, StagedGraph
 from costmodels.kernel import IndexArray, RowArray
@@ -59,28 +57,24 @@ def cache_folder() -> Path:
     return home / "costmodels" / "features"
 
 
-def cache_key(
-    tasks: Mapping[str, TaskRow],
-    records: Sequence[RecordRow],
-    schema: FeatureSchema,
-    extractor: str,
-) -> str:
-    """Name of the cache of these programs under a schema and an extractor's release.
+def cache_key(content: str, schema: FeatureSchema, extractor: str) -> str:
+    """Name of the cache of a data set under a schema and an extractor's release.
 
-    It follows from all that is extracted from, not from keys alone: a damaged copy of a data set
-    must not pass for the sound one.
+    Parameters
+    ----------
+    content : str
+        Digest of the data set's files: a damaged copy must not pass for the sound one.
+    schema : FeatureSchema
+        Of the rows.
+    extractor : str
+        What extracts.
     """
-    meaning = f"{schema.fingerprint} {STAGES_VERSION} {' '.join(OPCODES)} {extractor}"
-    state = blake2b(meaning.encode(), digest_size=12)
-    for key in sorted({record.task for record in records}):
-        state.update(f"{key}\n{tasks[key].target}\n{tasks[key].workload}\n".encode())
-    for record in records:
-        state.update(f"{record.task} {record.program} {record.trace}\n".encode())
-    return state.hexdigest()
+    meaning = f"{content} {schema.fingerprint} {STAGES_VERSION} {' '.join(OPCODES)} {extractor}"
+    return blake2b(meaning.encode(), digest_size=12).hexdigest()
 
 
-def load_features(key: str) -> FeatureTable | None:
-    """Read a cache; None when there is none, or a damaged one."""
+def load_features(key: str, programs: int) -> FeatureTable | None:
+    """Read a cache of so many programs; None when there is none, or a damaged one."""
     folder = cache_folder() / key
     try:
         json.loads((folder / MANIFEST).read_text())
@@ -91,8 +85,8 @@ def load_features(key: str) -> FeatureTable | None:
         graphs = graphs_from_json((folder / GRAPHS).read_text())
     except (OSError, ValueError, InputError):
         return None
-    programs = len(arrays["applies"])
-    if len(arrays["row_offsets"]) != programs + 1 or len(arrays["graph_index"]) != programs:
+    sizes = [len(arrays[name]) for name in ("applies", "graph_index", "row_offsets")]
+    if sizes != [programs, programs, programs + 1]:
         return None
     if arrays["row_offsets"][-1] != len(arrays["rows"]):
         return None

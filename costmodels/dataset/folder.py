@@ -77,6 +77,8 @@ class StoredDataset:
         Rows that were kept out.
     duplicates : int
         Records that were left out because the same program of the same task is there.
+    content : str
+        Digest of the files that it was read from; empty when it was not.
     """
 
     path: Path
@@ -86,6 +88,7 @@ class StoredDataset:
     reference: tuple[ReferenceRow, ...]
     problems: tuple[Problem, ...] = ()
     duplicates: int = 0
+    content: str = ""
 
     @property
     def name(self) -> str:
@@ -130,11 +133,17 @@ def read_dataset(path: str | os.PathLike[str]) -> StoredDataset:
     info = _read_info(folder)
     problems: list[Problem] = []
     contents = Contents()
+    state = blake2b(digest_size=16)
     for name in TABLES:
         file = folder / f"{name}.parquet"
         if file.exists():
-            _take_rows(contents, problems, file.name, name, _read_table(file, name))
-    for number, (name, values) in enumerate(_read_journal(folder / JOURNAL, problems), start=1):
+            content = file.read_bytes()
+            state.update(f"{file.name} {len(content)}\n".encode() + content)
+            _take_rows(contents, problems, file.name, name, _read_table(file, content, name))
+    journal = folder / JOURNAL
+    content = journal.read_bytes() if journal.exists() else b""
+    state.update(content)
+    for number, (name, values) in enumerate(_read_journal(journal, content, problems), start=1):
         _take_rows(contents, problems, JOURNAL, name, [values], first=number)
     for problem in problems:
         _log.warning("%s: %s; it is kept out", folder, problem)
@@ -146,6 +155,7 @@ def read_dataset(path: str | os.PathLike[str]) -> StoredDataset:
         reference=tuple(sorted(contents.reference.values(), key=lambda row: row.measured_at)),
         problems=tuple(problems),
         duplicates=contents.duplicates,
+        content=state.hexdigest(),
     )
 
 
@@ -219,10 +229,10 @@ def _read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def _read_table(file: Path, name: str) -> list[dict[str, Any]]:
+def _read_table(file: Path, content: bytes, name: str) -> list[dict[str, Any]]:
     _, schema = TABLES[name]
     try:
-        table = pq.read_table(file)
+        table = pq.read_table(pa.BufferReader(content))
     except (pa.ArrowException, OSError) as error:
         first = str(error).splitlines()[0]
         raise InputError(
@@ -244,10 +254,10 @@ def _read_table(file: Path, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_journal(path: Path, problems: list[Problem]) -> Iterable[tuple[str, dict[str, Any]]]:
-    if not path.exists():
-        return
-    lines = path.read_bytes().split(b"\n")
+def _read_journal(
+    path: Path, content: bytes, problems: list[Problem]
+) -> Iterable[tuple[str, dict[str, Any]]]:
+    lines = content.split(b"\n")
     for number, line in enumerate(lines, start=1):
         if not line:
             continue

@@ -1,11 +1,18 @@
 """Features from disk equal those of the search, and come from the cache the second time."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from collected import collect, rows
 
 from costmodels.dataset import feature_cache
 from costmodels.dataset.folder import read_dataset
+from costmodels.dataset.rows import TASKS
+from costmodels.errors import InputError
 from costmodels.kernel import Task
 from tvm_integration import featurise as module
 from tvm_integration.compat import MeasureCandidate, meta_schedule
@@ -51,8 +58,9 @@ def test_the_second_time_nothing_is_extracted(dataset, monkeypatch):
     monkeypatch.setattr(module, "extract_features", forbidden)
     second = featurise(dataset)
     np.testing.assert_array_equal(first.kernels.batch.rows, second.kernels.batch.rows)
-    with pytest.raises(AssertionError, match="not used"):
-        featurise(dataset, dataset.records[:3])
+    for other in (replace(dataset, content="of another state"), replace(dataset, content="")):
+        with pytest.raises(AssertionError, match="not used"):
+            featurise(other)
 
 
 def test_a_damaged_cache_is_made_again(dataset):
@@ -65,17 +73,21 @@ def test_a_damaged_cache_is_made_again(dataset):
 
 
 def test_a_trace_that_does_not_apply_is_left_out(dataset):
-    from dataclasses import replace
-
-    records = [replace(dataset.records[0], trace="[[1]]", program=1), *dataset.records[1:4]]
-    found = featurise(dataset, records)
-    assert found.records == tuple(records[1:])
+    broken = replace(dataset.records[0], trace="[[1]]", program=1)
+    found = featurise(replace(dataset, records=(broken, *dataset.records[1:4]), content=""))
+    assert found.records == dataset.records[1:4]
     assert len(found.kernels) == 3
 
 
-def test_a_damaged_copy_does_not_pass_for_the_sound_data_set(dataset):
-    from dataclasses import replace
-
-    tasks = {key: replace(task, target='"garbage"') for key, task in dataset.tasks.items()}
-    assert len(featurise(replace(dataset, tasks=tasks)).records) == 0
+def test_a_damaged_copy_does_not_pass_for_the_sound_data_set(dataset, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset.path, copy)
+    path = copy / "tasks.parquet"
+    rows_of_tasks = pq.read_table(path).to_pylist()
+    damaged = [{**row, "target": '"garbage"'} for row in rows_of_tasks]
+    pq.write_table(pa.Table.from_pylist(damaged, schema=TASKS), path)
     assert len(featurise(dataset).records) == len(dataset.records)
+    with pytest.raises(InputError, match=r"a trace of data set .* must apply to its workload"):
+        featurise(read_dataset(copy))
+    with pytest.raises(InputError, match="must have records that can be used, got none"):
+        featurise(replace(dataset, records=()))
