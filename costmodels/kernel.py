@@ -18,6 +18,9 @@ FloatArray: TypeAlias = NDArray[np.float64]
 RowArray: TypeAlias = NDArray[np.float32]
 IndexArray: TypeAlias = NDArray[np.int64]
 
+LONGEST_S = 1e9
+"""No kernel takes so many seconds; TVM writes a failure into its database as 1e10 s."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:

@@ -100,7 +100,7 @@ def featurise(dataset_name: str) -> dict[str, float]:
 
     whole = read_dataset(dataset_path(dataset_name))
     records = whole.records[:FEATURISED]
-    dataset = replace(whole, records=records, content="a part")
+    dataset = replace(whole, records=records, files_digest="a part")
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()
     shared_session().root()  # has imported TVM
     start = time.perf_counter()
@@ -111,7 +111,7 @@ def featurise(dataset_name: str) -> dict[str, float]:
     cached_s = time.perf_counter() - start
     many = (records * (MANY // len(records) + 1))[:MANY]
     with _PeakMemory() as memory:
-        module.featurise(replace(whole, records=many, content="many"))
+        module.featurise(replace(whole, records=many, files_digest="many"))
     shutil.rmtree(os.environ["XDG_CACHE_HOME"])
     return {
         "programs": len(records),

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -121,10 +120,15 @@ class TuningModel:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint that also says which records were learned."""
-        with tempfile.TemporaryDirectory(prefix="costmodels-") as folder:
-            model_file = Path(folder) / "model.ckpt"
-            self.scores.model.save(model_file)
-            made = load_checkpoint(model_file)
+        path = Path(path)
+        beside = path.with_name(f".{path.name}.model")
+        try:
+            self.scores.model.save(beside)
+            made = load_checkpoint(beside)
+        except CheckpointError as error:  # the user named the file, not the one beside it
+            raise CheckpointError(str(error).replace(str(beside), str(path))) from None
+        finally:
+            beside.unlink(missing_ok=True)
         learned = np.fromiter(sorted(self._learned), np.uint64, len(self._learned))
         save_checkpoint(
             path,

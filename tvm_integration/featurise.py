@@ -84,7 +84,7 @@ def featurise(
             "`costmodels dataset verify` says what is wrong"
         )
     extractor = f"tvm {version('apache-tvm')}"
-    key = cache_key(dataset.content, PER_STORE, extractor) if dataset.content else ""
+    key = cache_key(dataset.files_digest, PER_STORE, extractor) if dataset.files_digest else ""
     table = load_features(key, len(records)) if key else None
     if table is None:
         table = extract_features(dataset, records, on_progress=on_progress)

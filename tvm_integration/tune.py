@@ -34,7 +34,7 @@ from tvm_integration.tune_measure import (
     measure_network,
     untuned_latencies,
 )
-from tvm_integration.tune_state import KernelState, TuneOptions, TuneResult, TuneState
+from tvm_integration.tune_state import KernelState, TuneOptions, TuneResult, TuneState, task_count
 from tvm_integration.work_dir import measurement_of, open_database
 
 MEASURE = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=25)
@@ -80,6 +80,7 @@ def tune_network(
     """
     start = time.perf_counter()
     with _locked(options.work_dir), _log_file(options.work_dir):
+        on_state(TuneState("reading the work directory"))
         database = open_database(options.work_dir, target)
         cost_model = _make_cost_model(options)
         on_state(TuneState("fusing the network"))
@@ -349,8 +350,9 @@ def select_tasks(
     names = [task.name for task in tasks]
     if wanted is None:
         return frozenset(names)
-    if wanted.isascii() and wanted.strip().isdigit():
-        heaviest = sorted(range(len(tasks)), key=lambda i: -shares[i])[: int(wanted)]
+    count = task_count(wanted)
+    if count is not None:
+        heaviest = sorted(range(len(tasks)), key=lambda i: -shares[i])[:count]
         return frozenset(names[i] for i in heaviest)
     selected = set()
     for part in wanted.split(","):

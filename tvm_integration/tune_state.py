@@ -56,13 +56,14 @@ class TuneOptions:
             raise InputError(f"minutes must be positive, got {self.minutes}")
         if not 0 <= self.seed < _MOST:
             raise InputError(f"seed must be in 0 ... {_MOST - 1}, got {self.seed}")
-        if (
-            self.tasks
-            and self.tasks.isascii()
-            and self.tasks.strip().isdigit()
-            and int(self.tasks) < 1
-        ):
+        if task_count(self.tasks) == 0:
             raise InputError(f"tasks must be at least 1, got {self.tasks}")
+
+
+def task_count(tasks: str | None) -> int | None:
+    """How many kernels `TuneOptions.tasks` asks for; None when it names some, or is not given."""
+    text = (tasks or "").strip()
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 @dataclass(frozen=True)

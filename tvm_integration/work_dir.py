@@ -8,7 +8,7 @@ from pathlib import Path
 
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
-from costmodels.kernel import Failure, Measured, Measurement
+from costmodels.kernel import LONGEST_S, Failure, Measured, Measurement
 from tvm_integration.compat import (
     IRModule,
     MeasureCandidate,
@@ -24,8 +24,6 @@ logger = logging.getLogger(__name__)
 WORKLOADS = "database_workload.json"
 RECORDS = "database_tuning_record.json"
 CHECKPOINT = "cost_model.ckpt"
-FAILED_S = 1e9
-"""TVM writes a failure into its database as a run time of 1e10 s; nothing real takes this long."""
 
 
 def has_database(work_dir: str | Path) -> bool:
@@ -158,7 +156,7 @@ def measurement_of(run_secs: Sequence[object] | None) -> Measurement | None:
     if not run_secs:
         return Failure("unknown", "TVM kept no time")
     seconds = tuple(float(value) for value in run_secs)  # type: ignore[arg-type]
-    if min(seconds) >= FAILED_S and max(seconds) < float("inf"):
+    if min(seconds) >= LONGEST_S and max(seconds) < float("inf"):
         return Failure("unknown", "TVM's database keeps no reason")
     try:
         return Measured(seconds)

@@ -57,19 +57,21 @@ def cache_folder() -> Path:
     return home / "costmodels" / "features"
 
 
-def cache_key(content: str, schema: FeatureSchema, extractor: str) -> str:
+def cache_key(files_digest: str, schema: FeatureSchema, extractor: str) -> str:
     """Name of the cache of a data set under a schema and an extractor's release.
 
     Parameters
     ----------
-    content : str
-        Digest of the data set's files: a damaged copy must not pass for the sound one.
+    files_digest : str
+        Of the data set: a damaged copy must not pass for the sound one.
     schema : FeatureSchema
         Of the rows.
     extractor : str
         What extracts.
     """
-    meaning = f"{content} {schema.fingerprint} {STAGES_VERSION} {' '.join(OPCODES)} {extractor}"
+    meaning = (
+        f"{files_digest} {schema.fingerprint} {STAGES_VERSION} {' '.join(OPCODES)} {extractor}"
+    )
     return blake2b(meaning.encode(), digest_size=12).hexdigest()
 
 

@@ -77,8 +77,9 @@ class StoredDataset:
         Rows that were kept out.
     duplicates : int
         Records that were left out because the same program of the same task is there.
-    content : str
-        Digest of the files that it was read from; empty when it was not.
+    files_digest : str
+        Of the files that it was read from; empty when it was not. Another than `digest`, which
+        does not depend on how the rows are stored.
     """
 
     path: Path
@@ -88,7 +89,7 @@ class StoredDataset:
     reference: tuple[ReferenceRow, ...]
     problems: tuple[Problem, ...] = ()
     duplicates: int = 0
-    content: str = ""
+    files_digest: str = ""
 
     @property
     def name(self) -> str:
@@ -137,11 +138,11 @@ def read_dataset(path: str | os.PathLike[str]) -> StoredDataset:
     for name in TABLES:
         file = folder / f"{name}.parquet"
         if file.exists():
-            content = file.read_bytes()
+            content = _read_bytes(file)
             state.update(f"{file.name} {len(content)}\n".encode() + content)
             _take_rows(contents, problems, file.name, name, _read_table(file, content, name))
     journal = folder / JOURNAL
-    content = journal.read_bytes() if journal.exists() else b""
+    content = _read_bytes(journal) if journal.exists() else b""
     state.update(content)
     for number, (name, values) in enumerate(_read_journal(journal, content, problems), start=1):
         _take_rows(contents, problems, JOURNAL, name, [values], first=number)
@@ -155,7 +156,7 @@ def read_dataset(path: str | os.PathLike[str]) -> StoredDataset:
         reference=tuple(sorted(contents.reference.values(), key=lambda row: row.measured_at)),
         problems=tuple(problems),
         duplicates=contents.duplicates,
-        content=state.hexdigest(),
+        files_digest=state.hexdigest(),
     )
 
 
@@ -207,8 +208,7 @@ def _read_info(folder: Path) -> dict[str, Any]:
     path = folder / INFO
     try:
         info: dict[str, Any] = json.loads(path.read_bytes())
-        found = info["format"], info["format_version"]
-        info["name"]
+        _, *found = (info[key] for key in ("name", "format", "format_version"))
     except OSError as error:
         raise InputError(
             f"{folder} must be a data set, got a folder without {INFO} ({error.strerror}): "
@@ -229,11 +229,20 @@ def _read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
+def _read_bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{file} must be a file that can be read, got: {error.strerror}: restore it from a copy"
+        ) from None
+
+
 def _read_table(file: Path, content: bytes, name: str) -> list[dict[str, Any]]:
     _, schema = TABLES[name]
     try:
         table = pq.read_table(pa.BufferReader(content))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError) as error:  # Arrow raises OSError for damaged pages
         first = str(error).splitlines()[0]
         raise InputError(
             f"{file} must be a Parquet file, got a damaged one ({first}): restore it from a copy"

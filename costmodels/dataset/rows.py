@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
@@ -11,15 +11,12 @@ import pyarrow as pa
 
 from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.kernel import Failure, Measured, Measurement
+from costmodels.kernel import LONGEST_S, Failure, Measured, Measurement
 
 ORIGINS = ("default", "random", "mutation", "model", "disagreement", "import", "search")
 """How a candidate came about: the program as TVM builds it unscheduled; a random point of the
 design space; a mutation of the best so far; a model's choice; where models disagree; taken from a
 work directory that says nothing of it; a choice of a tuning run."""
-
-LONGEST_S = 1e9
-"""No time in seconds is as long as this."""
 
 FAILURE_KINDS = ("build", "run", "timeout", "crash", "unknown")
 
@@ -221,7 +218,7 @@ class RecordRow:
                     )
                 measurement = Failure(values["failure"], values["reason"] or "")
             else:
-                measurement = _measured(values)
+                measurement = _measured(values["run_s"])
             return cls(
                 task=_typed(values, "task", str),
                 trace=_typed(values, "trace", str),
@@ -263,7 +260,7 @@ class ReferenceRow:
     processor: str
 
     def __post_init__(self) -> None:
-        _measured({"run_s": self.run_s})
+        _measured(self.run_s)
 
     @property
     def identity(self) -> tuple[str, datetime, str]:
@@ -287,7 +284,7 @@ class ReferenceRow:
             return cls(
                 task=_typed(values, "task", str),
                 program=_typed(values, "program", int),
-                run_s=_measured(values).run_s,
+                run_s=tuple(values["run_s"] or ()),
                 measured_at=_typed(values, "measured_at", datetime),
                 processor=_typed(values, "processor", str),
             )
@@ -313,8 +310,8 @@ _KINDS: Mapping[type, str] = {
 }
 
 
-def _measured(values: Mapping[str, Any]) -> Measured:
-    measured = Measured(tuple(values["run_s"] or ()))
+def _measured(run_s: Sequence[float] | None) -> Measured:
+    measured = Measured(tuple(run_s or ()))
     if max(measured.run_s) >= LONGEST_S:
         raise InputError(
             f"run_s must be below {LONGEST_S:g}, got {max(measured.run_s):g}: nothing takes that "

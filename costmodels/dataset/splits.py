@@ -20,6 +20,7 @@ from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.rows import TaskRow
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
+from costmodels.json_text import json_text
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 FOLDER = "splits"
@@ -208,7 +209,7 @@ def save_split(dataset: str | os.PathLike[str], split: Split) -> Path:
     path = Path(dataset) / FOLDER / f"{split.name}.json"
     content = {"by": split.by, "rule": dict(split.rule)}
     content |= {part: sorted(split.part(part)) for part in PARTS}
-    text = (json.dumps(content, indent=1) + "\n").encode()
+    text = json_text(content).encode()
     try:
         if path.exists() and path.read_bytes() != text:
             raise InputError(

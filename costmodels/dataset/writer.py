@@ -34,6 +34,7 @@ from costmodels.dataset.folder import (
 from costmodels.dataset.rows import RecordRow, ReferenceRow, TaskRow, now
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
+from costmodels.json_text import json_text
 
 _log = logging.getLogger(__name__)
 
@@ -236,7 +237,7 @@ def _create(folder: Path, info: Mapping[str, Any]) -> None:
         **info,
     }
     try:
-        write_atomically(folder / INFO, (json.dumps(content, indent=1) + "\n").encode())
+        write_atomically(folder / INFO, json_text(content).encode())
     except OSError as error:
         raise _no_room(folder, error) from None
 

@@ -184,6 +184,14 @@ def test_a_value_that_is_missing_or_cannot_be(folder, column, value, message):
     assert re.search(message, stored.problems[0].what)
 
 
+def test_a_table_that_is_no_file_is_named(folder):
+    write(folder, task(1))
+    (folder / "records.parquet").unlink()
+    (folder / "records.parquet").mkdir()
+    with pytest.raises(InputError, match=r"records\.parquet must be a file that can be read"):
+        read_dataset(folder)
+
+
 def test_a_column_of_another_type(folder):
     one = task(1)
     write(folder, one, record(one, 1))

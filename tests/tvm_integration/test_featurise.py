@@ -58,7 +58,10 @@ def test_the_second_time_nothing_is_extracted(dataset, monkeypatch):
     monkeypatch.setattr(module, "extract_features", forbidden)
     second = featurise(dataset)
     np.testing.assert_array_equal(first.kernels.batch.rows, second.kernels.batch.rows)
-    for other in (replace(dataset, content="of another state"), replace(dataset, content="")):
+    for other in (
+        replace(dataset, files_digest="of another state"),
+        replace(dataset, files_digest=""),
+    ):
         with pytest.raises(AssertionError, match="not used"):
             featurise(other)
 
@@ -74,7 +77,7 @@ def test_a_damaged_cache_is_made_again(dataset):
 
 def test_a_trace_that_does_not_apply_is_left_out(dataset):
     broken = replace(dataset.records[0], trace="[[1]]", program=1)
-    found = featurise(replace(dataset, records=(broken, *dataset.records[1:4]), content=""))
+    found = featurise(replace(dataset, records=(broken, *dataset.records[1:4]), files_digest=""))
     assert found.records == dataset.records[1:4]
     assert len(found.kernels) == 3
 
