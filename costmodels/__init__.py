@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         Task,
     )
     from costmodels.protocol import KernelCostModel
-    from costmodels.registry import kernel_model_class, kernel_model_names
+    from costmodels.registry import kernel_model_class, kernel_model_names, new_kernel_model
 
 _HOME = {
     "CheckpointError": "errors",
@@ -37,6 +37,7 @@ _HOME = {
     "detect_host": "device",
     "kernel_model_class": "registry",
     "kernel_model_names": "registry",
+    "new_kernel_model": "registry",
     "read_dataset": "dataset.folder",
     "read_device": "device",
 }
@@ -57,6 +58,7 @@ __all__ = [
     "detect_host",
     "kernel_model_class",
     "kernel_model_names",
+    "new_kernel_model",
     "read_dataset",
     "read_device",
 ]

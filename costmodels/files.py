@@ -1,6 +1,7 @@
 """Writing a file so that a kill or a full disk never leaves half of it."""
 
 import os
+import threading
 from pathlib import Path
 
 
@@ -19,8 +20,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     OSError
         When the disk is full or the folder cannot be written; the old file is still there.
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path_beside(path)
     try:
         with beside.open("wb") as file:
             file.write(content)
@@ -29,3 +29,15 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def path_beside(path: str | os.PathLike[str]) -> Path:
+    """A hidden name in the same folder that no other process or thread uses.
+
+    Parameters
+    ----------
+    path : path
+        Where the file shall be in the end.
+    """
+    path = Path(path)
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")

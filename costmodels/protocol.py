@@ -17,16 +17,19 @@ from costmodels.schema import FeatureSchema
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a model's predictions contain beside the utility.
+    """What a model's predictions are good for, and what they contain beside the utility.
 
     Parameters
     ----------
+    ranks : bool
+        Once fitted, utilities rise with the speed of kernels; only a baseline's need not.
     seconds : bool
         `KernelPrediction.latency_s` is given.
     interval : bool
         ``low_s`` and ``high_s`` are given, with their coverage.
     """
 
+    ranks: bool = True
     seconds: bool = False
     interval: bool = False
 

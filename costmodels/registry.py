@@ -7,7 +7,9 @@ entry point cannot replace a model of this package.
 import difflib
 from collections.abc import Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+
+import numpy as np
 
 from costmodels.errors import InputError
 from costmodels.protocol import KernelCostModel
@@ -37,7 +39,7 @@ def kernel_model_class(name: str) -> type[KernelCostModel]:
     Raises
     ------
     InputError
-        When no model has that name.
+        When no model has that name, or an entry point cannot be used.
 
     Examples
     --------
@@ -49,9 +51,60 @@ def kernel_model_class(name: str) -> type[KernelCostModel]:
         found: type[KernelCostModel] = getattr(import_module(module), attribute)
         return found
     for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        loaded: type[KernelCostModel] = entry_point.load()
-        return loaded
+        return _load(entry_point)
     names = kernel_model_names()
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise InputError(f"a kernel model must be one of {', '.join(names)}, got {name!r}{hint}")
+
+
+def new_kernel_model(name: str, *, rng: np.random.Generator) -> KernelCostModel:
+    """Make a registered kernel model that has learned nothing.
+
+    Parameters
+    ----------
+    name : str
+        A registered name.
+    rng : numpy.random.Generator
+        Its own source of random numbers.
+
+    Raises
+    ------
+    InputError
+        When no model has that name, or it cannot be made.
+
+    Examples
+    --------
+    >>> new_kernel_model("gbt", rng=np.random.default_rng(0)).is_fitted
+    False
+    """
+    made = kernel_model_class(name)
+    try:
+        return made(rng=rng)  # type: ignore[call-arg]
+    except TypeError as error:
+        if name in KERNEL_MODELS:
+            raise
+        raise InputError(
+            f"kernel model {name!r} must be made by {made.__qualname__}(rng=...), got {error}: "
+            f"ask the authors of {made.__module__}"
+        ) from error
+
+
+def _load(entry_point: EntryPoint) -> type[KernelCostModel]:
+    origin = "" if entry_point.dist is None else f" of {entry_point.dist.name}"
+    what = f"entry point {entry_point.name} = {entry_point.value}{origin} must name "
+    way_out = "reinstall that package, or ask its authors"
+    try:
+        loaded = entry_point.load()
+    except Exception as error:  # foreign code, which can raise anything
+        raise InputError(
+            f"{what}something importable, got {type(error).__name__}: {error}: {way_out}"
+        ) from error
+    if not isinstance(loaded, type):
+        raise InputError(f"{what}a class, got {type(loaded).__name__}: {way_out}")
+    found = getattr(loaded, "name", None)
+    if found != entry_point.name:  # its checkpoints would be opened as another model's
+        raise InputError(
+            f"{what}a class with name = {entry_point.name!r}, got {found!r}: {way_out}"
+        )
+    return loaded

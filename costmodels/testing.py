@@ -9,6 +9,7 @@ a test suite::
 """
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -32,7 +33,9 @@ from costmodels.kernel import (
     Task,
     concatenate,
 )
+from costmodels.metrics import kendall_tau, per_task
 from costmodels.protocol import KernelCostModel
+from costmodels.registry import kernel_model_class, kernel_model_names
 from costmodels.schema import FLAG, PER_STORE, FeatureSchema
 
 ModelFactory: TypeAlias = Callable[[], KernelCostModel]
@@ -42,6 +45,8 @@ Check: TypeAlias = Callable[[ModelFactory, Path], None]
 
 ROUNDING = 1e-5
 """Largest relative difference that counts as rounding."""
+LEAST_TAU = 0.3
+"""Kendall's tau that a model must reach on the very kernels that it learned."""
 
 
 def example_device(name: str = "example") -> Device:
@@ -149,6 +154,9 @@ def check_protocol(factory: ModelFactory, folder: Path) -> None:
     model = factory()
     assert isinstance(model, KernelCostModel), "a verb or attribute of KernelCostModel is missing"
     assert model.name, "name must be the registered name"
+    if model.name in kernel_model_names():
+        owner = kernel_model_class(model.name)
+        assert type(model) is owner, f"name {model.name!r} is that of {owner.__qualname__}"
     assert model.paper, "paper must name the publication"
     fitted = model.fit(example_dataset(_rng(), schema=model.schema), rng=_rng())
     assert fitted is model, "fit must return the model itself"
@@ -245,16 +253,52 @@ def check_fit_forgets(factory: ModelFactory, folder: Path) -> None:
     _same(fresh.predict(batch), used.predict(batch), "fit remembers", exact=True)
 
 
+def check_fit_ranks(factory: ModelFactory, folder: Path) -> None:
+    """The faster a learned kernel, the higher its utility, and the fewer its seconds if claimed."""
+    del folder
+    model = _fitted(factory)
+    _must_rank(model, example_dataset(_rng(), schema=model.schema))
+
+
 def check_update_learns(factory: ModelFactory, folder: Path) -> None:
-    """After updates with a task's measurements a model is fitted and its answers are finite."""
+    """Updates with a task's measurements teach a new model, and one that was fitted before."""
     del folder
     model = factory()
     dataset = example_dataset(_rng(5), tasks=1, kernels_per_task=48, schema=model.schema)
-    for start in (0, 16, 32):
-        part = dataset.take(np.arange(start, start + 16))
-        model.update(part.batch, part.measurements)
+    _update_thrice(model, dataset)
     assert model.is_fitted, "is_fitted must be true after an update with measured kernels"
     assert np.all(np.isfinite(model.predict(dataset.batch).utility)), "utilities must be finite"
+    _must_rank(model, dataset)
+    if not model.claims.ranks:
+        return
+    model = _fitted(factory)
+    new = example_dataset(_rng(8), tasks=1, kernels_per_task=48, schema=model.schema, first_task=50)
+    before = model.predict(new.batch).utility
+    _update_thrice(model, new)
+    after = model.predict(new.batch).utility
+    assert not np.array_equal(before, after), "an update after fit changes nothing"
+
+
+def _update_thrice(model: KernelCostModel, dataset: KernelDataset) -> None:
+    for part in np.array_split(np.arange(len(dataset)), 3):
+        taken = dataset.take(part)
+        model.update(taken.batch, taken.measurements)
+
+
+def _must_rank(model: KernelCostModel, dataset: KernelDataset) -> None:
+    if not model.claims.ranks:
+        return
+    ran = [i for i, each in enumerate(dataset.measurements) if isinstance(each, Measured)]
+    taken = dataset.take(np.array(ran))
+    measured = [each.latency_s for each in taken.measurements if isinstance(each, Measured)]
+    prediction = model.predict(taken.batch)
+    orders = {"utility must rise with speed": prediction.utility}
+    if prediction.latency_s is not None:
+        orders["latency_s must fall with speed"] = -prediction.latency_s
+    for what, order in orders.items():
+        taus = per_task(kendall_tau, order, np.array(measured), taken.batch.task_index)
+        tau = float(np.mean(taus))
+        assert tau > LEAST_TAU, f"{what}: tau above {LEAST_TAU} on learned kernels, got {tau:.2f}"
 
 
 def check_update_with_nothing(factory: ModelFactory, folder: Path) -> None:
@@ -279,6 +323,22 @@ def check_update_with_failures(factory: ModelFactory, folder: Path) -> None:
     model.update(other.batch, other.measurements)
     model.update(dataset.batch, failures)
     assert np.all(np.isfinite(model.predict(dataset.batch).utility)), "utilities must be finite"
+    if not model.claims.ranks:
+        return
+    # Every second kernel fails, and a feature tells which.
+    model = factory()
+    dataset = example_dataset(_rng(5), tasks=1, kernels_per_task=48, schema=model.schema)
+    rows = dataset.batch.rows.copy()
+    failed = np.arange(len(dataset)) % 2 == 1
+    rows[:, 0] = np.where(failed[dataset.batch.row_kernel], 20.0, 0.0)
+    batch = replace(dataset.batch, rows=rows)
+    measurements = [
+        Failure("run", "made up") if failed[kernel] else Measured((1e-3 * (1 + kernel / 48),))
+        for kernel in range(len(dataset))
+    ]
+    model.update(batch, measurements)
+    utility = model.predict(batch).utility
+    assert utility[failed].mean() <= np.quantile(utility[~failed], 0.9), "prefers what failed"
 
 
 def check_inputs_not_written(factory: ModelFactory, folder: Path) -> None:
@@ -369,6 +429,19 @@ def check_save_load(factory: ModelFactory, folder: Path) -> None:
     )
 
 
+def check_save_is_atomic(factory: ModelFactory, folder: Path) -> None:
+    """Saving again replaces the file; whoever has the old one open keeps all of it."""
+    model = _fitted(factory)
+    path, held = folder / "model.ckpt", folder / "held.ckpt"
+    model.save(path)
+    os.link(path, held)
+    before = held.read_bytes()
+    new = _unseen(model)
+    model.update(new.batch, new.measurements)
+    model.save(path)
+    assert held.read_bytes() == before, "save writes into the old file: write beside and rename"
+
+
 def check_save_load_untrained(factory: ModelFactory, folder: Path) -> None:
     """A model can be saved and loaded before it has learned anything."""
     model = factory()
@@ -431,6 +504,7 @@ KERNEL_MODEL_CHECKS: tuple[Check, ...] = (
     check_predict_repeats,
     check_fit_repeats,
     check_fit_forgets,
+    check_fit_ranks,
     check_update_learns,
     check_update_with_nothing,
     check_update_with_failures,
@@ -439,6 +513,7 @@ KERNEL_MODEL_CHECKS: tuple[Check, ...] = (
     check_unsupported_is_named,
     check_claims,
     check_save_load,
+    check_save_is_atomic,
     check_save_load_untrained,
     check_no_pickle,
     check_foreign_checkpoint,

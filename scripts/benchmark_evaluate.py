@@ -16,7 +16,7 @@ from benchmark_results import ROOT, Results
 MODELS = ("gbt",)
 SEEDS = (0, 1, 2)
 SPLITS = ("networks", "tasks")
-SHOWN = ("top1", "top5", "top1_gain", "kendall_tau", "pair_accuracy", "median_ape")
+SHOWN = ("top1", "top1_weighted", "top5", "top1_gain", "kendall_tau", "pair_accuracy", "median_ape")
 
 
 def evaluate(dataset: str, split: str, seed: int) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Part:
 PARTS = {
     "held-out": Part(HELD_OUT_NETWORKS, 65, 33, mixture=ONLY_RANDOM),
     "training": Part(TRAINING_NETWORKS, 17, 9),
-    "drawn": Part(("drawn:280",), 12, 12),
+    "drawn": Part(("drawn:500",), 12, 12),
     "drawn int8": Part(("drawn:50,dtype=int8",), 12, 12),
     "drawn float16": Part(("drawn:40,dtype=float16",), 12, 12),
     "haswell": Part(ELSEWHERE, 48, target=HASWELL),

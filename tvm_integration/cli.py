@@ -79,6 +79,9 @@ def tune(
 
     The same command resumes a run that was killed or interrupted.
     """
+    # A network's own code may change the working directory.
+    work_dir = (work_dir or Path("costmodels_work") / _folder_name(model, target)).absolute()
+    out = None if out is None else out.absolute()
     with _clean_stdout(as_json) as stdout:
         from rich.console import Console
 
@@ -104,7 +107,7 @@ def tune(
             from tvm_integration.tune_state import TuneOptions
 
             options = TuneOptions(
-                work_dir=work_dir or Path("costmodels_work") / _folder_name(model, target),
+                work_dir=work_dir,
                 trials=trials,
                 minutes=minutes,
                 trials_per_iter=trials_per_iter,
@@ -188,6 +191,18 @@ def _clean_stdout(wanted: bool) -> Iterator[TextIO]:
             os.dup2(stdout.fileno(), 1)
 
 
+def _open_standard_streams() -> None:
+    """Open those that are closed: a file would get their numbers, and the writes that go there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+    sys.stdin = sys.stdin or open(0)  # noqa: SIM115 - until the process ends
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
+
+
 def _usage_error(error: TyperException) -> str:
     message = error.format_message()
     if message.startswith("Usage:"):  # a command without anything behind it: its help
@@ -202,6 +217,7 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 
 def main() -> None:
     """Run the command line; the entry point of ``costmodels``."""
+    _open_standard_streams()
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
     try:
         sys.exit(app(prog_name="costmodels", standalone_mode=False))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from costmodels.errors import InputError
-from costmodels.kernel import FloatArray, KernelBatch, Measurement, Task
+from costmodels.kernel import FloatArray, KernelBatch, Measurement, Task, concatenate
 from costmodels.kernel_models.gbt import GradientBoostedTrees
 from tvm_integration.candidates import CandidateSource
 from tvm_integration.compat import MeasureCandidate, Trace
@@ -21,6 +21,8 @@ MIXTURE: Mapping[str, float] = {
 """Shares of a task's programs beside the unscheduled one."""
 COMMITTEE = 3
 """Models whose disagreement is looked for."""
+LEARNED_AT_ONCE = 32
+"""Programs that the models learn together: an update takes as long for a few as for many."""
 POOL_PER_CHOICE = 6
 """Programs that a model chooses from, for each that it shall choose."""
 MUTATED_SHARE = 0.5
@@ -65,20 +67,29 @@ def wanted(per_task: int, mixture: Mapping[str, float]) -> dict[str, int]:
 
 
 class Committee:
-    """Models that learn from what is measured: one to choose by, several to disagree."""
+    """Models that learn from what is measured: one to choose by, several to disagree.
+
+    They learn just before they choose, so that a batch that needs no choice costs nothing.
+    """
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._models = [GradientBoostedTrees(rng=each) for each in rng.spawn(COMMITTEE)]
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether anything has been learned."""
-        return self._models[0].is_fitted
+        self._waiting: list[KernelBatch] = []
+        self._measurements: list[Measurement] = []
 
     def learn(self, batch: KernelBatch, measurements: Sequence[Measurement]) -> None:
-        """Learn a batch."""
-        for model in self._models:
-            model.update(batch, measurements)
+        """Take in a batch."""
+        self._waiting.append(batch)
+        self._measurements += measurements
+
+    def catch_up(self) -> bool:
+        """Learn what is waiting, if it is enough; tell whether anything has been learned."""
+        if len(self._measurements) >= (LEARNED_AT_ONCE if self._models[0].is_fitted else 1):
+            learned = concatenate(self._waiting)
+            for model in self._models:
+                model.update(learned, self._measurements)
+            self._waiting, self._measurements = [], []
+        return self._models[0].is_fitted
 
     def utilities(self, batch: KernelBatch) -> FloatArray:
         """float64 [models, kernels]."""
@@ -153,7 +164,7 @@ class Chooser:
             return self._source.random(count)
         if origin == "mutation":
             return self._source.mutations(best[:PARENTS], count)
-        if not self._committee.is_fitted:
+        if not self._committee.catch_up():
             return []
         pool = self._source.mutations(best[:PARENTS], int(POOL_PER_CHOICE * count * MUTATED_SHARE))
         pool += self._source.random(POOL_PER_CHOICE * count - len(pool))

@@ -105,13 +105,15 @@ for _error in (CheckpointError, InputError, KeyboardInterrupt, SchemaError, Work
 
 
 def from_exported_program(program: "torch.export.ExportedProgram") -> IRModule:
-    """Import an exported torch program, its parameters as constants.
+    """Import an exported and decomposed torch program, its parameters as constants.
 
     The importers of Relax load torch's or onnx's graph code, which workers never need.
     """
     from tvm.relax.frontend import torch as importer
 
-    return importer.from_exported_program(program, unwrap_unit_return_tuple=True)
+    return importer.from_exported_program(
+        program, unwrap_unit_return_tuple=True, run_ep_decomposition=False
+    )
 
 
 def from_onnx(model: "onnx.ModelProto", shapes: dict[str, list[int]]) -> IRModule:

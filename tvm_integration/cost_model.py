@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 from costmodels.checkpoint import load_checkpoint, save_checkpoint
 from costmodels.device import Device
 from costmodels.errors import CheckpointError, CostModelError, InputError, SchemaError
+from costmodels.files import path_beside
 from costmodels.kernel import FloatArray
 from costmodels.protocol import KernelCostModel
-from costmodels.registry import kernel_model_class, kernel_model_names
+from costmodels.registry import kernel_model_class, kernel_model_names, new_kernel_model
 from tvm_integration.candidate_scores import CandidateScores, RoundReport, task_key
 from tvm_integration.compat import (
     MeasureCandidate,
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 LEARNED = "tuning.learned_records"
 """Array of a tuning run's checkpoint: one hash for each record that the model has learned."""
+ORIGIN = "tuning_began_with"
+"""In a tuning run's provenance: digest of the checkpoint that it began with, if any."""
 REPLAY_BATCH = 64
 
 
@@ -64,11 +68,20 @@ def resolve_model(model: str | os.PathLike[str] | KernelCostModel, *, seed: int)
             f"file or a KernelCostModel, got {type(model).__name__}"
         )
     if isinstance(model, str) and model in kernel_model_names():
-        return kernel_model_class(model)(rng=np.random.default_rng(seed))  # type: ignore[call-arg]
+        return new_kernel_model(model, rng=np.random.default_rng(seed))
     if os.fspath(model).endswith(".ckpt") or Path(model).exists():
         checkpoint = load_checkpoint(model)
         return kernel_model_class(checkpoint.model).load(model)
-    return kernel_model_class(os.fspath(model))(rng=np.random.default_rng(seed))  # type: ignore[call-arg]
+    return new_kernel_model(os.fspath(model), rng=np.random.default_rng(seed))
+
+
+def _origin(model: str | os.PathLike[str] | KernelCostModel) -> str | None:
+    """What tells one given model from another; None for a new one."""
+    if isinstance(model, KernelCostModel):
+        return f"object {id(model)}" if model.is_fitted else None
+    if isinstance(model, str) and model in kernel_model_names():
+        return None
+    return blake2b(Path(model).read_bytes(), digest_size=16).hexdigest()
 
 
 class TuningModel:
@@ -82,6 +95,8 @@ class TuningModel:
         Where the checkpoint and the database are.
     device : Device, optional
         What candidates run on.
+    origin : str, optional
+        What tells the model from others, if it has learned before.
     """
 
     def __init__(
@@ -89,12 +104,14 @@ class TuningModel:
         model: KernelCostModel,
         work_dir: str | os.PathLike[str] | None = None,
         device: Device | None = None,
+        origin: str | None = None,
     ) -> None:
         self.scores = CandidateScores(model, device)
+        self._origin = origin
         self._learned: set[int] = set()
         if not isinstance(work_dir, str | os.PathLike | None):
             raise InputError(f"work_dir must be a path, got {work_dir!r}")
-        self._checkpoint = None if work_dir is None else Path(work_dir) / CHECKPOINT
+        self._checkpoint = None if work_dir is None else Path(work_dir).absolute() / CHECKPOINT
         if self._checkpoint is None:
             logger.warning("nothing is saved: give work_dir to keep what the cost model learns")
             return
@@ -121,7 +138,7 @@ class TuningModel:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint that also says which records were learned."""
         path = Path(path)
-        beside = path.with_name(f".{path.name}.model")
+        beside = path_beside(path.with_name(f"{path.name}.model"))
         try:
             self.scores.model.save(beside)
             made = load_checkpoint(beside)
@@ -136,7 +153,7 @@ class TuningModel:
             schema=self.scores.model.schema,
             arrays={**made.arrays, LEARNED: learned},
             settings=made.settings,
-            provenance=made.provenance,
+            provenance={**made.provenance, ORIGIN: self._origin},
         )
 
     def load(self, path: str | os.PathLike[str]) -> None:
@@ -165,7 +182,13 @@ class TuningModel:
                 raise CheckpointError(
                     f"{path} must be of model {wanted!r}, got {checkpoint.model!r}"
                 )
+            began_with = checkpoint.provenance.get(ORIGIN)
+            if self._origin not in (None, began_with):
+                logger.warning(
+                    "%s goes on, the model given is not used: to begin with that, %s", path, way_out
+                )
             self.load(path)
+            self._origin = began_with
         except (CheckpointError, SchemaError) as error:
             raise type(error)(f"{error}: {way_out}") from None
         logger.info("%s: resumed, %d records learned", path, len(self._learned))
@@ -217,8 +240,9 @@ class MetaScheduleCostModel(PyCostModel):
         A registered name (``costmodels.registry``), a checkpoint file, or a model.
     work_dir : path, optional
         The work directory of the tuning run. The model is saved there after every update, and a
-        later run with the same folder starts with it, after learning the records of the database
-        that it has not learned. Without it nothing is saved.
+        later run with the same folder starts with it (a warning says so where `model` is another
+        one that has learned), after learning the records of the database that it has not learned.
+        Without it nothing is saved.
     device : Device, optional
         What the candidates run on. Without it this host, limited to what the target allows.
     seed : int
@@ -247,7 +271,8 @@ class MetaScheduleCostModel(PyCostModel):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.tuning = TuningModel(resolve_model(model, seed=seed), work_dir, device)
+        resolved = resolve_model(model, seed=seed)
+        self.tuning = TuningModel(resolved, work_dir, device, _origin(model))
 
     @property
     def kernel_model(self) -> KernelCostModel:

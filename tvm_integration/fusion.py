@@ -21,6 +21,7 @@ from tvm_integration.compat import (
     structural_equal,
     tvm,
 )
+from tvm_integration.foreign_errors import one_line
 
 __all__ = ["FusedNetwork", "FusedTask", "InputSpec", "UntunableKernel", "fuse", "fusion_passes"]
 
@@ -145,11 +146,17 @@ def fuse(module: IRModule, target: Target, *, prepack_weights: bool = True) -> F
     Raises
     ------
     InputError
-        A tensor inside the network whose shape depends on data.
+        A tensor inside the network whose shape depends on data; what TVM cannot lower or fuse.
     """
     with target:
         passes = fusion_passes(target, prepack_weights=prepack_weights)
-        module = tvm.transform.Sequential(passes)(module)
+        try:
+            module = tvm.transform.Sequential(passes)(module)
+        except Exception as error:  # each of its passes reports what it cannot do its own way
+            raise InputError(
+                f"TVM must be able to lower and fuse the network, got {one_line(error)}: "
+                "replace what it names in the network"
+            ) from error
     calls = Counter[str]()
     untunable = Counter[tuple[str, str]]()
     for call in _calls(module):

@@ -1,5 +1,6 @@
 """torch module or exported program -> network."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from tvm_integration.compat import IRModule
 
 __all__ = ["from_program", "from_pt2", "from_torch"]
+
+logger = logging.getLogger(__name__)
 
 
 def from_torch(
@@ -67,8 +70,8 @@ def from_program(
     Raises
     ------
     InputError
-        Symbolic dimensions, inputs that are not tensors, operators that TVM's importer does not
-        know.
+        Symbolic dimensions, inputs that are not tensors, a network that changes its buffers,
+        operators that TVM's importer does not know.
     """
     import torch
     from torch.utils import _pytree as pytree
@@ -112,11 +115,33 @@ def _check_fixed_shapes(name: str, program: "torch.export.ExportedProgram") -> N
         )
 
 
+def _check_unchanged(name: str, program: "torch.export.ExportedProgram") -> None:
+    """Refuse a decomposed network that leaves state behind: TVM's importer drops it silently."""
+    signature = program.graph_signature
+    buffers = sorted(set(signature.buffers_to_mutate.values()))
+    if buffers:
+        raise InputError(
+            f"{name} must leave its buffers as they are, got a network that changes "
+            f"{', '.join(buffers)}: export it in eval mode, or return the new values as outputs"
+        )
+    inputs = sorted(set(signature.user_inputs_to_mutate.values()))
+    if inputs:
+        logger.warning(
+            "%s changes its inputs %s; once built it leaves them as they are",
+            name,
+            ", ".join(inputs),
+        )
+
+
 def _import_program(name: str, program: "torch.export.ExportedProgram") -> "IRModule":
     from tvm_integration.compat import from_exported_program
 
     try:
-        return from_exported_program(program)
+        decomposed = program.run_decompositions()
+        _check_unchanged(name, decomposed)
+        return from_exported_program(decomposed)
+    except InputError:
+        raise
     except Exception as error:  # whatever its converters trip over
         text = str(error)
         if "Unsupported function type" in text:

@@ -125,7 +125,7 @@ class Session:
 
     def _start(self) -> None:
         self._ready = False
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, theirs = _socket_pair()
         root, path = str(self._root or ""), json.dumps([str(entry) for entry in sys.path])
         with theirs:
             try:
@@ -293,6 +293,18 @@ class Session:
             ends.close()
         if self._lock >= 0:
             os.close(self._lock)
+
+
+def _socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends, the second with a descriptor that is not one of the standard three.
+
+    A process without stdin, stdout or stderr, as a daemon is, would else give it one of their
+    numbers, over which `Popen` puts what the child shall have there.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        number = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
+    return ours, socket.socket(fileno=number)
 
 
 def _kill_session(session: int) -> None:

@@ -26,7 +26,7 @@ class RandomModel:
 
     name: ClassVar[str] = "random"
     paper: ClassVar[str] = "none: a baseline"
-    claims: ClassVar[Claims] = Claims()
+    claims: ClassVar[Claims] = Claims(ranks=False)
     schema: ClassVar[FeatureSchema] = PER_STORE
 
     def __init__(self, *, rng: np.random.Generator | None = None) -> None:

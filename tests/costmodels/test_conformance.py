@@ -25,7 +25,7 @@ def test_registered_models_conform(name, check, tmp_path):
 
 
 class Sound:
-    """A small model without faults: the mean of the rows, weighted; the faulty ones derive."""
+    """A small model without faults: ridge regression on mean rows; the faulty ones derive."""
 
     name: ClassVar[str] = "sound"
     paper: ClassVar[str] = "none"
@@ -33,7 +33,10 @@ class Sound:
     schema: ClassVar = PER_STORE
 
     def __init__(self):
-        self.weights = np.zeros(len(PER_STORE.columns))
+        size = len(PER_STORE.columns)
+        self.start = self.weights = np.zeros(size)
+        self.products = np.eye(size)
+        self.targets = np.zeros(size)
         self.seen = 0
 
     @property
@@ -42,22 +45,38 @@ class Sound:
 
     def fit(self, dataset, *, rng):
         self.schema.require(dataset.batch.schema, owner=self.name)
-        self.weights = rng.normal(size=len(PER_STORE.columns))
-        self.seen = len(dataset)
+        Sound.__init__(self)
+        self.start = rng.normal(scale=1e-6, size=len(PER_STORE.columns))
+        self.learn(dataset.batch, dataset.measurements)
         return self
 
     def update(self, batch, measurements):
         self.schema.require(batch.schema, owner=self.name)
-        ran = [isinstance(m, Measured) for m in measurements]
-        self.seen += sum(ran)
-        if any(ran):
-            self.weights = (
-                self.weights + batch.rows.mean(axis=0) if len(batch.rows) else self.weights
-            )
+        self.learn(batch, measurements)
+
+    def learn(self, batch, measurements):
+        ran = [k for k, m in enumerate(measurements) if isinstance(m, Measured)]
+        if not ran:
+            return
+        features = self.mean_rows(batch)[ran]
+        speed = -np.log([measurements[k].latency_s for k in ran])
+        for task in np.unique(batch.task_index[ran]):
+            of_task = batch.task_index[ran] == task
+            features[of_task] -= features[of_task].mean(axis=0)
+            speed[of_task] -= speed[of_task].mean()
+        self.products = self.products + features.T @ features
+        self.targets = self.targets + features.T @ speed
+        self.weights = np.linalg.solve(self.products, self.targets) + self.start
+        self.seen += len(ran)
+
+    @staticmethod
+    def mean_rows(batch):
+        sums = [batch.sum_rows(column) for column in batch.rows.astype(np.float64).T]
+        return np.stack(sums, axis=1) / np.maximum(batch.row_counts, 1)[:, None]
 
     def predict(self, batch):
         self.schema.require(batch.schema, owner=self.name)
-        utility = batch.sum_rows(batch.rows.astype(np.float64) @ self.weights) / 1e4
+        utility = (self.mean_rows(batch) * self.weights).sum(axis=1)
         latency = np.exp(-np.clip(utility, -50, 50))
         empty = np.flatnonzero(batch.row_counts == 0)
         latency[empty] = np.nan
@@ -69,7 +88,12 @@ class Sound:
             path,
             model=self.name,
             schema=self.schema,
-            arrays={"weights": self.weights},
+            arrays={
+                "start": self.start,
+                "weights": self.weights,
+                "products": self.products,
+                "targets": self.targets,
+            },
             settings={"seen": self.seen},
         )
 
@@ -77,7 +101,8 @@ class Sound:
     def load(cls, path):
         checkpoint = load_checkpoint(path)
         model = cls()
-        model.weights = checkpoint.arrays["weights"]
+        for name, array in checkpoint.arrays.items():
+            setattr(model, name, array)
         model.seen = checkpoint.settings["seen"]
         return model
 
@@ -149,9 +174,56 @@ class NeverFitted(Sound):
     is_fitted = False
 
 
+class PrefersTheSlowest(Sound):
+    def predict(self, batch):
+        prediction = super().predict(batch)
+        return replace(prediction, utility=-prediction.utility)
+
+
+class SecondsUpsideDown(Sound):
+    def predict(self, batch):
+        prediction = super().predict(batch)
+        return replace(prediction, latency_s=1 / prediction.latency_s)
+
+
+class AlwaysTheSame(Sound):
+    def predict(self, batch):
+        return replace(super().predict(batch), utility=np.zeros(len(batch)))
+
+
 class LearnsNothingFromUpdates(Sound):
     def update(self, batch, measurements):
         self.schema.require(batch.schema, owner=self.name)
+
+
+class LearnsNothingAfterFit(Sound):
+    fitted = False
+
+    def fit(self, dataset, *, rng):
+        self.fitted = True
+        return super().fit(dataset, rng=rng)
+
+    def update(self, batch, measurements):
+        if not self.fitted:
+            super().update(batch, measurements)
+
+
+class AdmiresFailures(Sound):
+    def learn(self, batch, measurements):
+        fast = Measured((1e-12,))
+        super().learn(batch, [m if isinstance(m, Measured) else fast for m in measurements])
+
+
+class BorrowsAName(Sound):
+    name = "gbt"
+
+
+class SavesInPlace(Sound):
+    def save(self, path):
+        beside = path.with_suffix(".beside")
+        super().save(beside)
+        path.write_bytes(beside.read_bytes())
+        beside.unlink()
 
 
 class CountsEmptyUpdates(Sound):
@@ -237,7 +309,7 @@ class TakesAnySchema(Sound):
 
 
 FAULTS = {
-    "protocol": [FitReturnsNothing, NeverFitted],
+    "protocol": [FitReturnsNothing, NeverFitted, BorrowsAName],
     "shapes": [ForgetsTheLastKernel],
     "finite": [NotANumber],
     "extreme_features": [Overflows],
@@ -246,14 +318,16 @@ FAULTS = {
     "predict_repeats": [Dithers],
     "fit_repeats": [OwnSeed],
     "fit_forgets": [FitAddsUp],
-    "update_learns": [LearnsNothingFromUpdates],
+    "fit_ranks": [PrefersTheSlowest, SecondsUpsideDown, AlwaysTheSame],
+    "update_learns": [LearnsNothingFromUpdates, LearnsNothingAfterFit],
     "update_with_nothing": [CountsEmptyUpdates],
-    "update_with_failures": [NeedsALatency],
+    "update_with_failures": [NeedsALatency, AdmiresFailures],
     "inputs_not_written": [WritesToRows],
     "no_rows": [NoRowsNoAnswer, ShortWhenLastHasNoRows],
     "unsupported_is_named": [ZeroSecondsForUnknown],
     "claims": [ClaimsTooMuch, IntervalBesideTheValue],
     "save_load": [SavesRounded],
+    "save_is_atomic": [SavesInPlace],
     "save_load_untrained": [CannotSaveUntrained],
     "no_pickle": [SavesTwoFiles],
     "foreign_checkpoint": [LoadsAnything],

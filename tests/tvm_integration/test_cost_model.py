@@ -2,6 +2,7 @@
 
 import logging
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import numpy as np
@@ -270,6 +271,42 @@ def test_a_model_that_is_not_registered_resumes_too(task, tmp_path):
     np.testing.assert_array_equal(
         again.predict(task.context, task.candidates), first.predict(task.context, task.candidates)
     )
+
+
+def resumed_over_given(caplog):
+    return [r for r in caplog.records if "the model given is not used" in r.getMessage()]
+
+
+def test_a_given_model_that_gives_way_to_the_folders_own_is_named(task, tmp_path, caplog):
+    given = tmp_path / "given.ckpt"
+    trained().save(str(given))
+    work_dir = tmp_path / "work"
+    model = MetaScheduleCostModel(given, work_dir=work_dir)
+    model.update(task.context, task.candidates[:8], made_up_results(8, seed=2))
+    MetaScheduleCostModel(given, work_dir=work_dir)
+    MetaScheduleCostModel("gbt", work_dir=work_dir)
+    assert not resumed_over_given(caplog), "it goes on with what it began with"
+    other = trained()
+    other.update(task.context, task.candidates[:8], made_up_results(8, seed=3))
+    MetaScheduleCostModel(other.kernel_model, work_dir=work_dir)
+    assert len(resumed_over_given(caplog)) == 1
+    other.save(str(given))
+    MetaScheduleCostModel(given, work_dir=work_dir)
+    assert len(resumed_over_given(caplog)) == 2
+
+
+def test_two_models_save_to_one_place_at_once(tmp_path):
+    path = tmp_path / "m.ckpt"
+    models = [trained(), trained(seed=5)]
+
+    def save_often(model):
+        for _ in range(30):
+            model.save(str(path))
+            load_checkpoint(path)
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(save_often, models))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m.ckpt"]
 
 
 def write_database(work_dir, task, results, target=TARGET):

@@ -39,6 +39,15 @@ def transformer():
     return build(fused(TRANSFORMER))
 
 
+# Comparing
+
+
+def test_large_integers_are_compared_exactly():
+    large = np.array([2**60 + 1])
+    assert compare_outputs([large], [large.copy()]).match
+    assert not compare_outputs([large], [large - 1]).match
+
+
 # Running
 
 

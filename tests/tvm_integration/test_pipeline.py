@@ -423,3 +423,9 @@ def test_built_network_is_frozen():
     assert replace(built, untuned=()).untuned == ()
     with pytest.raises(AttributeError):
         built.untuned = ()
+
+
+def test_what_cannot_be_lowered_is_named_in_one_line():
+    with pytest.raises(InputError, match=r"fuse the network, got .*ivide by zero") as error:
+        from_function(lambda x: x / 0)
+    assert "\n" not in str(error.value)

@@ -63,6 +63,35 @@ def test_pt2_with_a_dynamic_shape():
     assert text.endswith("): export it again without dynamic_shapes")
 
 
+class Counter(torch.nn.Module):
+    """Counts its calls: what TVM would build counts nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x):
+        self.calls += 1
+        return x + self.calls
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_network_that_changes_its_buffers_is_refused():
+    torch.export.save(torch.export.export(Counter(), (torch.zeros(3),)), "net.pt2")
+    assert error_text("net.pt2") == (
+        "net must leave its buffers as they are, got a network that changes calls: "
+        "export it in eval mode, or return the new values as outputs"
+    )
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_network_that_changes_its_inputs_is_built_with_a_warning(caplog):
+    network = torch.nn.Sequential(torch.nn.ReLU(inplace=True), torch.nn.Linear(3, 3))
+    torch.export.save(torch.export.export(network, (torch.randn(2, 3),)), "net.pt2")
+    assert_equals_reference(load_network("net.pt2"))
+    assert "changes its inputs" in caplog.text
+
+
 def test_damaged_pt2(workplace):
     torch.export.save(affine_program(), "net.pt2")
     whole = (workplace / "net.pt2").read_bytes()

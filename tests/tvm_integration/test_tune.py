@@ -259,6 +259,51 @@ def test_bad_input_ends_with_exit_code_2(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_paths_do_not_follow_a_network_that_changes_the_directory(tmp_path, monkeypatch):
+    from tvm_integration import tune as tuning
+
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "restless.py").write_text(
+        "import os, torch\n"
+        "def net():\n"
+        "    os.chdir('elsewhere')\n"
+        "    return torch.nn.Linear(4, 4), (torch.zeros(1, 4),)\n"
+    )
+    found = []
+
+    def keep(network, target, options, on_state):
+        found.append(options.work_dir)
+        raise InputError("enough")
+
+    monkeypatch.setattr(tuning, "tune_network", keep)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    done = CliRunner().invoke(app, ["tune", "restless:net", "--work-dir", "work"])
+    assert str(done.exception) == "enough"
+    assert Path.cwd() == tmp_path / "elsewhere"
+    assert found == [tmp_path / "work"]
+
+
+def test_the_fastest_record_is_that_of_the_least_median():
+    from sampled_database import fused, sample_record
+
+    from tvm_integration.compat import meta_schedule
+    from tvm_integration.tune_measure import _fastest_record
+
+    task = fused("zoo:mlp").tasks[0]
+    database = meta_schedule.database.MemoryDatabase()
+    assert _fastest_record(database, task.mod) is None
+    workload = database.commit_workload(task.mod)
+    for number, run_secs in enumerate([[2e-3] * 3, [1e-3, 1e-3, 9e-3], [1e10]]):
+        drawn = sample_record(task, seed=number + 1)
+        database.commit_tuning_record(
+            meta_schedule.database.TuningRecord(
+                drawn.trace, workload, run_secs, drawn.target, drawn.args_info
+            )
+        )
+    assert [float(s) for s in _fastest_record(database, task.mod).run_secs] == [1e-3, 1e-3, 9e-3]
+
+
 def test_damaged_files_are_named_and_kept(tmp_path):
     for name in (CHECKPOINT, RECORDS):
         work_dir = tmp_path / name

@@ -457,3 +457,23 @@ def test_a_script_that_ends_before_its_workers_are_ready_does_not_wait(tmp_path,
     subprocess.run([sys.executable, "-c", source], check=True)
     assert time.perf_counter() - start < 2.5
     assert not left_over(marker, tmp_path)
+
+
+def test_workers_and_errors_without_standard_streams(tmp_path):
+    script = tmp_path / "daemon.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from tvm_integration.worker_pool import WorkerPool\n"
+        "def job(x):\n"
+        "    return x + 1\n"
+        "with WorkerPool(lambda: job, stage='run', max_workers=1) as pool:\n"
+        "    Path('answer').write_text(str(pool.map([41])[0].value))\n"
+    )
+    closed = 'exec "$@" <&- >&- 2>&-'
+    command = ["sh", "-c", closed, "sh", sys.executable]
+    done = subprocess.run([*command, str(script)], cwd=tmp_path, timeout=120, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "answer").read_text() == "42"
+    tune = ["-m", "tvm_integration.cli", "tune", "zoo:no_such_network"]
+    done = subprocess.run([*command, *tune], cwd=tmp_path, timeout=120, check=False)
+    assert done.returncode == 2
