@@ -80,6 +80,7 @@ def new_kernel_model(name: str, *, rng: np.random.Generator) -> KernelCostModel:
     """
     made = kernel_model_class(name)
     try:
+        # The protocol asks for `rng`; a Protocol class cannot say so of constructors.
         return made(rng=rng)  # type: ignore[call-arg]
     except TypeError as error:
         if name in KERNEL_MODELS:
