@@ -124,11 +124,13 @@ class DatasetWriter:
         Raises
         ------
         InputError
-            When a task is missing or the disk is full; then none of `rows` is added.
+            When a task is missing, is there on another device, or the disk is full; then none of
+            `rows` is added.
         """
         lines, new, coming = [], [], set[str]()
         for row in rows:
             if isinstance(row, TaskRow):
+                self._require_one_device(row)
                 coming.add(row.key)
             elif row.task not in self.tasks and row.task not in coming:
                 raise InputError(f"the task of a record must be added before it, got {row.task!r}")
@@ -143,6 +145,18 @@ class DatasetWriter:
         if self._journal_rows >= MERGE_AFTER_ROWS:
             self.merge()
         return added
+
+    def _require_one_device(self, row: TaskRow) -> None:
+        """Refuse a task that was measured elsewhere: its latencies would not be comparable.
+
+        The name tells processors apart; clock and bandwidth differ from one detection to the next.
+        """
+        known = self.tasks.get(row.key)
+        if known is not None and known.device.name != row.device.name:
+            raise InputError(
+                f"task {row.key} of {self.path} must be measured on {known.device.name!r}, as "
+                f"before, got {row.device.name!r}: give another folder or another target"
+            )
 
     def _is_new(self, row: Row) -> bool:
         if isinstance(row, TaskRow):

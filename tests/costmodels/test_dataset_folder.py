@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -97,6 +98,20 @@ def test_a_record_of_no_task_is_refused_and_nothing_of_the_batch_is_added(folder
             writer.add([record(one), record(task(2))])
         assert len(writer.records) == 0
     assert read_dataset(folder).records == ()
+
+
+def test_a_task_of_another_device_is_refused(folder):
+    one = task(1)
+    write(folder, one, record(one))
+    elsewhere = replace(one, device=replace(one.device, name="another processor"))
+    with DatasetWriter(folder) as writer:
+        with pytest.raises(InputError, match="must be measured on 'cpu', as before"):
+            writer.add([elsewhere, record(elsewhere, 2)])
+        clocked = replace(one, device=replace(one.device, clock_hz=1.0), networks={"a": 1})
+        assert writer.add([clocked]) == 1, "detected again, at another clock"
+    stored = read_dataset(folder)
+    assert stored.tasks[one.key].device == one.device
+    assert len(stored.records) == 1
 
 
 def test_killed_while_adding(folder):

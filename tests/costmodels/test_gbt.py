@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from costmodels.errors import InputError
+from costmodels.example_data import example_dataset
 from costmodels.kernel import Failure, Measured
 from costmodels.kernel_models.gbt import GradientBoostedTrees, TreesConfig
 from costmodels.kernel_models.row_sum_trees import (
@@ -14,7 +15,6 @@ from costmodels.kernel_models.row_sum_trees import (
     squared_error,
 )
 from costmodels.metrics import kendall_tau, median_ape, per_task
-from costmodels.testing import example_dataset
 
 
 def tau(model, dataset):

@@ -7,11 +7,11 @@ import pytest
 
 from costmodels.dataset.graph_json import graphs_from_json, graphs_to_json
 from costmodels.errors import InputError
+from costmodels.example_data import example_dataset
 from costmodels.graph import OPCODES, KernelGraph, Operator, StagedGraph
 from costmodels.kernel import concatenate
 from costmodels.operator_features import dtype_bits, opcode_numbers, operator_features
 from costmodels.schema import OPERATOR
-from costmodels.testing import example_dataset
 
 CONV = Operator(
     "conv",

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from costmodels.example_data import example_device
 from costmodels.kernel import KernelBatch, Task
 from costmodels.roofline import SHORTEST_S, log_bound
 from costmodels.schema import PER_STORE
-from costmodels.testing import example_device
 
 
 def batch_of(*stages, counts):

@@ -8,7 +8,7 @@ import pytest
 from search_tasks import TARGET
 
 from costmodels.errors import InputError
-from costmodels.testing import example_device
+from costmodels.example_data import example_device
 from tvm_integration.candidates import CandidateSource
 from tvm_integration.collect_tasks import tasks_of_networks
 from tvm_integration.drawn_kernels import LARGEST_FLOP, draw_kernels

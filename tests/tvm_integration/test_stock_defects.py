@@ -25,9 +25,9 @@ def test_the_tree_method_is_lost():
 
 
 def test_our_tree_parameters_arrive():
+    from costmodels.example_data import example_dataset
     from costmodels.kernel_models.gbt import GradientBoostedTrees, TreesConfig
     from costmodels.kernel_models.row_sum_trees import TreeParameters, TreeTrainer
-    from costmodels.testing import example_dataset
 
     config = TreesConfig(trees=TreeParameters(max_depth=2))
     model = MetaScheduleCostModel(GradientBoostedTrees(config))
@@ -94,8 +94,8 @@ def test_our_normaliser_does_not_depend_on_the_call():
 
 def test_our_early_stopping_watches_kernels_held_out(monkeypatch):
     """XGBModel stops on its training error, after up to 10 000 rounds."""
+    from costmodels.example_data import example_dataset
     from costmodels.kernel_models import gbt
-    from costmodels.testing import example_dataset
 
     seen = []
     real = gbt.TreeTrainer.best_rounds

@@ -4,7 +4,7 @@ import pytest
 
 from costmodels.device import detect_host
 from costmodels.errors import InputError
-from costmodels.testing import example_device
+from costmodels.example_data import example_device
 from tvm_integration.compat import Target
 from tvm_integration.targets import device_of, host_target, parse_target
 from tvm_integration.work_dir import describe_target

@@ -1,0 +1,83 @@
+"""Made-up kernels to check and test kernel models with, the same on every machine."""
+
+import numpy as np
+
+from costmodels.device import Device
+from costmodels.kernel import (
+    Failure,
+    KernelBatch,
+    KernelDataset,
+    Measured,
+    Measurement,
+    RowArray,
+    Task,
+    concatenate,
+)
+from costmodels.schema import FLAG, PER_STORE, FeatureSchema
+
+
+def example_device(name: str = "example") -> Device:
+    """A plausible processor that is the same on every machine."""
+    return Device(
+        name=name,
+        kind="cpu",
+        cores=2,
+        vector_bits=256,
+        l1_bytes=32 << 10,
+        l2_bytes=1 << 20,
+        l3_bytes=32 << 20,
+        clock_hz=2.5e9,
+        peak_flop_per_s=1.6e11,
+        bandwidth_byte_per_s=3e10,
+    )
+
+
+def example_dataset(
+    rng: np.random.Generator,
+    *,
+    tasks: int = 6,
+    kernels_per_task: int = 24,
+    schema: FeatureSchema = PER_STORE,
+    failures: bool = True,
+    first_task: int = 0,
+) -> KernelDataset:
+    """Made-up kernels whose latency depends on their rows, with noise; some fail.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Draws everything.
+    tasks, kernels_per_task : int
+        Size.
+    schema : FeatureSchema
+        Of the rows.
+    failures : bool
+        Whether one kernel in twelve fails.
+    first_task : int
+        Number of the first task, for data sets of different tasks.
+    """
+    weights = np.zeros(len(schema.columns))
+    weights[::12] = np.random.default_rng(0).normal(size=len(weights[::12])) / 8
+    flags = np.array([column.scale == FLAG for column in schema.columns])
+    parts, measurements = [], []
+    for number in range(first_task, first_task + tasks):
+        rows_each = int(rng.integers(1, 4))
+        drawn = rng.uniform(0, 20, size=(kernels_per_task * rows_each, len(schema.columns)))
+        rows: RowArray = np.where(flags, drawn > 10, drawn).astype(np.float32)
+        offsets = np.arange(kernels_per_task + 1) * rows_each
+        task = Task(f"task {number}", example_device())
+        index = np.zeros(kernels_per_task, np.int64)
+        part = KernelBatch(schema, rows, offsets.astype(np.int64), (task,), index)
+        parts.append(part)
+        noise = rng.normal(scale=0.05, size=kernels_per_task)
+        log_latency = -8.0 + number % 5 + part.sum_rows(rows @ weights) / rows_each + noise
+        for position, value in enumerate(log_latency):
+            failed = failures and position % 12 == 11
+            measurements.append(_measurement(float(value), failed))
+    return KernelDataset(concatenate(parts), tuple(measurements))
+
+
+def _measurement(log_latency: float, failed: bool) -> Measurement:
+    if failed:
+        return Failure("run", "made up")
+    return Measured((float(np.exp(log_latency)), float(np.exp(log_latency + 0.001))))
