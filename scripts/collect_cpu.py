@@ -87,9 +87,9 @@ PARTS = {
     "drawn": Part(("drawn:500",), 12, 12),
     "drawn int8": Part(("drawn:50,dtype=int8",), 12, 12),
     "drawn float16": Part(("drawn:40,dtype=float16",), 12, 12),
-    "host again": Part(FIVE_NETWORKS, 48),
-    "haswell": Part(FIVE_NETWORKS, 48, target=HASWELL),
-    "sse": Part(FIVE_NETWORKS, 48, target=SSE),
+    "host again": Part(FIVE_NETWORKS, 34, 17),
+    "haswell": Part(FIVE_NETWORKS, 34, 17, target=HASWELL),
+    "sse": Part(FIVE_NETWORKS, 34, 17, target=SSE),
 }
 
 
