@@ -38,8 +38,8 @@ class TestSet:
     kernels : KernelDataset
         Measured ones only.
     networks : mapping
-        Network -> key of a task -> how often the network calls it. Tasks that are not in `kernels`
-        do not count.
+        Network on a target -> key of a task -> how often the network calls it. Tasks that are not
+        in `kernels` do not count.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
@@ -81,7 +81,7 @@ class Scores:
     top1, top5 : Score
         Mean over tasks of the top-k score; higher is better, 1 is perfect.
     top1_weighted, top5_weighted : Score or None
-        Mean over networks; None without networks.
+        Mean over networks on a target, as TenSet weights them; None without networks.
     top1_gain, top5_gain : Score
         (top-k - that of random picks) / (1 - that of random picks), of the means.
     kendall_tau, pair_accuracy : Score

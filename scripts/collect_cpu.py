@@ -87,9 +87,9 @@ PARTS = {
     "drawn": Part(("drawn:500",), 12, 12),
     "drawn int8": Part(("drawn:50,dtype=int8",), 12, 12),
     "drawn float16": Part(("drawn:40,dtype=float16",), 12, 12),
-    "host again": Part(FIVE_NETWORKS, 34, 17),
-    "haswell": Part(FIVE_NETWORKS, 34, 17, target=HASWELL),
-    "sse": Part(FIVE_NETWORKS, 34, 17, target=SSE),
+    "host again": Part(FIVE_NETWORKS, 42, 21),
+    "haswell": Part(FIVE_NETWORKS, 42, 21, target=HASWELL),
+    "sse": Part(FIVE_NETWORKS, 42, 21, target=SSE),
 }
 
 

@@ -30,7 +30,8 @@ def figures(dataset: StoredDataset) -> str:
     for record in dataset.records:
         if isinstance(record.measurement, Measured):
             device = dataset.tasks[record.task].device
-            target = f"{device.name}, {device.cores} cores, {device.vector_bits}-bit vectors"
+            cores = "1 core" if device.cores == 1 else f"{device.cores} cores"
+            target = f"{device.name}, {cores}, {device.vector_bits}-bit vectors"
             by_target.setdefault(target, Counter())[record.origin] += 1
             tasks.setdefault(target, set()).add(record.task)
     shown = ("random", "mutation", "model", "disagreement")
@@ -57,14 +58,19 @@ def figures(dataset: StoredDataset) -> str:
         f"was measured {found['reference_readings']} times: the 95th percentile of its readings is "
         f"{found['reference_drift'] - 1:.1%} above the 5th.",
         "",
-        "Failures: "
-        + (", ".join(f"{count} {kind}" for kind, count in found["failures"].items()) or "none")
-        + ".",
+        f"Failures: {counted(found['failures']) or 'none'}.",
+        "",
+        f"Tasks by element type of an argument: {counted(found['dtypes'])}.",
         "",
         f"Networks: {', '.join(f'`{name}` ({n})' for name, n in found['networks'].items())}.",
         "",
     ]
     return "\n".join(lines)
+
+
+def counted(found: dict[str, int]) -> str:
+    """Names with their counts."""
+    return ", ".join(f"{name} {count:,}" for name, count in found.items())
 
 
 def main() -> None:

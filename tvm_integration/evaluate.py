@@ -1,6 +1,6 @@
 """Judge kernel models on a data set, always beside random picks and TVM's own model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from costmodels.dataset.folder import StoredDataset
-from costmodels.dataset.rows import RecordRow
+from costmodels.dataset.rows import RecordRow, TaskRow
 from costmodels.dataset.splits import Split, read_split
 from costmodels.errors import InputError
 from costmodels.evaluation import Scores, TestSet, evaluate
@@ -94,7 +94,7 @@ def evaluate_models(
     on_stage("extracting the features")
     everything = featurise(dataset)
     tested = _test_records(dataset, known)
-    test = TestSet(everything.select(lambda record: record.identity in tested), _networks(dataset))
+    test = TestSet(everything.select(lambda record: record.identity in tested), calls_by_network(dataset.tasks.values()))
     train = None
     if known is not None:
         learned = known.train
@@ -140,9 +140,10 @@ def _test_records(dataset: StoredDataset, split: Split | None) -> set[tuple[str,
     return judging
 
 
-def _networks(dataset: StoredDataset) -> dict[str, dict[str, int]]:
+def calls_by_network(tasks: Iterable[TaskRow]) -> dict[str, dict[str, int]]:
+    """Network on a target -> key of a task -> calls: latencies of two targets do not add up."""
     found: dict[str, dict[str, int]] = {}
-    for key, task in dataset.tasks.items():
+    for task in tasks:
         for network, weight in task.networks.items():
-            found.setdefault(network, {})[key] = weight
+            found.setdefault(f"{network} on {task.target}", {})[task.key] = weight
     return found

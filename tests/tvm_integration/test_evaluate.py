@@ -1,6 +1,7 @@
 """Models are judged on what they have not learned, beside random picks and TVM's model."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from costmodels.dataset.splits import save_split, split_by_network
 from costmodels.errors import InputError
 from costmodels.kernel_models.gbt import GradientBoostedTrees
 from tvm_integration.cli import app
-from tvm_integration.evaluate import evaluate_models
+from tvm_integration.evaluate import calls_by_network, evaluate_models
 from tvm_integration.featurise import featurise
 
 KEYS = {
@@ -51,6 +52,13 @@ def test_with_a_split(dataset):
     document = found.as_json()
     assert set(document) == {"tasks", "records", "split", "models"}
     assert set(document["models"]["gbt"]) == KEYS
+
+
+def test_a_network_on_two_targets_is_two_networks():
+    here = rows(32)[0]
+    there = replace(here, key="there", target='{"kind": "llvm", "mcpu": "haswell"}')
+    found = calls_by_network([here, there])
+    assert list(found.values()) == [{here.key: 2}, {"there": 2}]
 
 
 def test_without_a_split_only_what_is_trained(dataset, tmp_path):
