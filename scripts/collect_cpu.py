@@ -84,7 +84,7 @@ SPLITS = "splits"
 PARTS = {
     "held-out": Part(HELD_OUT_NETWORKS, 65, 33, mixture=ONLY_RANDOM),
     "training": Part(TRAINING_NETWORKS, 17, 9),
-    "drawn": Part(("drawn:500",), 12, 12),
+    "drawn": Part(("drawn:274",), 12, 12),
     "drawn int8": Part(("drawn:50,dtype=int8",), 12, 12),
     "drawn float16": Part(("drawn:40,dtype=float16",), 12, 12),
     "host again": Part(FIVE_NETWORKS, 42, 21),

@@ -51,7 +51,7 @@ def figures(dataset: StoredDataset) -> str:
     spread, latency, noise = found["spread"], found["latency_s"], found["repeat_cv"]
     lines += [
         "",
-        f"Latencies from {latency['least'] * 1e6:.1f} µs to {latency['most']:.2f} s; the slowest "
+        f"Latencies from {latency['least'] * 1e6:.2g} µs to {latency['most']:.2f} s; the slowest "
         f"program of a task takes {spread['median']:.1f} times as long as its fastest at the "
         f"median task. Repeats of a program differ by {noise['median']:.2%} (standard deviation "
         f"over mean) at the median, {noise['p95']:.1%} at the 95th percentile. A reference kernel "

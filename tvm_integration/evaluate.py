@@ -94,7 +94,8 @@ def evaluate_models(
     on_stage("extracting the features")
     everything = featurise(dataset)
     tested = _test_records(dataset, known)
-    test = TestSet(everything.select(lambda record: record.identity in tested), calls_by_network(dataset.tasks.values()))
+    judging = everything.select(lambda record: record.identity in tested)
+    test = TestSet(judging, calls_by_network(dataset.tasks.values()))
     train = None
     if known is not None:
         learned = known.train
