@@ -108,14 +108,16 @@ def featurise(dataset_name: str) -> dict[str, float]:
         start = time.perf_counter()
         module.featurise(dataset)
         extracted_s = time.perf_counter() - start
-        start = time.perf_counter()
-        module.featurise(dataset)
-        cached_s = time.perf_counter() - start
+        cached = []
+        for _ in range(5):
+            start = time.perf_counter()
+            module.featurise(dataset)
+            cached.append(time.perf_counter() - start)
     programs = len(dataset.records)
     return {
         "programs": programs,
         "extracted_per_s": programs / extracted_s,
-        "cached_per_s": programs / cached_s,
+        "cached_per_s": programs / statistics.median(cached),
     }
 
 

@@ -9,13 +9,16 @@ import functools
 import itertools
 import os
 import shutil
+import statistics
 import tarfile
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from costmodels.device import usable_cores
+from costmodels.errors import InputError
 from tvm_integration.compat import (
     BuilderInput,
     BuilderResult,
@@ -35,6 +38,13 @@ __all__ = ["WarmBuilder"]
 _Job: TypeAlias = tuple[Any, Any, Any, str]
 _ARTIFACT_NAME = "tvm_tmp_mod.tar"
 _artifact_numbers = itertools.count(1)
+
+USUAL_BUILDS = 256
+"""The newest builds that tell how long one takes."""
+LEAST_BUILDS = 16
+"""With fewer, no build is known to be slow."""
+LEAST_LIMIT_S = 5.0
+"""A build is never called slow before."""
 
 
 @derived_object
@@ -62,6 +72,9 @@ class WarmBuilder(PyBuilder):
         Called in each new worker.
     jobs_per_worker : int
         A worker is replaced after so many builds, because TVM warns of a leak.
+    slow_ratio : float, optional
+        A build ends as a timeout when it takes so many times as long as the median of those
+        before, though not within `LEAST_LIMIT_S`. By default only `timeout_sec` counts.
 
     Raises
     ------
@@ -84,15 +97,22 @@ class WarmBuilder(PyBuilder):
         f_export: FunctionOrName = None,
         initializer: Callable[[], None] | None = None,
         jobs_per_worker: int = JOBS_PER_WORKER,
+        slow_ratio: float | None = None,
     ) -> None:
         super().__init__()
         require_linux()
+        if slow_ratio is not None and not slow_ratio > 1:
+            raise InputError(
+                f"slow_ratio must be above 1, got {slow_ratio!r}: pass None to end no build early"
+            )
         if max_workers is None:
             max_workers = len(usable_cores())
         require_function("f_build", f_build)
         require_function("f_export", f_export)
         self.max_workers = max_workers
         self.timeout_sec = timeout_sec
+        self._slow_ratio = slow_ratio
+        self._build_s: deque[float] = deque(maxlen=USUAL_BUILDS)
         self._pool = WorkerPool(
             functools.partial(_prepare_build, f_build, f_export),
             stage="build",
@@ -127,8 +147,15 @@ class WarmBuilder(PyBuilder):
         for build_input in build_inputs:
             folder = artifacts / str(next(_artifact_numbers))
             jobs.append((build_input.mod, build_input.target, build_input.params, str(folder)))
-        results = self._pool.map(jobs)
+        results = self._pool.map(jobs, timeout_sec=self._limit_s())
+        self._build_s += [result.wall_s for result in results if result.failure is None]
         return [_builder_result(job, result) for job, result in zip(jobs, results, strict=True)]
+
+    def _limit_s(self) -> float:
+        if self._slow_ratio is None or len(self._build_s) < LEAST_BUILDS:
+            return self.timeout_sec
+        slow_s = self._slow_ratio * statistics.median(self._build_s)
+        return min(self.timeout_sec, max(LEAST_LIMIT_S, slow_s))
 
     def close(self) -> None:
         """End the workers; artifacts stay. Closing twice is allowed."""

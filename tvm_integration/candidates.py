@@ -17,8 +17,8 @@ from tvm_integration.compat import (
 
 THREADS_PER_BLOCK = 256
 """Of the unscheduled program on a GPU."""
-_DRAWS_AT_ONCE = 32
-_FUTILE_DRAWS = 3
+_DRAWS_AT_ONCE = 8
+_FUTILE_DRAWS = 12
 """Draws in a row without a new program after which a space counts as exhausted."""
 _TRIES_PER_MUTATION = 8
 

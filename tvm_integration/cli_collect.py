@@ -141,20 +141,11 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def _display(console: "Console") -> Iterator[Callable[["CollectState"], None]]:
-    from rich.progress import BarColumn, Progress, TextColumn
+    from tvm_integration.progress import duration_text, progress_bar
 
-    from tvm_integration.tune_display import duration_text
+    with progress_bar(console, "programs") as show:
 
-    columns = (
-        BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} programs"),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=None)
-        lines = _Lines(console)
-
-        def show(state: "CollectState") -> None:
+        def on_state(state: "CollectState") -> None:
             rate = state.measured_now / state.elapsed_s if state.elapsed_s else 0.0
             noise = ""
             if len(state.reference_s) > 1:
@@ -164,29 +155,9 @@ def _display(console: "Console") -> Iterator[Callable[["CollectState"], None]]:
                 f"{state.finished} of {state.tasks} kernels, {state.failed} failed, "
                 f"{rate:.1f} a second{noise}, ETA {duration_text(state.remaining_s)}"
             )
-            done = state.measured + state.failed
-            progress.update(bar, completed=done, total=state.wanted, description=text)
-            lines.print(f"{done} of {state.wanted} programs, {text}")
+            show(state.measured + state.failed, state.wanted, text)
 
-        yield show
-
-
-class _Lines:
-    """Prints a line now and then where there is no terminal to draw on."""
-
-    EVERY_S = 15.0
-
-    def __init__(self, console: "Console") -> None:
-        self._console = console
-        self._last_s = -1e9
-
-    def print(self, text: str) -> None:
-        """Print, unless a line was printed a moment ago."""
-        import time
-
-        if not self._console.is_terminal and time.monotonic() - self._last_s > self.EVERY_S:
-            self._console.print(text, soft_wrap=True)
-            self._last_s = time.monotonic()
+        yield on_state
 
 
 def evaluate(
@@ -207,15 +178,18 @@ def evaluate(
     from costmodels.dataset.folder import read_dataset
     from costmodels.dataset.shipped import dataset_path
     from tvm_integration.evaluate import evaluate_models
+    from tvm_integration.progress import counted
 
     console = Console(stderr=True, highlight=False)
-    found = evaluate_models(
-        read_dataset(dataset_path(dataset)),
-        model,
-        split=split,
-        seed=seed,
-        on_stage=lambda stage: console.print(stage, style="dim"),
-    )
+    with counted(console, "programs") as on_progress:
+        found = evaluate_models(
+            read_dataset(dataset_path(dataset)),
+            model,
+            split=split,
+            seed=seed,
+            on_stage=lambda stage: console.print(stage, style="dim"),
+            on_progress=on_progress,
+        )
     if as_json:
         sys.stdout.write(json_text(found.as_json()))
     else:
@@ -249,9 +223,8 @@ def _print_evaluation(found: "Evaluation") -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 180
-    title = f"{found.records} randomly drawn programs of {found.tasks} test kernels"
-    if found.split is None:
-        title = f"{found.records} randomly drawn programs of {found.tasks} kernels"
+    kernels = "kernels" if found.split is None else "test kernels"
+    title = f"{found.records} programs of {found.tasks} {kernels}, those drawn at random"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("")
     for name in found.models:

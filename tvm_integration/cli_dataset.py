@@ -1,6 +1,8 @@
 """The command line of data sets: ``costmodels dataset ...``."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ from costmodels.json_text import json_text
 
 if TYPE_CHECKING:
     from costmodels.dataset.folder import StoredDataset
+    from tvm_integration.progress import OnProgress
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +30,16 @@ def _read(dataset: str) -> "StoredDataset":
     from costmodels.dataset.shipped import dataset_path
 
     return read_dataset(dataset_path(dataset))
+
+
+@contextmanager
+def _progress(unit: str) -> "Iterator[OnProgress]":
+    from rich.console import Console
+
+    from tvm_integration.progress import counted
+
+    with counted(Console(stderr=True, highlight=False), unit) as on_progress:
+        yield on_progress
 
 
 def _say(text: str) -> None:
@@ -56,8 +69,8 @@ def import_(
         if not folder.is_dir():
             raise InputError(f"{folder} must be a folder, got no such folder")
     given = None if device is None else read_device(device)
-    with DatasetWriter(out) as writer:
-        done = import_work_dirs(folders, writer, given)
+    with DatasetWriter(out) as writer, _progress("records") as on_progress:
+        done = import_work_dirs(folders, writer, given, on_progress)
     for problem in done.problems:
         sys.stderr.write(f"{problem}; it is kept out\n")
     _say(
@@ -77,7 +90,8 @@ def export(
     from tvm_integration.dataset_exchange import export_database
 
     stored = _read(dataset)
-    written = export_database(stored, out)
+    with _progress("records") as on_progress:
+        written = export_database(stored, out, on_progress)
     left_out = len(stored.records) - written
     reason = "; the others failed, or are unscheduled programs, which such a database cannot hold"
     _say(f"{out}: {written} of {len(stored.records)} records{reason if left_out else ''}")
@@ -199,7 +213,8 @@ def featurise(dataset: Dataset) -> None:
     from tvm_integration.featurise import featurise as extract
 
     stored = _read(dataset)
-    found = extract(stored)
+    with _progress("programs") as on_progress:
+        found = extract(stored, on_progress=on_progress)
     _say(
         f"{dataset}: {len(found.records)} programs, {len(found.kernels.batch.rows)} rows; "
         f"{len(stored.records) - len(found.records)} traces no longer apply"
@@ -220,7 +235,9 @@ def verify(
     from tvm_integration.dataset_exchange import verify as check
 
     stored = _read(dataset)
-    applied, problems = check(stored, sample=sample, rng=np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    with _progress("traces") as on_progress:
+        applied, problems = check(stored, sample=sample, rng=rng, on_progress=on_progress)
     problems = [*stored.problems, *problems]
     reference = ", the reference kernel among them" if stored.reference else ""
     for problem in problems:

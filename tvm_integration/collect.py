@@ -36,9 +36,9 @@ from tvm_integration.compat import (
     tvm,
 )
 from tvm_integration.dataset_rows import (
+    TraceApplier,
     evaluator_text,
     processor_fingerprint,
-    schedule_of,
     target_of,
     task_row,
     trace_text,
@@ -58,6 +58,9 @@ REFERENCE_EVERY = 8
 """Batches between two readings of the reference kernel."""
 REFERENCE_SIZE = 256
 """Of the square matrices that the reference kernel multiplies, unscheduled."""
+SLOW_BUILD = 20.0
+"""Times the median build after which one ends as a timeout: few programs build for minutes, and one
+that does would hold up all others."""
 SOURCES_KEPT = 48
 """Design spaces kept in memory; making one takes a second."""
 RELEARNED = 1024
@@ -201,7 +204,7 @@ class Collector:
             cores = target.attrs.get("num-cores")
             threads = int(cores) if cores is not None and target.kind.name == "llvm" else None
             self._runner = WarmRPCRunner(rpc, MEASURE, threads=threads)
-        self._builder = WarmBuilder()
+        self._builder = WarmBuilder(slow_ratio=SLOW_BUILD)
         self._reference: tuple[str, int, str, Any] | None = None
 
     def close(self) -> None:
@@ -259,8 +262,8 @@ class Collector:
 
     def _measure_batch(self, key: str) -> int:
         chooser = self._chooser(key)
-        mod = workload_of(self._writer.tasks[key])
-        best = [schedule_of(mod, text).trace for _, text in self._best.get(key, [])[:8]]
+        applier = TraceApplier(workload_of(self._writer.tasks[key]))
+        best = [applier.schedule(text).trace for _, text in self._best.get(key, [])[:8]]
         chosen = chooser.choose(self._missing(key), self._options.batch, best)
         if not chosen:
             self._exhausted.add(key)
@@ -355,11 +358,11 @@ class Collector:
             by_task.setdefault(record.task, []).append(record)
         for key, records in by_task.items():
             chooser = self._chooser(key)
-            mod = workload_of(self._writer.tasks[key])
+            applier = TraceApplier(workload_of(self._writer.tasks[key]))
             kept, candidates = [], []
             for record in records:
                 try:
-                    schedule = schedule_of(mod, record.trace)
+                    schedule = applier.schedule(record.trace)
                 except InputError:
                     continue
                 kept.append(record)
@@ -401,12 +404,13 @@ class Collector:
         wanted = set(keys)
         records = [r for r in self._writer.records.values() if r.task in wanted]
         failed = sum(isinstance(record.measurement, Failure) for record in records)
-        finished = sum(k in self._exhausted or not any(self._missing(k).values()) for k in keys)
+        counts = {key: self._counts.get(key, Counter()).total() for key in keys}
+        finished = {k for k in keys if k in self._exhausted or not any(self._missing(k).values())}
         readings = tuple(float(np.median(row.run_s)) for row in self._writer.reference)
         return CollectState(
             tasks=len(keys),
-            finished=finished,
-            wanted=len(keys) * self._options.per_task,
+            finished=len(finished),
+            wanted=sum(counts[k] if k in finished else self._options.per_task for k in keys),
             measured=len(records) - failed,
             failed=failed,
             reference_s=readings,

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +17,9 @@ from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.kernel import Failure, Measured
 from tvm_integration.candidates import program_hash
-from tvm_integration.compat import IRModule, Target, meta_schedule, tvm
+from tvm_integration.compat import Target, meta_schedule, tvm
 from tvm_integration.dataset_rows import (
+    TraceApplier,
     schedule_of,
     target_of,
     task_row,
@@ -26,6 +27,7 @@ from tvm_integration.dataset_rows import (
     workload_of,
 )
 from tvm_integration.kernel_graph import operator_kinds
+from tvm_integration.progress import OnProgress, no_progress
 from tvm_integration.targets import device_of, host_target
 from tvm_integration.work_dir import RECORDS, WORKLOADS, measurement_of
 
@@ -59,7 +61,7 @@ def import_work_dirs(
     folders: Sequence[Path],
     writer: DatasetWriter,
     device: Device | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: OnProgress = no_progress,
 ) -> Imported:
     """Add the records of MetaSchedule's work directories to a data set.
 
@@ -71,8 +73,8 @@ def import_work_dirs(
         Of the data set.
     device : Device, optional
         What was measured on; this host, limited to each target, by default.
-    on_progress : callable, optional
-        Told how many records have been read.
+    on_progress : callable
+        Told how many lines of the databases have been read, and how many there are.
 
     Raises
     ------
@@ -80,28 +82,33 @@ def import_work_dirs(
         When there is no work directory below a folder.
     """
     done = Imported()
+    found = [pair for folder in folders for pair in _work_dirs(folder)]
+    total = sum((work_dir / RECORDS).read_bytes().count(b"\n") for work_dir, _ in found)
     pending: list[TaskRow | RecordRow] = []
-    for folder in folders:
-        found = sorted(
-            path.parent for path in folder.rglob(RECORDS) if (path.parent / WORKLOADS).exists()
-        )
-        if not found:
-            raise InputError(
-                f"{folder} must hold work directories of MetaSchedule, got none with {WORKLOADS} "
-                f"and {RECORDS}: give the folder that was tune_relax's work_dir"
-            )
-        for work_dir in found:
-            done.work_dirs += 1
-            parts = work_dir.relative_to(folder).parts
-            network = parts[0] if parts else folder.resolve().name
-            for row in _work_dir_rows(work_dir, network, device, done.problems):
-                pending.append(row)
-                if len(pending) == ADDED_AT_ONCE:
-                    _add(pending, writer, done)
-                    if on_progress is not None:
-                        on_progress(done.records + done.duplicates)
+    for work_dir, network in found:
+        done.work_dirs += 1
+        for row in _work_dir_rows(work_dir, network, device, done.problems):
+            pending.append(row)
+            if len(pending) == ADDED_AT_ONCE:
+                _add(pending, writer, done)
+                on_progress(done.records + done.duplicates + len(done.problems), total)
     _add(pending, writer, done)
     return done
+
+
+def _work_dirs(folder: Path) -> list[tuple[Path, str]]:
+    """Work directories below a folder, each with its network."""
+    found = sorted(
+        path.parent for path in folder.rglob(RECORDS) if (path.parent / WORKLOADS).exists()
+    )
+    if not found:
+        raise InputError(
+            f"{folder} must hold work directories of MetaSchedule, got none with {WORKLOADS} "
+            f"and {RECORDS}: give the folder that was tune_relax's work_dir"
+        )
+    parts = [work_dir.relative_to(folder).parts for work_dir in found]
+    own = folder.resolve().name
+    return [(path, each[0] if each else own) for path, each in zip(found, parts, strict=True)]
 
 
 def _add(pending: list[TaskRow | RecordRow], writer: DatasetWriter, done: Imported) -> None:
@@ -136,8 +143,8 @@ def _work_dir_rows(
                 known[index] = row.key
                 yield row
             yield _import_record(record, known[index], moment)
-        except InputError as error:
-            problems.append(Problem(str(path), number, str(error)))
+        except (InputError, *_TVM_ERRORS) as error:
+            problems.append(Problem(str(path), number, _first(error)))
 
 
 def _pairs(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Any]]:
@@ -217,7 +224,9 @@ def _import_record(record: Any, task: str, moment: datetime) -> RecordRow:
     )
 
 
-def export_database(dataset: StoredDataset, work_dir: Path) -> int:
+def export_database(
+    dataset: StoredDataset, work_dir: Path, on_progress: OnProgress = no_progress
+) -> int:
     """Write a data set as a database that TVM's own tools open.
 
     Parameters
@@ -226,6 +235,8 @@ def export_database(dataset: StoredDataset, work_dir: Path) -> int:
         Of one target or several.
     work_dir : Path
         Must not hold a database.
+    on_progress : callable
+        Told how many records are done, and how many there are.
 
     Returns
     -------
@@ -254,22 +265,24 @@ def export_database(dataset: StoredDataset, work_dir: Path) -> int:
             f"{work_dir} must be a folder that can be written and has room, got one in which no "
             "file can be made"
         ) from None
-    mods: dict[str, tuple[IRModule, Any, Target, Any]] = {}
+    exported: dict[str, tuple[TraceApplier, Any, Target, Any]] = {}
     written = 0
-    for record in dataset.records:
+    for number, record in enumerate(dataset.records, start=1):
+        on_progress(number, len(dataset.records))
         if not isinstance(record.measurement, Measured) or record.origin == "default":
             continue
         try:
-            if record.task not in mods:
+            if record.task not in exported:
                 row = dataset.tasks[record.task]
                 mod = workload_of(row)
                 arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(mod, remove_preproc=True)
                 workload = database.commit_workload(mod)
-                mods[record.task] = (mod, workload, target_of(row), arguments)
-            mod, workload, target, arguments = mods[record.task]
-            trace = schedule_of(mod, record.trace).trace
+                applier = TraceApplier(mod)
+                exported[record.task] = (applier, workload, target_of(row), arguments)
+            applier, workload, target, arguments = exported[record.task]
+            trace = applier.schedule(record.trace).trace
         except InputError as error:
-            _log.warning("a record of task %s is left out: %s", record.task, error)
+            _log.warning("%s; it is left out", dataset.problem(record, str(error)))
             continue
         database.commit_tuning_record(
             meta_schedule.database.TuningRecord(
@@ -278,7 +291,7 @@ def export_database(dataset: StoredDataset, work_dir: Path) -> int:
         )
         written += 1
     # TVM does not notice a full disk.
-    for name, wanted in ((WORKLOADS, len(mods)), (RECORDS, written)):
+    for name, wanted in ((WORKLOADS, len(exported)), (RECORDS, written)):
         found = (work_dir / name).read_bytes().count(b"\n")
         if found != wanted:
             raise InputError(
@@ -289,7 +302,11 @@ def export_database(dataset: StoredDataset, work_dir: Path) -> int:
 
 
 def verify(
-    dataset: StoredDataset, *, sample: int, rng: np.random.Generator
+    dataset: StoredDataset,
+    *,
+    sample: int,
+    rng: np.random.Generator,
+    on_progress: OnProgress = no_progress,
 ) -> tuple[int, list[Problem]]:
     """Check what reading alone does not: workloads, and a sample of traces applied again.
 
@@ -301,6 +318,8 @@ def verify(
         Records whose traces are applied.
     rng : numpy.random.Generator
         Draws the sample.
+    on_progress : callable
+        Told how many traces are done, and how many there are.
 
     Returns
     -------
@@ -310,27 +329,28 @@ def verify(
         What was found.
     """
     problems: list[Problem] = []
-    mods: dict[str, IRModule] = {}
-    for number, (key, row) in enumerate(dataset.tasks.items(), start=1):
+    appliers: dict[str, TraceApplier] = {}
+    for key, row in dataset.tasks.items():
         try:
-            mods[key] = workload_of(row)
+            appliers[key] = TraceApplier(workload_of(row))
             target_of(row)
         except (InputError, *_TVM_ERRORS) as error:
-            problems.append(Problem("tasks.parquet", number, _first(error)))
+            problems.append(dataset.problem(row, _first(error)))
     count = min(sample, len(dataset.records))
     drawn = np.sort(rng.choice(max(1, len(dataset.records)), count, replace=False))
-    for position in drawn:
+    for number, position in enumerate(drawn, start=1):
+        on_progress(number, count)
         record = dataset.records[int(position)]
-        if record.task not in mods:
+        if record.task not in appliers:
             continue
         try:
-            found = program_hash(schedule_of(mods[record.task], record.trace))
+            found = program_hash(appliers[record.task].schedule(record.trace))
             if found != record.program:
                 raise InputError(
                     f"its trace must give program {record.program:016x}, got {found:016x}"
                 )
         except InputError as error:
-            problems.append(Problem("records.parquet", int(position) + 1, str(error)))
+            problems.append(dataset.problem(record, str(error)))
     return count, problems
 
 

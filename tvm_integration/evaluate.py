@@ -16,6 +16,7 @@ from costmodels.kernel import KernelPrediction, Measured
 from costmodels.registry import kernel_model_names
 from tvm_integration.cost_model import resolve_model
 from tvm_integration.featurise import featurise
+from tvm_integration.progress import OnProgress, no_progress
 from tvm_integration.stock_model import StockModel
 
 RANDOM, STOCK = "random", "stock"
@@ -58,6 +59,7 @@ def evaluate_models(
     split: str | None = None,
     seed: int = 0,
     on_stage: Callable[[str], None] = lambda _: None,
+    on_progress: OnProgress = no_progress,
 ) -> Evaluation:
     """Train models on a split's training tasks and judge them on its test tasks.
 
@@ -73,6 +75,8 @@ def evaluate_models(
         Of training and of the bootstrap.
     on_stage : callable
         Told what is going on.
+    on_progress : callable
+        Told how many programs have their features, and how many there are.
 
     Raises
     ------
@@ -92,7 +96,7 @@ def evaluate_models(
             resolve_model(name, seed=seed)
     known = None if split is None else read_split(dataset, split)
     on_stage("extracting the features")
-    everything = featurise(dataset)
+    everything = featurise(dataset, on_progress=on_progress)
     tested = _test_records(dataset, known)
     judging = everything.select(lambda record: record.identity in tested)
     test = TestSet(judging, calls_by_network(dataset.tasks.values()))

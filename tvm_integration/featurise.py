@@ -1,6 +1,7 @@
 """Data set -> features: worker processes apply the traces again and extract rows and graphs."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,13 +22,19 @@ from costmodels.graph import KernelGraph, StagedGraph
 from costmodels.kernel import IndexArray, KernelBatch, KernelDataset, RowArray, Task
 from costmodels.schema import PER_STORE
 from tvm_integration.compat import MeasureCandidate, Target, load_json, meta_schedule
-from tvm_integration.dataset_rows import schedule_of
+from tvm_integration.dataset_rows import TraceApplier
 from tvm_integration.features import FeatureExtractor, distinct_graphs
+from tvm_integration.progress import OnProgress, no_progress
 from tvm_integration.stages import GraphExtractor
+from tvm_integration.worker_batch import JobResult
 from tvm_integration.worker_pool import WorkerPool
 
 PROGRAMS_PER_JOB = 48
 JOB_LIMIT_S = 300.0
+NAMED = 20
+"""Records whose trace no longer applies that are named; the others are counted."""
+
+_log = logging.getLogger(__name__)
 
 _Job: TypeAlias = tuple[str, str, list[str], str]
 
@@ -54,7 +61,7 @@ class FeaturisedRecords:
 
 
 def featurise(
-    dataset: StoredDataset, *, on_progress: Callable[[int, int], None] | None = None
+    dataset: StoredDataset, *, on_progress: OnProgress = no_progress
 ) -> FeaturisedRecords:
     """Give the features of a data set's programs with what was measured of them.
 
@@ -64,7 +71,7 @@ def featurise(
     ----------
     dataset : StoredDataset
         As it was read.
-    on_progress : callable, optional
+    on_progress : callable
         Told how many programs are done, and how many there are.
 
     Returns
@@ -96,6 +103,7 @@ def featurise(
             f"a trace of data set {dataset.path} must apply to its workload, got none of "
             f"{len(records)}: `costmodels dataset verify` says why"
         )
+    _name_broken(dataset, table)
     kept = tuple(records[int(i)] for i in applied)
     used = sorted({record.task for record in kept})
     index = {task: position for position, task in enumerate(used)}
@@ -112,11 +120,22 @@ def featurise(
     return FeaturisedRecords(KernelDataset(batch, tuple(r.measurement for r in kept)), kept)
 
 
+def _name_broken(dataset: StoredDataset, table: FeatureTable) -> None:
+    broken = np.flatnonzero(~table.applies)
+    for position in broken[:NAMED]:
+        problem = dataset.problem(
+            dataset.records[int(position)], "its trace must apply to its workload"
+        )
+        _log.warning("%s: %s; it is kept out", dataset.path, problem)
+    if len(broken) > NAMED:
+        _log.warning("%s: likewise %d more", dataset.path, len(broken) - NAMED)
+
+
 def extract_features(
     dataset: StoredDataset,
     records: Sequence[RecordRow],
     *,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress = no_progress,
 ) -> FeatureTable:
     """Apply every trace again and extract rows and graphs.
 
@@ -126,7 +145,7 @@ def extract_features(
         Its tasks.
     records : sequence of RecordRow
         Of some of these tasks.
-    on_progress : callable, optional
+    on_progress : callable
         Told how many programs are done, and how many there are.
     """
     by_task: dict[str, list[int]] = {}
@@ -142,33 +161,33 @@ def extract_features(
         tempfile.TemporaryDirectory(prefix="costmodels-features-") as folder,
         WorkerPool(_prepare, stage="run", max_workers=workers, timeout_sec=JOB_LIMIT_S) as pool,
     ):
-        jobs: list[tuple[list[int], _Job]] = []
+        jobs: list[_Job] = []
+        parts: list[list[int]] = []
         names = count()
         for task, positions in by_task.items():
             row = dataset.tasks[task]
             for start in range(0, len(positions), PROGRAMS_PER_JOB):
                 part = positions[start : start + PROGRAMS_PER_JOB]
                 path = str(Path(folder) / f"{next(names)}.npz")
-                jobs.append(
-                    (part, (row.workload, row.target, [records[i].trace for i in part], path))
-                )
-        at_once = 4 * workers
-        for start in range(0, len(jobs), at_once):
-            part_of_jobs = jobs[start : start + at_once]
-            results = pool.map([job for _, job in part_of_jobs])
-            for (part, job), result in zip(part_of_jobs, results, strict=True):
-                done += len(part)
-                if result.failure is not None:
-                    continue
-                with np.load(job[-1], allow_pickle=False) as found:
-                    pieces = np.split(found["rows"], np.cumsum(found["counts"])[:-1])
-                    for position, piece, good in zip(part, pieces, found["applies"], strict=True):
-                        rows[position], applies[position] = piece, good
-                    where = graphs.add(records[part[0]].task, str(found["graphs"]))
-                    graph_index[part] = where[found["graph_index"]]
-                Path(job[-1]).unlink()
-            if on_progress is not None:
-                on_progress(done, len(records))
+                parts.append(part)
+                jobs.append((row.workload, row.target, [records[i].trace for i in part], path))
+
+        def take(number: int, result: JobResult) -> None:
+            nonlocal done
+            part, path = parts[number], Path(jobs[number][-1])
+            done += len(part)
+            on_progress(done, len(records))
+            if result.failure is not None:
+                return
+            with np.load(path, allow_pickle=False) as found:
+                pieces = np.split(found["rows"], np.cumsum(found["counts"])[:-1])
+                for position, piece, good in zip(part, pieces, found["applies"], strict=True):
+                    rows[position], applies[position] = piece, good
+                where = graphs.add(records[part[0]].task, str(found["graphs"]))
+                graph_index[part] = where[found["graph_index"]]
+            path.unlink()
+
+        pool.map(jobs, on_result=take)
     offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in rows])]).astype(np.int64)
     return FeatureTable(np.concatenate(rows), offsets, applies, graphs.graphs, graph_index)
 
@@ -222,9 +241,10 @@ def _prepare() -> Callable[[_Job], None]:
         context = meta_schedule.TuneContext(mod, target=Target(json.loads(target)), num_threads=1)
         candidates: list[Any] = []
         applies = []
+        applier = TraceApplier(mod)
         for trace in traces:
             try:
-                candidates.append(MeasureCandidate(schedule_of(mod, trace), []))
+                candidates.append(MeasureCandidate(applier.schedule(trace), []))
                 applies.append(True)
             except InputError:
                 applies.append(False)

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tvm_integration.progress import duration_text
 from tvm_integration.tune_state import KernelState, TuneResult, TuneState
 
 ROWS = 30
@@ -31,21 +32,6 @@ def seconds_text(seconds: float | None) -> str:
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds * 1e9:.3g} ns"
-
-
-def duration_text(seconds: float | None) -> str:
-    """A duration as minutes and seconds, or a dash.
-
-    Examples
-    --------
-    >>> duration_text(75.2)
-    '1:15'
-    """
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def kernel_table(kernels: tuple[KernelState, ...]) -> Table:

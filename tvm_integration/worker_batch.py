@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from costmodels.errors import InputError
 from costmodels.kernel import Failure
@@ -70,6 +70,14 @@ class JobResult:
     wall_s: float
 
 
+OnResult: TypeAlias = Callable[[int, JobResult], None]
+"""Told the position of a job and its result."""
+
+
+def ignore_result(index: int, result: JobResult) -> None:
+    """Do nothing."""
+
+
 class Batch:
     """Runs the jobs of one call.
 
@@ -82,12 +90,21 @@ class Batch:
     workers : list of Worker
         The pool's workers, changed in place. None of them has a job at the end, even when an
         exception comes through.
+    on_result : callable
+        Told of each job that is done.
     """
 
-    def __init__(self, settings: PoolSettings, session: Session, workers: list[Worker]) -> None:
+    def __init__(
+        self,
+        settings: PoolSettings,
+        session: Session,
+        workers: list[Worker],
+        on_result: OnResult = ignore_result,
+    ) -> None:
         self._settings = settings
         self._session = session
         self._workers = workers
+        self._on_result = on_result
         self._selector = selectors.DefaultSelector()
         self._failed_starts: set[tuple[str, int]] = set()
         self._retried: set[int] = set()
@@ -148,7 +165,7 @@ class Batch:
             except Exception as error:  # an input that cannot be sent is a failure of its own
                 reason = f"it cannot be sent to a worker: {error}"
                 failure = Failure(self._settings.stage, reason)
-                self._results[index] = JobResult(None, failure, None, 0.0)
+                self._record(index, JobResult(None, failure, None, 0.0))
                 continue
             self._number += 1
             deadline = time.monotonic() + self._settings.timeout_sec
@@ -256,8 +273,12 @@ class Batch:
     def _settle(self, worker: Worker, value: Any, failure: Failure | None) -> None:
         assert worker.index is not None
         wall_s = time.monotonic() - worker.started
-        self._results[worker.index] = JobResult(value, failure, worker.pid, wall_s)
-        worker.index = None
+        index, worker.index = worker.index, None
+        self._record(index, JobResult(value, failure, worker.pid, wall_s))
+
+    def _record(self, index: int, result: JobResult) -> None:
+        self._results[index] = result
+        self._on_result(index, result)
 
     def _end(self, worker: Worker, verdict: Failure) -> None:
         """Kill a worker for a reason and wait for its status."""

@@ -10,6 +10,7 @@ import pickle
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,13 @@ from typing import Any
 import cloudpickle
 
 from costmodels.errors import InputError
-from tvm_integration.worker_batch import Batch, JobResult, PoolSettings
+from tvm_integration.worker_batch import (
+    Batch,
+    JobResult,
+    OnResult,
+    PoolSettings,
+    ignore_result,
+)
 from tvm_integration.worker_link import Worker
 from tvm_integration.worker_session import Session, WorkerError, shared_session
 
@@ -85,7 +92,12 @@ class WorkerPool:
         self._finalizer = weakref.finalize(self, _discard, self._session, self._workers)
 
     def map(
-        self, inputs: Sequence[Any], encode: Callable[[Any], bytes] = pickle.dumps
+        self,
+        inputs: Sequence[Any],
+        encode: Callable[[Any], bytes] = pickle.dumps,
+        on_result: OnResult = ignore_result,
+        *,
+        timeout_sec: float | None = None,
     ) -> list[JobResult]:
         """Run a job for each input.
 
@@ -96,6 +108,11 @@ class WorkerPool:
         encode : callable
             Turns an input into the pickle of what the worker's function is called with; called
             when a worker is free.
+        on_result : callable
+            Told the position and the result of each job when it is done, in the order in which they
+            are; the other jobs go on meanwhile.
+        timeout_sec : float, optional
+            Another time limit than that of the pool.
 
         Returns
         -------
@@ -113,7 +130,11 @@ class WorkerPool:
             if not self._finalizer.alive:
                 raise WorkerError("the pool of workers must be open, it was closed: make a new one")
             self._renew_session()
-            return Batch(self._settings, self._session, self._workers).run(inputs, encode)
+            settings = self._settings
+            if timeout_sec is not None:
+                settings = replace(settings, timeout_sec=timeout_sec)
+            batch = Batch(settings, self._session, self._workers, on_result)
+            return batch.run(inputs, encode)
 
     def root(self) -> Path:
         """Wait for the forking process and give the folder of this session's temporary files."""

@@ -6,7 +6,7 @@ Reading it; `costmodels.dataset.writer` adds to it.
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 INFO = "dataset.json"
 JOURNAL = "journal.jsonl"
 
+Place: TypeAlias = tuple[str, int]
+"""Name of a file and row, counted from 1."""
 Row: TypeAlias = TaskRow | RecordRow | ReferenceRow
 TABLES: Mapping[str, tuple[type[Any], pa.Schema]] = {
     "tasks": (TaskRow, TASKS),
@@ -75,6 +77,8 @@ class StoredDataset:
         Readings of the reference kernel, in order of time.
     problems : tuple of Problem
         Rows that were kept out.
+    places : mapping
+        Key of a task or identity of a record -> file and row it was read from.
     duplicates : int
         Records that were left out because the same program of the same task is there.
     files_digest : str
@@ -88,6 +92,7 @@ class StoredDataset:
     records: tuple[RecordRow, ...]
     reference: tuple[ReferenceRow, ...]
     problems: tuple[Problem, ...] = ()
+    places: Mapping[Hashable, Place] = field(default_factory=dict)
     duplicates: int = 0
     files_digest: str = ""
 
@@ -101,6 +106,10 @@ class StoredDataset:
         """The tasks that have records; the reference kernel, for one, has none."""
         used = {record.task for record in self.records}
         return {key: task for key, task in self.tasks.items() if key in used}
+
+    def problem(self, row: TaskRow | RecordRow, what: str) -> Problem:
+        """Name the file and the row of a task or record that something is wrong with."""
+        return Problem(*self.places.get(_identity(row), ("?", 0)), what)
 
     def digest(self) -> str:
         """16 hexadecimal digits that change with any task or record."""
@@ -144,7 +153,7 @@ def read_dataset(path: str | os.PathLike[str]) -> StoredDataset:
     journal = folder / JOURNAL
     content = _read_bytes(journal) if journal.exists() else b""
     state.update(content)
-    for number, (name, values) in enumerate(_read_journal(journal, content, problems), start=1):
+    for number, name, values in _read_journal(journal, content, problems):
         _take_rows(contents, problems, JOURNAL, name, [values], first=number)
     for problem in problems:
         _log.warning("%s: %s; it is kept out", folder, problem)
@@ -155,6 +164,7 @@ def read_dataset(path: str | os.PathLike[str]) -> StoredDataset:
         records=tuple(contents.records.values()),
         reference=tuple(sorted(contents.reference.values(), key=lambda row: row.measured_at)),
         problems=tuple(problems),
+        places=contents.places,
         duplicates=contents.duplicates,
         files_digest=state.hexdigest(),
     )
@@ -167,6 +177,7 @@ class Contents:
     tasks: dict[str, TaskRow] = field(default_factory=dict)
     records: dict[tuple[str, int], RecordRow] = field(default_factory=dict)
     reference: dict[tuple[str, datetime, str], ReferenceRow] = field(default_factory=dict)
+    places: dict[Hashable, Place] = field(default_factory=dict)
     duplicates: int = 0
 
     def add(self, row: Row) -> bool:
@@ -199,9 +210,15 @@ def _take_rows(
     row_class, _ = TABLES[name]
     for number, values in enumerate(rows, start=first):
         try:
-            contents.add(row_class.from_values(values))
+            row = row_class.from_values(values)
+            if contents.add(row) and not isinstance(row, ReferenceRow):
+                contents.places.setdefault(_identity(row), (file, number))
         except InputError as error:
             problems.append(Problem(file, number, str(error)))
+
+
+def _identity(row: TaskRow | RecordRow) -> Hashable:
+    return row.key if isinstance(row, TaskRow) else row.identity
 
 
 def _read_info(folder: Path) -> dict[str, Any]:
@@ -265,7 +282,7 @@ def _read_table(file: Path, content: bytes, name: str) -> list[dict[str, Any]]:
 
 def _read_journal(
     path: Path, content: bytes, problems: list[Problem]
-) -> Iterable[tuple[str, dict[str, Any]]]:
+) -> Iterable[tuple[int, str, dict[str, Any]]]:
     lines = content.split(b"\n")
     for number, line in enumerate(lines, start=1):
         if not line:
@@ -283,4 +300,4 @@ def _read_journal(
             else:
                 problems.append(Problem(path.name, number, f"it must be a JSON pair ({error})"))
             continue
-        yield name, values
+        yield number, name, values

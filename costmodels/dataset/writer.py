@@ -77,7 +77,7 @@ class DatasetWriter:
             {row.identity: row for row in stored.reference},
         )
         self._journal_rows = 0
-        if (self.path / JOURNAL).exists():
+        if stored.problems or (self.path / JOURNAL).exists():
             self.merge()
 
     def _keep_originals(self, problems: int) -> None:

@@ -319,3 +319,27 @@ def test_a_writer_keeps_the_files_whose_rows_it_cannot_use(folder):
     with DatasetWriter(folder):
         pass
     assert len(list(folder.glob("damaged-*"))) == 1
+
+
+def test_a_row_of_a_table_that_cannot_be_used_is_kept_aside_once(folder):
+    one = task()
+    write(folder, one, record(one, 1), record(one, 2))
+    values = pq.read_table(folder / "records.parquet").to_pylist()
+    values[0] |= {"run_s": [float("nan")], "failure": None, "failed_in": None}
+    pq.write_table(pa.Table.from_pylist(values, schema=RECORDS), folder / "records.parquet")
+    stored = read_dataset(folder)
+    assert [(each.file, each.row) for each in stored.problems] == [("records.parquet", 1)]
+    (left,) = stored.records
+    assert str(stored.problem(left, "it is odd")) == "records.parquet row 2: it is odd"
+    for _ in range(2):
+        with DatasetWriter(folder):
+            pass
+    assert len(list(folder.glob("damaged-*"))) == 1
+
+
+def test_rows_of_the_journal_are_counted_by_line(folder):
+    one = task()
+    write(folder, one)
+    (folder / "journal.jsonl").write_bytes(b'\nnothing\n["records", {}]\n')
+    found = [(each.file, each.row) for each in read_dataset(folder).problems]
+    assert found == [("journal.jsonl", 2), ("journal.jsonl", 3)]

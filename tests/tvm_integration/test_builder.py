@@ -11,6 +11,7 @@ import pytest
 
 from costmodels.errors import InputError
 from tvm_integration import WarmBuilder
+from tvm_integration import builder as builder_module
 from tvm_integration.compat import BuilderInput, Schedule, meta_schedule, tvm
 from tvm_integration.worker_pool import WorkerError
 from tvm_integration.worker_session import shared_session
@@ -127,6 +128,22 @@ def test_what_a_candidate_does_costs_one_failure():
     assert not any((first.parent / name).exists() for name in between)
 
 
+def test_a_build_far_slower_than_the_others_ends_early(monkeypatch):
+    def f_build(mod, target, _params):
+        while "128" in mod.script():
+            pass
+        return tvm.compile(mod, target).mod
+
+    monkeypatch.setattr(builder_module, "LEAST_BUILDS", 2)
+    monkeypatch.setattr(builder_module, "LEAST_LIMIT_S", 2.0)
+    builder = WarmBuilder(max_workers=1, timeout_sec=300, f_build=f_build, slow_ratio=1.5)
+    usual = matmul_task.build_inputs(1)
+    assert all(result.error_msg is None for result in builder.build(usual * 2))
+    first, second = builder.build(matmul_task.build_inputs(2))
+    assert first.error_msg is None
+    assert "timeout: killed after 2 seconds" in str(second.error_msg)
+
+
 def test_lambdas_and_names_are_functions():
     def register():
         tvm.register_global_func(
@@ -179,6 +196,7 @@ def test_an_initializer_that_raises_is_an_error_at_the_first_build():
         ({"timeout_sec": 0}, "timeout_sec must be a positive, finite number"),
         ({"f_build": 3}, "f_build must be a function, or the name of one .*, got 3"),
         ({"f_export": 3}, "f_export must be a function"),
+        ({"slow_ratio": 1.0}, "slow_ratio must be above 1, got 1.0"),
     ],
 )
 def test_parameters_are_checked(parameters, message):

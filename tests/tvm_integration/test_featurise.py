@@ -75,10 +75,11 @@ def test_a_damaged_cache_is_made_again(dataset):
     assert len(list(feature_cache.cache_folder().iterdir())) == 1
 
 
-def test_a_trace_that_does_not_apply_is_left_out(dataset):
-    broken = replace(dataset.records[0], trace="[[1]]", program=1)
-    found = featurise(replace(dataset, records=(broken, *dataset.records[1:4]), files_digest=""))
-    assert found.records == dataset.records[1:4]
+def test_a_trace_that_does_not_apply_is_left_out(dataset, caplog):
+    broken = replace(dataset.records[1], trace="[[1]]")
+    found = featurise(replace(dataset, records=(broken, *dataset.records[2:5]), files_digest=""))
+    assert "records.parquet row 2: its trace must apply" in caplog.text
+    assert found.records == dataset.records[2:5]
     assert len(found.kernels) == 3
 
 

@@ -15,7 +15,8 @@ from costmodels.checkpoint import load_checkpoint
 from costmodels.errors import InputError
 from tvm_integration.cli import app
 from tvm_integration.cost_model import LEARNED
-from tvm_integration.tune_display import duration_text, seconds_text
+from tvm_integration.progress import duration_text
+from tvm_integration.tune_display import seconds_text
 from tvm_integration.tune_state import KernelState, TuneResult, TuneState
 from tvm_integration.work_dir import CHECKPOINT, RECORDS
 

@@ -1,0 +1,91 @@
+"""Progress of long work with an ETA: a bar on a terminal, elsewhere a line now and then."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+OnProgress: TypeAlias = Callable[[int, int], None]
+"""Told how much is done, and how much there is."""
+
+EVERY_S = 15.0
+"""Between two lines where there is no terminal to draw on."""
+
+
+def no_progress(done: int, total: int) -> None:
+    """Show nothing."""
+
+
+def duration_text(seconds: float | None) -> str:
+    """A duration as minutes and seconds, or a dash.
+
+    Examples
+    --------
+    >>> duration_text(75.2)
+    '1:15'
+    """
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@contextmanager
+def progress_bar(console: Console, unit: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show how far work has come, with a text that the work gives.
+
+    Parameters
+    ----------
+    console : Console
+        Where; on a terminal it redraws.
+    unit : str
+        What is counted, in the plural.
+
+    Yields
+    ------
+    callable
+        To be told how much is done, how much there is, and the text.
+    """
+    columns = (
+        BarColumn(),
+        TextColumn(f"{{task.completed:.0f}} of {{task.total:.0f}} {unit}"),
+        TextColumn("{task.description}"),
+    )
+    last_s = -EVERY_S
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=None, visible=False)
+
+        def show(done: int, total: int, text: str) -> None:
+            nonlocal last_s
+            progress.update(bar, completed=done, total=total, description=text, visible=True)
+            if not console.is_terminal and time.monotonic() - last_s >= EVERY_S:
+                last_s = time.monotonic()
+                console.print(f"{done} of {total} {unit}, {text}", soft_wrap=True)
+
+        yield show
+
+
+@contextmanager
+def counted(console: Console, unit: str) -> Iterator[OnProgress]:
+    """Show how far work has come whose parts take alike long.
+
+    Parameters
+    ----------
+    console : Console
+        Where; on a terminal it redraws.
+    unit : str
+        What is counted, in the plural.
+    """
+    start = time.monotonic()
+    with progress_bar(console, unit) as show:
+
+        def on_progress(done: int, total: int) -> None:
+            elapsed_s = time.monotonic() - start
+            left_s = elapsed_s / done * (total - done) if done else None
+            show(done, total, f"elapsed {duration_text(elapsed_s)}, ETA {duration_text(left_s)}")
+
+        yield on_progress
