@@ -96,6 +96,36 @@ def save_checkpoint(
         ) from error
 
 
+def add_provenance(
+    path: str | os.PathLike[str], provenance: Mapping[str, Any], *, schema: FeatureSchema
+) -> None:
+    """Say in a checkpoint with what it was made.
+
+    Parameters
+    ----------
+    path : path
+        A checkpoint; replaced.
+    provenance : mapping
+        JSON values, added to those that are there.
+    schema : FeatureSchema
+        That of the checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        When the file cannot be read or written.
+    """
+    found = load_checkpoint(path)
+    save_checkpoint(
+        path,
+        model=found.model,
+        schema=schema,
+        arrays=found.arrays,
+        settings=found.settings,
+        provenance={**found.provenance, **provenance},
+    )
+
+
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read and verify a checkpoint.
 

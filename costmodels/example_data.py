@@ -3,6 +3,7 @@
 import numpy as np
 
 from costmodels.device import Device
+from costmodels.graph import KernelGraph, Operator, StagedGraph
 from costmodels.kernel import (
     Failure,
     KernelBatch,
@@ -67,7 +68,8 @@ def example_dataset(
         offsets = np.arange(kernels_per_task + 1) * rows_each
         task = Task(f"task {number}", example_device())
         index = np.zeros(kernels_per_task, np.int64)
-        part = KernelBatch(schema, rows, offsets.astype(np.int64), (task,), index)
+        graph = _chain(number, rows_each)
+        part = KernelBatch(schema, rows, offsets.astype(np.int64), (task,), index, (graph,), index)
         parts.append(part)
         noise = rng.normal(scale=0.05, size=kernels_per_task)
         log_latency = -8.0 + number % 5 + part.sum_rows(rows @ weights) / rows_each + noise
@@ -75,6 +77,19 @@ def example_dataset(
             failed = failures and position % 12 == 11
             measurements.append(_measurement(float(value), failed))
     return KernelDataset(concatenate(parts), tuple(measurements))
+
+
+def _chain(number: int, stages: int) -> StagedGraph:
+    """Operators in a row, each in a stage of its own, of sizes that differ from task to task."""
+    shape = (16 << number % 4, 64)
+    nodes = [Operator("parameter", "float32", shape)]
+    for stage in range(stages):
+        opcode = ("matmul", "add", "relu")[(number + stage) % 3]
+        reduction = (64,) if opcode == "matmul" else ()
+        nodes.append(Operator(opcode, "float32", shape, shape, reduction, operations={"add": 1}))
+    edges = tuple((node, node + 1) for node in range(stages))
+    placed = tuple((stage + 1, stage) for stage in range(stages))
+    return StagedGraph(KernelGraph(tuple(nodes), edges), placed, stages)
 
 
 def _measurement(log_latency: float, failed: bool) -> Measurement:

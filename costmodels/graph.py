@@ -137,6 +137,11 @@ class KernelGraph:
                     f"got {(producer, consumer)}"
                 )
 
+    def __deepcopy__(self, memo: object) -> "KernelGraph":
+        """Itself: it never changes, and models are copied with all they remember."""
+        del memo
+        return self
+
     @cached_property
     def kinds(self) -> tuple[str, ...]:
         """Opcodes of what is computed, parameters left out, in order."""
@@ -176,3 +181,8 @@ class StagedGraph:
                     f"a stage must join one of {count} operators to one of {self.rows} rows, "
                     f"got {(operator, row)}"
                 )
+
+    def __deepcopy__(self, memo: object) -> "StagedGraph":
+        """Itself, as `KernelGraph`."""
+        del memo
+        return self

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.graph import StagedGraph
-from costmodels.schema import FeatureSchema
+from costmodels.ragged import gather, offsets_of
+from costmodels.schema import DEVICE, FeatureSchema
 
 FloatArray: TypeAlias = NDArray[np.float64]
 RowArray: TypeAlias = NDArray[np.float32]
@@ -130,8 +131,14 @@ class KernelBatch:
     @cached_property
     def device_rows(self) -> RowArray:
         """float32 [kernels, 9]; the features of each kernel's device."""
-        by_task = np.stack([task.device.features() for task in self.tasks])
+        by_task = np.array([task.device.features() for task in self.tasks], np.float32)
+        by_task = by_task.reshape(len(self.tasks), len(DEVICE.columns))
         return by_task[self.task_index]
+
+    @cached_property
+    def rows_with_device(self) -> RowArray:
+        """float32 [rows, columns + 9]; each row with the features of its kernel's device."""
+        return np.hstack([self.rows, self.device_rows[self.row_kernel]])
 
     def column(self, name: str) -> RowArray:
         """float32 [rows]; one column of the rows by its name in the schema."""
@@ -160,17 +167,15 @@ class KernelBatch:
         kernels : sequence of int
             Positions in this batch; may repeat.
         """
-        kernels = np.asarray(kernels, dtype=np.int64)
-        counts = self.row_counts[kernels]
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
-        rows = self.rows[np.repeat(self.row_offsets[kernels], counts) + within]
-        used, index = np.unique(self.task_index[kernels], return_inverse=True)
+        wanted: IndexArray = np.array(kernels, np.int64)
+        chosen, offsets = gather(self.row_offsets, wanted)
+        rows = self.rows[chosen]
+        used, index = np.unique(self.task_index[wanted], return_inverse=True)
         tasks = tuple(self.tasks[task] for task in used)
         batch = KernelBatch(self.schema, rows, offsets, tasks, index.astype(np.int64))
         if self.graph_index is None:
             return batch
-        used, index = np.unique(self.graph_index[kernels], return_inverse=True)
+        used, index = np.unique(self.graph_index[wanted], return_inverse=True)
         graphs = tuple(self.graphs[graph] for graph in used)
         return replace(batch, graphs=graphs, graph_index=index.astype(np.int64))
 
@@ -203,7 +208,7 @@ def concatenate(batches: Sequence[KernelBatch]) -> KernelBatch:
     return KernelBatch(
         schema,
         np.concatenate([batch.rows for batch in batches]),
-        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        offsets_of(counts),
         tuple(tasks.values()),
         np.concatenate(index),
         graphs,

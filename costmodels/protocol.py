@@ -5,8 +5,9 @@ the checks in `costmodels.testing`.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -34,6 +35,22 @@ class Claims:
     interval: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class FitProgress:
+    """Who is told how far a fit has come, and where it may keep what is not finished.
+
+    Parameters
+    ----------
+    on_progress : callable, optional
+        Told the steps done, the steps there are at most, and a text for people.
+    unfinished : Path, optional
+        A file of this fit alone, which a killed one can go on from. A fit that ends removes it.
+    """
+
+    on_progress: Callable[[int, int, str], None] | None = None
+    unfinished: Path | None = None
+
+
 @runtime_checkable
 class KernelCostModel(Protocol):
     """Predicts which kernels of a task are fast.
@@ -49,13 +66,22 @@ class KernelCostModel(Protocol):
     claims: ClassVar[Claims]
     schema: ClassVar[FeatureSchema]
     """Of the rows it needs."""
+    graphs: ClassVar[bool]
+    """Whether it needs the graphs of kernels as well."""
 
     @property
     def is_fitted(self) -> bool:
         """Whether it has learned anything; before that its predictions carry no information."""
         ...
 
-    def fit(self, dataset: KernelDataset, *, rng: np.random.Generator) -> Self:
+    def fit(
+        self,
+        dataset: KernelDataset,
+        *,
+        rng: np.random.Generator,
+        validation: KernelDataset | None = None,
+        progress: FitProgress | None = None,
+    ) -> Self:
         """Forget, then learn from a data set.
 
         Parameters
@@ -64,6 +90,11 @@ class KernelCostModel(Protocol):
             Kernels of any number of tasks. Failures may occur.
         rng : numpy.random.Generator
             Equal states give equal models.
+        validation : KernelDataset, optional
+            Kernels of other tasks, to stop by and to calibrate with; without them a model may hold
+            some of the tasks of `dataset` out.
+        progress : FitProgress, optional
+            For fits that take long; a short one may ignore it.
 
         Raises
         ------

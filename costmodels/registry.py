@@ -18,6 +18,7 @@ ENTRY_POINT_GROUP = "costmodels.kernel_models"
 
 KERNEL_MODELS: Mapping[str, str] = {
     "gbt": "costmodels.kernel_models.gbt:GradientBoostedTrees",
+    "graphsage": "costmodels.kernel_models.graphsage:GraphSage",
     "random": "costmodels.kernel_models.random:RandomModel",
 }
 """Name -> ``module:class`` of the models that come with this package."""

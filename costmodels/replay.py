@@ -1,12 +1,16 @@
 """A bounded memory of measured kernels, from which online models learn again what they know."""
 
+import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from costmodels.device import Device
+from costmodels.graph import StagedGraph
+from costmodels.graph_json import graphs_from_json, graphs_to_json
 from costmodels.kernel import (
     FloatArray,
     IndexArray,
@@ -20,6 +24,10 @@ from costmodels.schema import FeatureSchema
 
 PROTECTED_SHARE = 0.25
 """Share of a task's places that its fastest kernels keep: a search works near the best."""
+
+
+LARGEST_ROW = 6e4
+"""Of a number in half precision."""
 
 
 class ReplayMemory:
@@ -67,6 +75,9 @@ class ReplayMemory:
         if not len(dataset):
             return np.empty(0, np.int64)
         before = len(self)
+        # Half precision is plenty for logarithms, and a checkpoint holds all of them.
+        rows = np.clip(dataset.batch.rows, -LARGEST_ROW, LARGEST_ROW).astype(np.float16)
+        dataset = replace(dataset, batch=replace(dataset.batch, rows=rows.astype(np.float32)))
         known = [] if self._batch is None else [self._batch]
         self._batch = concatenate([*known, dataset.batch])
         self.log_latency = np.concatenate([self.log_latency, dataset.log_latency])
@@ -93,11 +104,15 @@ class ReplayMemory:
         if self._batch is None:
             return {}, {"tasks": []}
         arrays: dict[str, NDArray[Any]] = {
-            "memory.rows": self._batch.rows,
+            "memory.rows": self._batch.rows.astype(np.float16),
             "memory.row_counts": self._batch.row_counts,
             "memory.task_index": self._batch.task_index,
             "memory.log_latency": self.log_latency,
         }
+        if self._batch.graph_index is not None:
+            text = graphs_to_json(self._batch.graphs).encode()
+            arrays["memory.graphs"] = np.frombuffer(zlib.compress(text), np.uint8)
+            arrays["memory.graph_index"] = self._batch.graph_index
         tasks = [{"key": t.key, "device": t.device.as_dict()} for t in self._batch.tasks]
         return arrays, {"tasks": tasks}
 
@@ -116,13 +131,23 @@ class ReplayMemory:
             offsets = np.concatenate([[0], np.cumsum(arrays["memory.row_counts"])])
             memory._batch = KernelBatch(
                 schema,
-                arrays["memory.rows"],
+                arrays["memory.rows"].astype(np.float32),
                 offsets.astype(np.int64),
                 tuple(tasks),
                 arrays["memory.task_index"],
+                *_graphs(arrays),
             )
             memory.log_latency = arrays["memory.log_latency"]
         return memory
+
+
+def _graphs(
+    arrays: Mapping[str, NDArray[Any]],
+) -> tuple[tuple[StagedGraph, ...], IndexArray | None]:
+    if "memory.graphs" not in arrays:
+        return (), None
+    text = zlib.decompress(arrays["memory.graphs"].tobytes()).decode()
+    return graphs_from_json(text), arrays["memory.graph_index"]
 
 
 def _fair_quota(counts: NDArray[np.int64], capacity: int) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ import numpy as np
 from costmodels.checkpoint import load_checkpoint
 from costmodels.errors import CheckpointError, SchemaError
 from costmodels.example_data import example_dataset
+from costmodels.graph import StagedGraph
 from costmodels.kernel import (
     Failure,
     FloatArray,
@@ -73,7 +74,18 @@ def _without_rows(batch: KernelBatch, kernel: int) -> KernelBatch:
     start, stop = batch.row_offsets[kernel : kernel + 2]
     offsets = batch.row_offsets.copy()
     offsets[kernel + 1 :] -= stop - start
-    return replace(batch, rows=np.delete(batch.rows, slice(start, stop), 0), row_offsets=offsets)
+    graphs, index = batch.graphs, batch.graph_index
+    if index is not None:
+        graphs = (*graphs, StagedGraph(graphs[index[kernel]].graph, (), 0))
+        index = index.copy()
+        index[kernel] = len(graphs) - 1
+    return replace(
+        batch,
+        rows=np.delete(batch.rows, slice(start, stop), 0),
+        row_offsets=offsets,
+        graphs=graphs,
+        graph_index=index,
+    )
 
 
 def check_protocol(factory: ModelFactory, folder: Path) -> None:

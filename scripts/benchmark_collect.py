@@ -37,7 +37,9 @@ def collect(folder: Path) -> dict[str, float]:
     from tvm_integration.collect import CollectOptions, Collector
     from tvm_integration.collect_tasks import tasks_of_networks
     from tvm_integration.targets import device_of, host_target
+    from tvm_integration.worker_session import shared_session
 
+    shared_session().root()  # has imported TVM
     target = host_target()
     device = device_of(target)
     tasks = tasks_of_networks([MODEL], target, device)

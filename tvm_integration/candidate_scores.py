@@ -126,7 +126,7 @@ class CandidateScores:
         if not self.model.is_fitted or not candidates:
             return even
         try:
-            batch = self._extractor.extract(context, candidates, task)
+            batch = self._extract(context, candidates, task)
             utility = self.model.predict(batch).utility
             origin = self._unscheduled_utility(context, task)
         except Exception:  # hours of tuning must not end by an error in a model
@@ -171,7 +171,7 @@ class CandidateScores:
         if not kept:
             return False
         try:
-            batch = self._extractor.extract(context, [candidates[i] for i in kept], task)
+            batch = self._extract(context, [candidates[i] for i in kept], task)
             known = [m for m in measurements if m is not None]
             self._report(context.task_name, batch, known, dropped)
             learned = copy.deepcopy(self.model)
@@ -181,6 +181,14 @@ class CandidateScores:
             return False
         self.model = learned
         return True
+
+    def _extract(
+        self,
+        context: meta_schedule.TuneContext,
+        candidates: Sequence[MeasureCandidate],
+        task: Task,
+    ) -> KernelBatch:
+        return self._extractor.extract(context, candidates, task, graphs=self.model.graphs)
 
     def _report(
         self, name: str, batch: KernelBatch, measurements: Sequence[Measurement], dropped: int
@@ -216,7 +224,7 @@ class CandidateScores:
         model, origin = self._unscheduled.get(task.key, (None, 0.0))
         if model is not self.model:
             candidate = MeasureCandidate(Schedule(context.mod), [])
-            batch = self._extractor.extract(context, [candidate], task)
+            batch = self._extract(context, [candidate], task)
             (utility,) = self.model.predict(batch).utility
             origin = float(utility) if np.isfinite(utility) else 0.0
             self._unscheduled[task.key] = (self.model, origin)

@@ -18,7 +18,7 @@ from typer.exceptions import TyperException
 
 from costmodels.errors import CostModelError
 from costmodels.json_text import json_text
-from tvm_integration import cli_collect, cli_dataset
+from tvm_integration import cli_collect, cli_dataset, cli_models
 
 WIDTH_OF_FILES = 120
 """Columns of output that goes to a file or a pipe."""
@@ -31,7 +31,10 @@ app = typer.Typer(
     help="Learned cost models for Apache TVM: tune networks faster.",
 )
 app.command()(cli_collect.collect)
+app.command()(cli_models.train)
 app.command()(cli_collect.evaluate)
+app.command()(cli_models.models)
+app.command()(cli_models.explain)
 app.add_typer(cli_dataset.app, name="dataset")
 
 
@@ -56,7 +59,10 @@ def tune(
     trials_per_iter: Annotated[int, typer.Option(help="Candidates of one batch.")] = 32,
     cost_model: Annotated[
         str,
-        typer.Option(help="A registered name (gbt, random), a checkpoint, or stock (XGBModel)."),
+        typer.Option(
+            help="A registered name (`costmodels models`), pretrained:NAME, a checkpoint, or stock "
+            "(XGBModel)."
+        ),
     ] = "gbt",
     work_dir: Annotated[
         Path | None,

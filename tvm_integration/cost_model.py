@@ -14,6 +14,7 @@ from costmodels.device import Device
 from costmodels.errors import CheckpointError, CostModelError, InputError, SchemaError
 from costmodels.files import path_beside
 from costmodels.kernel import FloatArray
+from costmodels.pretrained import is_pretrained, pretrained_path
 from costmodels.protocol import KernelCostModel
 from costmodels.registry import kernel_model_class, kernel_model_names, new_kernel_model
 from tvm_integration.candidate_scores import CandidateScores, RoundReport, task_key
@@ -47,7 +48,7 @@ def resolve_model(model: str | os.PathLike[str] | KernelCostModel, *, seed: int)
     Parameters
     ----------
     model : str, path or KernelCostModel
-        A registered name, a checkpoint file, or a model.
+        A registered name, ``pretrained:NAME``, a checkpoint file, or a model.
     seed : int
         For a new model.
 
@@ -69,6 +70,8 @@ def resolve_model(model: str | os.PathLike[str] | KernelCostModel, *, seed: int)
         )
     if isinstance(model, str) and model in kernel_model_names():
         return new_kernel_model(model, rng=np.random.default_rng(seed))
+    if isinstance(model, str) and is_pretrained(model):
+        model = pretrained_path(model)
     if os.fspath(model).endswith(".ckpt") or Path(model).exists():
         checkpoint = load_checkpoint(model)
         return kernel_model_class(checkpoint.model).load(model)
@@ -81,6 +84,8 @@ def _origin(model: str | os.PathLike[str] | KernelCostModel) -> str | None:
         return f"object {id(model)}" if model.is_fitted else None
     if isinstance(model, str) and model in kernel_model_names():
         return None
+    if isinstance(model, str) and is_pretrained(model):
+        model = pretrained_path(model)
     return blake2b(Path(model).read_bytes(), digest_size=16).hexdigest()
 
 
@@ -237,7 +242,8 @@ class MetaScheduleCostModel(PyCostModel):
     Parameters
     ----------
     model : str, path or KernelCostModel
-        A registered name (``costmodels.registry``), a checkpoint file, or a model.
+        A registered name (``costmodels.registry``), ``pretrained:NAME``, a checkpoint file, or a
+        model.
     work_dir : path, optional
         The work directory of the tuning run. The model is saved there after every update, and a
         later run with the same folder starts with it (a warning says so where `model` is another

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from costmodels.dataset.rows import RecordRow, TaskRow
 from costmodels.dataset.splits import Split, read_split
 from costmodels.errors import InputError
 from costmodels.evaluation import Scores, TestSet, evaluate
-from costmodels.kernel import KernelPrediction, Measured
+from costmodels.kernel import KernelDataset, KernelPrediction, Measured
 from costmodels.registry import kernel_model_names
 from tvm_integration.cost_model import resolve_model
 from tvm_integration.featurise import featurise
@@ -50,6 +49,45 @@ class Evaluation:
             "split": self.split,
             "models": {name: scores.values() for name, scores in self.models.items()},
         }
+
+
+@dataclass(frozen=True)
+class SplitParts:
+    """A data set cut by a split.
+
+    Parameters
+    ----------
+    train, validation : KernelDataset, optional
+        To learn from and to stop by; None without a split, and where it has no validation tasks.
+    test : TestSet
+        To judge by: the randomly drawn programs of the test tasks.
+    """
+
+    train: KernelDataset | None
+    validation: KernelDataset | None
+    test: TestSet
+
+
+def split_parts(
+    dataset: StoredDataset, split: str | None, *, on_progress: OnProgress = no_progress
+) -> SplitParts:
+    """Cut a data set by a split; without one all of it is to judge by.
+
+    Raises
+    ------
+    InputError
+        When the split is unknown, or nothing measured is there to judge by.
+    """
+    known = None if split is None else read_split(dataset, split)
+    everything = featurise(dataset, on_progress=on_progress)
+    tested = _test_records(dataset, known)
+    judging = everything.select(lambda record: record.identity in tested)
+    test = TestSet(judging, calls_by_network(dataset.tasks.values()))
+    if known is None:
+        return SplitParts(None, None, test)
+    train = everything.select(lambda record: record.task in known.train)
+    validation = everything.select(lambda record: record.task in known.validation)
+    return SplitParts(train, validation or None, test)
 
 
 def evaluate_models(
@@ -94,31 +132,25 @@ def evaluate_models(
     for name in models:
         if name not in BASELINES:
             resolve_model(name, seed=seed)
-    known = None if split is None else read_split(dataset, split)
     on_stage("extracting the features")
-    everything = featurise(dataset, on_progress=on_progress)
-    tested = _test_records(dataset, known)
-    judging = everything.select(lambda record: record.identity in tested)
-    test = TestSet(judging, calls_by_network(dataset.tasks.values()))
-    train = None
-    if known is not None:
-        learned = known.train
-        train = everything.select(lambda record: record.task in learned)
+    parts = split_parts(dataset, split, on_progress=on_progress)
+    test = parts.test
     scores: dict[str, Scores] = {}
     for name in dict.fromkeys((*BASELINES, *models)):
-        if name == STOCK and train is None:
+        if name == STOCK and parts.train is None:
             continue  # it keeps nothing that could be loaded
         on_stage(f"{name}: training and predicting")
         if name == RANDOM:
             prediction = KernelPrediction(np.zeros(len(test.kernels)))
         elif name != STOCK:
             model = resolve_model(name, seed=seed)
-            if train is not None and not Path(name).exists():
-                model.fit(train, rng=np.random.default_rng(seed))
+            if parts.train is not None and not model.is_fitted:
+                rng = np.random.default_rng(seed)
+                model.fit(parts.train, rng=rng, validation=parts.validation)
             prediction = model.predict(test.kernels.batch)
         else:
-            assert train is not None
-            stock = StockModel().fit(train, rng=np.random.default_rng(seed))
+            assert parts.train is not None
+            stock = StockModel().fit(parts.train, rng=np.random.default_rng(seed))
             prediction = stock.predict(test.kernels.batch)
         scores[name] = evaluate(prediction, test, rng=np.random.default_rng(seed))
     tasks = len(np.unique(test.kernels.batch.task_index))

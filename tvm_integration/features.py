@@ -108,11 +108,9 @@ class FeatureExtractor:
     ----------
     programs_kept : int
         How many; a program takes some KiB.
-    graphs : bool
-        Whether the models want graphs as well.
     """
 
-    def __init__(self, programs_kept: int = 8192, *, graphs: bool = False) -> None:
+    def __init__(self, programs_kept: int = 8192) -> None:
         self._extractor = PerStoreFeature(
             buffers_per_store=BUFFERS_PER_STORE,
             arith_intensity_curve_num_samples=INTENSITY_SAMPLES,
@@ -121,13 +119,15 @@ class FeatureExtractor:
         )
         self._programs_kept = programs_kept
         self._rows: dict[tuple[str, int], RowArray] = {}
-        self._graphs: dict[str, GraphExtractor] | None = {} if graphs else None
+        self._graphs: dict[str, GraphExtractor] = {}
 
     def extract(
         self,
         context: meta_schedule.TuneContext,
         candidates: Sequence[MeasureCandidate],
         task: Task,
+        *,
+        graphs: bool = False,
     ) -> KernelBatch:
         """Extract the features of candidates of one task.
 
@@ -139,6 +139,8 @@ class FeatureExtractor:
             With a trace or without; may be empty.
         task : Task
             What the candidates belong to.
+        graphs : bool
+            Whether the model wants graphs as well.
 
         Returns
         -------
@@ -153,7 +155,7 @@ class FeatureExtractor:
             tasks=(task,),
             task_index=np.zeros(len(rows), np.int64),
         )
-        if self._graphs is None:
+        if not graphs:
             return batch
         if task.key not in self._graphs:
             self._graphs[task.key] = GraphExtractor(context.mod)
@@ -162,8 +164,8 @@ class FeatureExtractor:
             extractor.extract(candidate.sch.mod, len(part))
             for candidate, part in zip(candidates, rows, strict=True)
         ]
-        graphs, index = distinct_graphs(found)
-        return replace(batch, graphs=graphs, graph_index=index)
+        distinct, index = distinct_graphs(found)
+        return replace(batch, graphs=distinct, graph_index=index)
 
     def extract_rows(
         self, context: meta_schedule.TuneContext, candidates: Sequence[MeasureCandidate]

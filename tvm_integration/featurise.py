@@ -14,11 +14,11 @@ import numpy as np
 
 from costmodels.dataset.feature_cache import FeatureTable, cache_key, load_features, save_features
 from costmodels.dataset.folder import StoredDataset
-from costmodels.dataset.graph_json import graphs_from_json, graphs_to_json
 from costmodels.dataset.rows import RecordRow
 from costmodels.device import usable_cores
 from costmodels.errors import InputError
 from costmodels.graph import KernelGraph, StagedGraph
+from costmodels.graph_json import graphs_from_json, graphs_to_json
 from costmodels.kernel import IndexArray, KernelBatch, KernelDataset, RowArray, Task
 from costmodels.schema import PER_STORE
 from tvm_integration.compat import MeasureCandidate, Target, load_json, meta_schedule

@@ -80,12 +80,33 @@ def counted(console: Console, unit: str) -> Iterator[OnProgress]:
     unit : str
         What is counted, in the plural.
     """
-    start = time.monotonic()
+    with timed_bar(console, unit) as show:
+        yield lambda done, total: show(done, total, "")
+
+
+@contextmanager
+def timed_bar(console: Console, unit: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show how far work has come whose parts take alike long, with a text that the work gives.
+
+    Parameters
+    ----------
+    console : Console
+        Where; on a terminal it redraws.
+    unit : str
+        What is counted, in the plural.
+    """
+    start: float | None = None
+    first = 0
     with progress_bar(console, unit) as show:
 
-        def on_progress(done: int, total: int) -> None:
+        def on_progress(done: int, total: int, text: str) -> None:
+            nonlocal start, first
+            if start is None:
+                start, first = time.monotonic(), done
             elapsed_s = time.monotonic() - start
-            left_s = elapsed_s / done * (total - done) if done else None
-            show(done, total, f"elapsed {duration_text(elapsed_s)}, ETA {duration_text(left_s)}")
+            now_done = done - first  # what an earlier run did took none of this one's time
+            left_s = elapsed_s / now_done * (total - done) if now_done else None
+            time_text = f"elapsed {duration_text(elapsed_s)}, ETA {duration_text(left_s)}"
+            show(done, total, ", ".join(part for part in (text, time_text) if part))
 
         yield on_progress

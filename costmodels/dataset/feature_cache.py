@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodels.dataset.graph_json import graphs_from_json, graphs_to_json
 from costmodels.errors import InputError
 from costmodels.graph import OPCODES, STAGES_VERSION, StagedGraph
+from costmodels.graph_json import graphs_from_json, graphs_to_json
 from costmodels.kernel import IndexArray, RowArray
 from costmodels.schema import FeatureSchema
 

@@ -36,7 +36,7 @@ from costmodels.kernel_models.row_sum_trees import (
     squared_error,
 )
 from costmodels.metrics import task_groups
-from costmodels.protocol import Claims
+from costmodels.protocol import Claims, FitProgress
 from costmodels.replay import ReplayMemory
 from costmodels.roofline import log_bound
 from costmodels.schema import PER_STORE, FeatureSchema
@@ -107,6 +107,7 @@ class GradientBoostedTrees:
     paper: ClassVar[str] = "Chen et al., Learning to Optimize Tensor Programs, NeurIPS 2018"
     claims: ClassVar[Claims] = Claims(seconds=True)
     schema: ClassVar[FeatureSchema] = PER_STORE
+    graphs: ClassVar[bool] = False
 
     def __init__(
         self, config: TreesConfig | None = None, *, rng: np.random.Generator | None = None
@@ -137,7 +138,14 @@ class GradientBoostedTrees:
         """Trees of the ranking head."""
         return 0 if self._rank is None else int(self._rank.num_boosted_rounds())
 
-    def fit(self, dataset: KernelDataset, *, rng: np.random.Generator) -> Self:
+    def fit(
+        self,
+        dataset: KernelDataset,
+        *,
+        rng: np.random.Generator,
+        validation: KernelDataset | None = None,
+        progress: FitProgress | None = None,
+    ) -> Self:
         """Forget, then learn from a data set; its trees stay when updates add theirs.
 
         Parameters
@@ -146,12 +154,17 @@ class GradientBoostedTrees:
             Kernels of any number of tasks.
         rng : numpy.random.Generator
             Equal states give equal models.
+        validation : KernelDataset, optional
+            Kernels that choose the number of trees; of a part of the tasks by default.
+        progress : FitProgress, optional
+            Ignored: it takes seconds.
 
         Returns
         -------
         GradientBoostedTrees
             Itself.
         """
+        del progress
         self.schema.require(dataset.batch.schema, owner=self.name)
         self._seed = int(rng.integers(2**31))
         self._forget()
@@ -159,7 +172,7 @@ class GradientBoostedTrees:
         self._memory.add(dataset, rng=self._rng())
         self._seen = self._seen_at_refit = int(dataset.measured.sum())
         newest = np.arange(len(dataset))[-max(1, len(dataset) // 5) :]
-        self._refit(dataset.batch, dataset.log_latency, newest)
+        self._refit(dataset.batch, dataset.log_latency, newest, validation)
         self._base_trees = self.n_trees
         return self
 
@@ -287,22 +300,34 @@ class GradientBoostedTrees:
         log_speed[failed] = slowest[task_index[failed]]
         return Labels(log_speed, failed, task_index), known
 
-    def _refit(self, batch: KernelBatch, log_latency: FloatArray, newest: NDArray[Any]) -> None:
+    def _refit(
+        self,
+        batch: KernelBatch,
+        log_latency: FloatArray,
+        newest: NDArray[Any],
+        validation: KernelDataset | None = None,
+    ) -> None:
         """Grow new trees on the base trees, as many as rank held-out kernels best."""
         labels, known = self._labels(batch, log_latency)
         batch = batch.take(known)
         rng = self._rng()
         base = self._base()
         held_out = self._held_out(labels, np.isin(known, newest), rng)
+        if validation is not None:
+            held_out = np.zeros(len(held_out), bool)
+            judging = (validation.batch, _own_labels(validation))
+        else:
+            test = np.flatnonzero(held_out)
+            judging = (batch.take(test), labels.take(test))
         rounds = self.config.first_rounds
-        if held_out.any() and not held_out.all():
-            learn, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        if len(judging[0]) and not held_out.all():
+            learn = np.flatnonzero(~held_out)
             trainer = TreeTrainer(batch.take(learn), self.config.trees, self._seed)
             rounds = trainer.best_rounds(
                 self._objective(labels.take(learn), rng),
                 self.config.most_rounds,
                 start=base,
-                validation=(batch.take(test), labels.take(test)),
+                validation=judging,
                 patience=self.config.patience,
             )
         trainer = TreeTrainer(batch, self.config.trees, self._seed)
@@ -375,6 +400,12 @@ class GradientBoostedTrees:
             excess = self._seconds_intercept - predict_sum(self._seconds, part)
             log_seconds[unknown] = log_bound(part) + excess
         return log_seconds
+
+
+def _own_labels(dataset: KernelDataset) -> Labels:
+    """Labels to judge an order by: their origin does not matter."""
+    failed = ~dataset.measured
+    return Labels(-dataset.log_latency, failed, dataset.batch.task_index)
 
 
 _STATE = (

@@ -9,7 +9,7 @@ import numpy as np
 
 from costmodels.checkpoint import load_checkpoint, require, save_checkpoint
 from costmodels.kernel import KernelBatch, KernelDataset, KernelPrediction, Measurement
-from costmodels.protocol import Claims
+from costmodels.protocol import Claims, FitProgress
 from costmodels.schema import PER_STORE, FeatureSchema
 
 
@@ -28,6 +28,7 @@ class RandomModel:
     paper: ClassVar[str] = "none: a baseline"
     claims: ClassVar[Claims] = Claims(ranks=False)
     schema: ClassVar[FeatureSchema] = PER_STORE
+    graphs: ClassVar[bool] = False
 
     def __init__(self, *, rng: np.random.Generator | None = None) -> None:
         self.seed = 0 if rng is None else int(rng.integers(2**31))
@@ -37,8 +38,16 @@ class RandomModel:
         """Always: there is nothing to learn."""
         return True
 
-    def fit(self, dataset: KernelDataset, *, rng: np.random.Generator) -> Self:
+    def fit(
+        self,
+        dataset: KernelDataset,
+        *,
+        rng: np.random.Generator,
+        validation: KernelDataset | None = None,
+        progress: FitProgress | None = None,
+    ) -> Self:
         """Draw a new seed."""
+        del validation, progress
         self.schema.require(dataset.batch.schema, owner="random")
         self.seed = int(rng.integers(2**31))
         return self

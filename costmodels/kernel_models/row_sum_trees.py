@@ -14,7 +14,7 @@ import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
-from costmodels.kernel import FloatArray, IndexArray, KernelBatch, RowArray
+from costmodels.kernel import FloatArray, IndexArray, KernelBatch
 from costmodels.metrics import task_groups
 
 Gradients: TypeAlias = tuple[FloatArray, FloatArray]
@@ -149,11 +149,6 @@ def ranking_error(prediction: FloatArray, labels: Labels) -> float:
     return float(np.mean((residual - mean[task]) ** 2))
 
 
-def joined_rows(batch: KernelBatch) -> RowArray:
-    """float32 [rows, columns + 9]: each row with the features of its kernel's device."""
-    return np.hstack([batch.rows, batch.device_rows[batch.row_kernel]])
-
-
 def predict_sum(booster: xgboost.Booster, batch: KernelBatch) -> FloatArray:
     """Sum of the trees' outputs over the rows of each kernel.
 
@@ -164,7 +159,7 @@ def predict_sum(booster: xgboost.Booster, batch: KernelBatch) -> FloatArray:
     """
     if not len(batch.rows):
         return np.zeros(len(batch))
-    return batch.sum_rows(booster.inplace_predict(joined_rows(batch), predict_type="margin"))
+    return batch.sum_rows(booster.inplace_predict(batch.rows_with_device, predict_type="margin"))
 
 
 class TreeTrainer:
@@ -182,7 +177,7 @@ class TreeTrainer:
 
     def __init__(self, batch: KernelBatch, parameters: TreeParameters, seed: int) -> None:
         self._batch = batch
-        self._matrix = xgboost.QuantileDMatrix(joined_rows(batch), max_bin=parameters.max_bin)
+        self._matrix = xgboost.QuantileDMatrix(batch.rows_with_device, max_bin=parameters.max_bin)
         self._parameters = {
             **asdict(parameters),
             "tree_method": "hist",
@@ -250,7 +245,7 @@ class TreeTrainer:
         """
         held_out, labels = validation
         matrix = xgboost.QuantileDMatrix(
-            joined_rows(held_out), ref=self._matrix, max_bin=self._parameters["max_bin"]
+            held_out.rows_with_device, ref=self._matrix, max_bin=self._parameters["max_bin"]
         )
 
         def error(margins: NDArray[np.floating], _: xgboost.DMatrix) -> tuple[str, float]:

@@ -31,6 +31,7 @@ class Sound:
     paper: ClassVar[str] = "none"
     claims: ClassVar[Claims] = Claims(seconds=True, interval=True)
     schema: ClassVar = PER_STORE
+    graphs: ClassVar = False
 
     def __init__(self):
         size = len(PER_STORE.columns)
@@ -43,7 +44,7 @@ class Sound:
     def is_fitted(self):
         return self.seen > 0
 
-    def fit(self, dataset, *, rng):
+    def fit(self, dataset, *, rng, validation=None, progress=None):
         self.schema.require(dataset.batch.schema, owner=self.name)
         Sound.__init__(self)
         self.start = rng.normal(scale=1e-6, size=len(PER_STORE.columns))
@@ -113,7 +114,7 @@ def test_the_sound_model_conforms(check, tmp_path):
 
 
 class FitReturnsNothing(Sound):
-    def fit(self, dataset, *, rng):
+    def fit(self, dataset, *, rng, validation=None, progress=None):
         super().fit(dataset, rng=rng)
 
 
@@ -158,12 +159,12 @@ class Dithers(Sound):
 
 
 class OwnSeed(Sound):
-    def fit(self, dataset, *, rng):
+    def fit(self, dataset, *, rng, validation=None, progress=None):
         return super().fit(dataset, rng=np.random.default_rng())
 
 
 class FitAddsUp(Sound):
-    def fit(self, dataset, *, rng):
+    def fit(self, dataset, *, rng, validation=None, progress=None):
         before = self.weights
         super().fit(dataset, rng=rng)
         self.weights = self.weights + before
@@ -199,7 +200,7 @@ class LearnsNothingFromUpdates(Sound):
 class LearnsNothingAfterFit(Sound):
     fitted = False
 
-    def fit(self, dataset, *, rng):
+    def fit(self, dataset, *, rng, validation=None, progress=None):
         self.fitted = True
         return super().fit(dataset, rng=rng)
 
@@ -299,7 +300,7 @@ class LoadsAnything(Sound):
 
 
 class TakesAnySchema(Sound):
-    def fit(self, dataset, *, rng):
+    def fit(self, dataset, *, rng, validation=None, progress=None):
         self.weights = rng.normal(size=dataset.batch.rows.shape[1])
         self.seen = len(dataset)
         return self

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from costmodels.dataset.graph_json import graphs_from_json, graphs_to_json
 from costmodels.errors import InputError
 from costmodels.example_data import example_dataset
 from costmodels.graph import OPCODES, KernelGraph, Operator, StagedGraph
+from costmodels.graph_json import graphs_from_json, graphs_to_json
 from costmodels.kernel import concatenate
 from costmodels.operator_features import dtype_bits, opcode_numbers, operator_features
 from costmodels.schema import OPERATOR

@@ -50,7 +50,10 @@ def test_rows_stay_with_their_latencies():
     for kernel, latency in enumerate(memory.log_latency):
         rows = memory.batch.take([kernel]).rows
         source = [
-            k for k in range(len(everything)) if np.array_equal(everything.take([k]).rows, rows)
+            k
+            for k in range(len(everything))
+            if everything.row_counts[k] == len(rows)
+            and np.allclose(everything.take([k]).rows, rows, rtol=1e-3)  # kept in half precision
         ]
         assert np.array_equal(latencies[source[0]], latency, equal_nan=True)
 

@@ -162,9 +162,9 @@ def test_what_the_search_makes_of_a_kernel(name):
     graph = kernel_graph(mod)
     parameters = graph.kinds and len(graph.operators) - len(graph.kinds)
     names = [str(realize.block.name_hint) for realize in leaf_blocks(mod["main"].body)]
-    extractor = FeatureExtractor(graphs=True)
+    extractor = FeatureExtractor()
     drawn = draw(mod, count=48)
-    batch = extractor.extract(drawn.context, drawn.candidates, TASK)
+    batch = extractor.extract(drawn.context, drawn.candidates, TASK, graphs=True)
     assert batch.graph_index is not None
     for candidate, index in zip(drawn.candidates, batch.graph_index, strict=True):
         found = batch.graphs[index]
@@ -182,8 +182,8 @@ def test_gpu_programs_have_a_stage_for_each_row():
     target = Target("nvidia/nvidia-a100")
     for make in (softmax, matmul):
         drawn = draw(make(), target, count=16)
-        extractor = FeatureExtractor(graphs=True)
-        batch = extractor.extract(drawn.context, drawn.candidates, TASK)
+        extractor = FeatureExtractor()
+        batch = extractor.extract(drawn.context, drawn.candidates, TASK, graphs=True)
         for graph in batch.graphs:
             assert {row for _, row in graph.stages} == set(range(graph.rows))
 
@@ -209,7 +209,7 @@ def test_cached_and_uncached_extraction_agree_on_the_shipped_programs():
 def test_extraction_with_graphs_keeps_the_rows():
     task = random_candidates()
     plain = FeatureExtractor().extract(task.context, task.candidates, TASK)
-    both = FeatureExtractor(graphs=True).extract(task.context, task.candidates, TASK)
+    both = FeatureExtractor().extract(task.context, task.candidates, TASK, graphs=True)
     assert (plain.rows == both.rows).all()
     assert plain.graph_index is None
     assert both.take([3, 5]).graphs[0].graph is both.graphs[0].graph

@@ -1,0 +1,1 @@
+"""Learning with torch: kernels as tensors, layers, losses, the one training loop, calibration."""

@@ -1,0 +1,400 @@
+"""What every neural kernel model does: learn, learn on in bounded time, predict, keep its state.
+
+A model of the protocol holds a `NeuralModel` and gives it the function that makes its network.
+"""
+
+import copy
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from costmodels.checkpoint import Checkpoint, save_checkpoint
+from costmodels.errors import InputError
+from costmodels.kernel import (
+    FloatArray,
+    IndexArray,
+    KernelBatch,
+    KernelDataset,
+    KernelPrediction,
+    Measurement,
+    Unsupported,
+)
+from costmodels.learning.calibration import COVERAGE, Interval
+from costmodels.learning.kernel_tensors import KernelEncoding, KernelInputs
+from costmodels.learning.labels import KernelLabels
+from costmodels.learning.network import KernelNetwork
+from costmodels.learning.training import Epoch, LabelledKernels, TrainingConfig, train
+from costmodels.metrics import task_groups
+from costmodels.protocol import FitProgress
+from costmodels.replay import ReplayMemory
+from costmodels.roofline import log_bound
+from costmodels.schema import PER_STORE
+
+PREDICTED_AT_ONCE = 1024
+LEAST_HELD_OUT = 8
+"""Tasks from which on a part of them is held out to stop by, where no others are given."""
+KEPT_OF_TASK = 16
+"""Kernels of a task that a fit keeps to learn on from."""
+HELD_OUT_SHARE = 0.125
+"""Of the tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeuralConfig:
+    """How a neural model learns.
+
+    Parameters
+    ----------
+    training : TrainingConfig
+        From a data set.
+    members : int
+        Networks trained from different starts; the mean of their outputs counts.
+    memory : int
+        Kernels kept to learn on from; bounds the time of an update.
+    emphasis : int
+        Times that an update meets the kernels of the tasks just measured while it meets the others
+        once.
+    first_epochs, later_epochs : int
+        Passes over the memory by an update of a model that was never fitted, and of one that was.
+    later_learning_rate : float
+        Of such a model.
+    """
+
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    members: int = 1
+    memory: int = 1024
+    emphasis: int = 4
+    first_epochs: int = 40
+    later_epochs: int = 8
+    later_learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.members < 1:
+            raise InputError(f"members must be at least 1, got {self.members}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "NeuralConfig":
+        """Undo `dataclasses.asdict`."""
+        return cls(**{**values, "training": TrainingConfig(**values["training"])})
+
+
+class NeuralModel:
+    """The networks of a model with what they were taught.
+
+    Parameters
+    ----------
+    name : str
+        Registered name of the model.
+    make_network : callable
+        Makes a network with random weights.
+    inputs : KernelInputs
+        What the network wants to be told.
+    config : NeuralConfig
+        How it learns.
+    seed : int
+        Of all randomness.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make_network: Callable[[], KernelNetwork],
+        inputs: KernelInputs,
+        config: NeuralConfig,
+        *,
+        seed: int,
+    ) -> None:
+        self._name = name
+        self._make_network = make_network
+        self._inputs = inputs
+        self._config = config
+        self.seed = seed
+        self._forget()
+
+    def _forget(self) -> None:
+        self._taught: list[KernelNetwork] = []
+        self._adapted: list[KernelNetwork] = []
+        self._measured: set[str] = set()
+        self._memory = ReplayMemory(self._config.memory)
+        self._interval = Interval()
+        self._updates = 0
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether any measured kernel has been learned."""
+        return bool(self._taught or self._adapted)
+
+    def fit(
+        self,
+        dataset: KernelDataset,
+        *,
+        rng: np.random.Generator,
+        validation: KernelDataset | None = None,
+        progress: FitProgress | None = None,
+    ) -> None:
+        """Forget, then learn from a data set.
+
+        Parameters
+        ----------
+        dataset : KernelDataset
+            To learn from.
+        rng : numpy.random.Generator
+            Draws the seed of all randomness.
+        validation : KernelDataset, optional
+            Kernels of other tasks, to stop and to calibrate by; a part of the tasks by default.
+        progress : FitProgress, optional
+            Told of each pass over the data; a killed fit goes on at the pass it was in.
+        """
+        PER_STORE.require(dataset.batch.schema, owner=self._name)
+        self.seed = int(rng.integers(2**31))
+        self._forget()
+        rng = np.random.default_rng(self.seed)
+        dataset = _with_rows(dataset)
+        if validation is None:
+            learned, held_out = _hold_out(dataset, rng)
+        else:
+            learned, held_out = dataset, _with_rows(validation)
+        training = self._labelled(learned)
+        judging = None if held_out is None else self._labelled(held_out)
+        progress = progress or FitProgress()
+        kept = _unfinished(progress.unfinished, self._config.members)
+        for number in range(self._config.members):
+            network = self._new_network(rng)
+            network.standardise(training.encoding)
+            train(
+                network,
+                training,
+                self._config.training,
+                rng=rng,
+                validation=judging,
+                on_epoch=partial(self._tell, progress, number),
+                unfinished=kept[number],
+            )
+            self._taught.append(network)
+        for path in kept:
+            if path is not None:
+                path.unlink(missing_ok=True)
+        self._memory.add(_sample(dataset, self._config.memory, rng), rng=rng)
+        if held_out is not None:
+            predicted = self._outputs(held_out.batch)[1] + log_bound(held_out.batch)
+            self._interval = Interval.learn(held_out.log_latency - predicted)
+
+    def parts(self, batch: KernelBatch) -> list[tuple[IndexArray, list[KernelNetwork]]]:
+        """The kernels of a batch with the networks that predict them.
+
+        What was learned on the way answers for the tasks that it was learned from, what the data
+        set taught for all others: so nothing is forgotten by learning on.
+        """
+        measured = np.array([task.key in self._measured for task in batch.tasks], bool)
+        adapted = measured[batch.task_index] if len(batch) else np.zeros(0, bool)
+        if not self._taught:
+            adapted[:] = True
+        both = [(np.flatnonzero(adapted), self._adapted), (np.flatnonzero(~adapted), self._taught)]
+        return [(kernels, networks) for kernels, networks in both if len(kernels)]
+
+    def update(self, batch: KernelBatch, measurements: Sequence[Measurement]) -> None:
+        """Learn new measurements together with what is remembered of older ones."""
+        PER_STORE.require(batch.schema, owner=self._name)
+        dataset = _with_rows(KernelDataset(batch, tuple(measurements)))
+        if not len(dataset):
+            return
+        self._updates += 1
+        rng = np.random.default_rng([self.seed, self._updates])
+        self._memory.add(dataset, rng=rng)
+        if not np.any(np.isfinite(self._memory.log_latency)):
+            return
+        chosen = self._emphasised(dataset.batch)
+        batch = self._memory.batch.take(chosen)
+        log_latency = self._memory.log_latency[chosen]
+        known = LabelledKernels(KernelEncoding(batch, self._inputs), _labels(batch, log_latency))
+        config = self._config
+        if self._taught:
+            rate, epochs = config.later_learning_rate, config.later_epochs
+            self._adapted = self._adapted or copy.deepcopy(self._taught)
+        else:
+            rate, epochs = config.training.learning_rate, config.first_epochs
+            self._adapted = [self._new_network(rng) for _ in range(config.members)]
+            for network in self._adapted:
+                network.standardise(known.encoding)
+        training = replace(config.training, learning_rate=rate, epochs=epochs)
+        for network in self._adapted:
+            train(network, known, training, rng=rng)
+        ran = dataset.batch.task_index[dataset.measured]
+        self._measured |= {dataset.batch.tasks[task].key for task in np.unique(ran)}
+
+    def predict(self, batch: KernelBatch) -> KernelPrediction:
+        """Predict each kernel on its own; one without rows is unsupported."""
+        PER_STORE.require(batch.schema, owner=self._name)
+        missing = np.flatnonzero(batch.row_counts == 0)
+        unsupported = tuple(
+            Unsupported(int(k), "it has no stage that writes data") for k in missing
+        )
+        if not self.is_fitted:
+            unknown = np.full(len(batch), np.nan)
+            return KernelPrediction(
+                np.zeros(len(batch)), unknown, unknown.copy(), unknown.copy(), COVERAGE, unsupported
+            )
+        utility, log_excess = self._outputs(batch)
+        utility[missing] = 0.0
+        log_latency = log_excess + log_bound(batch)
+        log_latency[missing] = np.nan
+        return KernelPrediction(
+            utility,
+            np.exp(log_latency),
+            np.exp(log_latency + self._interval.low),
+            np.exp(log_latency + self._interval.high),
+            COVERAGE,
+            unsupported,
+        )
+
+    def save(self, path: str | os.PathLike[str], shape: Mapping[str, Any]) -> None:
+        """Write a checkpoint: networks, what is remembered, counters.
+
+        Parameters
+        ----------
+        path : path
+            Replaced if it exists.
+        shape : mapping
+            JSON values: what `make_network` needs to be made anew.
+        """
+        arrays, memory = self._memory.state()
+        both = {"taught": self._taught, "adapted": self._adapted}
+        for kind, networks in both.items():
+            for number, network in enumerate(networks):
+                for name, value in network.state_dict().items():
+                    arrays[f"{kind}.{number}.{name}"] = value.numpy()
+        settings = {
+            "shape": dict(shape),
+            "config": asdict(self._config),
+            "seed": self.seed,
+            "updates": self._updates,
+            "networks": {kind: len(networks) for kind, networks in both.items()},
+            "measured": sorted(self._measured),
+            "interval": asdict(self._interval),
+            "memory": memory,
+        }
+        provenance = {"torch": torch.__version__}
+        save_checkpoint(
+            path,
+            model=self._name,
+            schema=PER_STORE,
+            arrays=arrays,
+            settings=settings,
+            provenance=provenance,
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Become what was saved.
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint
+            From `save`.
+        """
+        settings, arrays = checkpoint.settings, checkpoint.arrays
+        self.seed = int(settings["seed"])
+        self._updates = int(settings["updates"])
+        self._measured = set(settings["measured"])
+        self._interval = Interval(**settings["interval"])
+        self._memory = ReplayMemory.from_state(
+            self._config.memory, PER_STORE, arrays, settings["memory"]
+        )
+        counts = settings["networks"]
+        self._taught = [self._restored(arrays, f"taught.{n}.") for n in range(counts["taught"])]
+        self._adapted = [self._restored(arrays, f"adapted.{n}.") for n in range(counts["adapted"])]
+
+    def _restored(self, arrays: Mapping[str, NDArray[Any]], prefix: str) -> KernelNetwork:
+        network = self._new_network(np.random.default_rng(0))
+        weights = {
+            name.removeprefix(prefix): torch.from_numpy(value.copy())
+            for name, value in arrays.items()
+            if name.startswith(prefix)
+        }
+        network.load_state_dict(weights)
+        network.eval()
+        return network
+
+    def _emphasised(self, new: KernelBatch) -> IndexArray:
+        """Kernels of the memory, those of the tasks just measured several times."""
+        known = self._memory.batch
+        keys = {task.key for task in new.tasks}
+        is_new = np.array([task.key in keys for task in known.tasks])[known.task_index]
+        times = np.where(is_new, self._config.emphasis, 1)
+        return np.repeat(np.arange(len(known)), times)
+
+    def _new_network(self, rng: np.random.Generator) -> KernelNetwork:
+        """A network with random weights; torch's own generator is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**31)))
+            return self._make_network()
+
+    def _tell(self, progress: FitProgress, member: int, epoch: Epoch) -> None:
+        if progress.on_progress is None:
+            return
+        done, most = member * epoch.most + epoch.number, self._config.members * epoch.most
+        text = f"loss {epoch.training_loss:.3f}, held out {epoch.validation_loss:.3f}"
+        progress.on_progress(done, most, text)
+
+    def _labelled(self, dataset: KernelDataset) -> LabelledKernels:
+        return LabelledKernels(
+            KernelEncoding(dataset.batch, self._inputs),
+            _labels(dataset.batch, dataset.log_latency),
+        )
+
+    def _outputs(self, batch: KernelBatch) -> tuple[FloatArray, FloatArray]:
+        """Mean utility and mean log seconds above the roofline: each float64 [kernels]."""
+        encoding = KernelEncoding(batch, self._inputs)
+        found: FloatArray = np.zeros((len(batch), 2))
+        with torch.no_grad():
+            for kernels, networks in self.parts(batch):
+                for start in range(0, len(kernels), PREDICTED_AT_ONCE):
+                    some = kernels[start : start + PREDICTED_AT_ONCE]
+                    tensors = encoding.tensors(some)
+                    mean = torch.stack([network(tensors) for network in networks]).mean(dim=0)
+                    found[some] = mean.double().numpy()
+        return found[:, 0].copy(), found[:, 1].copy()
+
+
+def _unfinished(path: Path | None, members: int) -> list[Path | None]:
+    """A file of each network."""
+    if path is None:
+        return [None] * members
+    return [path.with_name(f"{path.name}.{member}") for member in range(members)]
+
+
+def _with_rows(dataset: KernelDataset) -> KernelDataset:
+    return dataset.take(np.flatnonzero(dataset.batch.row_counts > 0))
+
+
+def _labels(batch: KernelBatch, log_latency: FloatArray) -> KernelLabels:
+    return KernelLabels(batch.task_index, log_latency, log_latency - log_bound(batch))
+
+
+def _sample(dataset: KernelDataset, size: int, rng: np.random.Generator) -> KernelDataset:
+    """Some kernels of each of some tasks: one kernel of a task alone has no order."""
+    chosen: list[IndexArray] = []
+    groups = list(task_groups(dataset.batch.task_index))
+    for number in rng.permutation(len(groups)):
+        chosen.append(rng.permutation(groups[number])[:KEPT_OF_TASK])
+        if sum(map(len, chosen)) >= size:
+            break
+    return dataset.take(np.sort(np.concatenate(chosen))[:size])
+
+
+def _hold_out(
+    dataset: KernelDataset, rng: np.random.Generator
+) -> tuple[KernelDataset, KernelDataset | None]:
+    """Some of the tasks to learn from, the others to judge by; None when they are too few."""
+    tasks = len(dataset.batch.tasks)
+    if tasks < LEAST_HELD_OUT:
+        return dataset, None
+    chosen = rng.choice(tasks, max(1, round(tasks * HELD_OUT_SHARE)), replace=False)
+    judging = np.isin(dataset.batch.task_index, chosen)
+    return dataset.take(np.flatnonzero(~judging)), dataset.take(np.flatnonzero(judging))

@@ -1,0 +1,152 @@
+"""Every term is a time that grows with what it stands for, whatever else is in the batch."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from costmodels.device import Device
+from costmodels.example_data import example_dataset, example_device
+from costmodels.kernel import KernelBatch, Task
+from costmodels.schema import PER_STORE
+from halide_style.features import (
+    HALIDE_SCHEDULE_FEATURES,
+    OPERATIONS,
+    PARTS,
+    halide_inputs,
+    operator_histogram,
+)
+from halide_style.stages import Stages
+from halide_style.terms import TERMS, term_seconds
+
+BY_NAME = {term.name: term for term in TERMS}
+
+
+def one_stage(device: Device | None = None, **counts: float) -> Stages:
+    """A stage with these columns, given as counts; ``__`` stands for the dot."""
+    row = np.zeros((1, len(PER_STORE.columns)), np.float32)
+    for name, value in counts.items():
+        column = name.replace("__", ".")
+        position = PER_STORE.index[column]
+        scaled = PER_STORE.columns[position].scale != "0 or 1"
+        row[0, position] = np.log2(value + 1) if scaled else value
+    task = Task("t", device or example_device())
+    return Stages(KernelBatch(PER_STORE, row, np.array([0, 1]), (task,), np.zeros(1, np.int64)))
+
+
+def seconds(name, stages):
+    (value,) = BY_NAME[name].seconds(stages)
+    return value
+
+
+LOOPS = {"loops__extent_product": 4096, "total__operations": 8192}
+VECTOR = {"vectorize__loops": 1, "vectorize__extent_product": 8, "vectorize__innermost_extent": 8}
+READ = {"buffer0__is_read": 1, "buffer0__lines": 512, "buffer0__unique_lines": 64}
+WRITTEN = {"buffer0__is_write": 1, "buffer0__lines": 512, "buffer0__unique_bytes": 4096}
+
+
+def test_vectors_of_eight_take_an_eighth_of_the_time():
+    scalar = seconds("scalar_compute", one_stage(**LOOPS))
+    vector = seconds("vector_compute", one_stage(**LOOPS, **VECTOR))
+    assert scalar == pytest.approx(8 * vector, rel=1e-5)
+    assert scalar == pytest.approx(8192 / 2.5e9, rel=1e-5)
+    assert seconds("vector_compute", one_stage(**LOOPS)) == 0.0
+
+
+def test_a_loop_shorter_than_a_vector_wastes_lanes():
+    short = {**VECTOR, "vectorize__innermost_extent": 5}
+    assert one_stage(**LOOPS, **short).lanes[0] == 5
+    longer = {**VECTOR, "vectorize__innermost_extent": 12}
+    assert one_stage(**LOOPS, **longer).lanes[0] == 6
+
+
+@pytest.mark.parametrize(("tasks", "share"), [(1, 1), (2, 0.5), (3, 2 / 3), (64, 0.5)])
+def test_the_busiest_core_sets_the_pace(tasks, share):
+    stages = one_stage(**LOOPS, parallel__extent_product=tasks, parallel__loops=1)
+    assert stages.serial_share[0] == pytest.approx(share)
+
+
+def test_idle_cores_cost_what_the_others_wait_for():
+    even = one_stage(**LOOPS, parallel__extent_product=2)
+    uneven = one_stage(**LOOPS, parallel__extent_product=3)
+    assert seconds("idle_cores", even) == pytest.approx(0.0)
+    assert seconds("idle_cores", uneven) > 0
+
+
+def test_lines_that_a_cache_holds_are_fetched_once():
+    near = one_stage(**READ, buffer0__reuse_count=8, buffer0__reuse_distance_bytes=1 << 10)
+    far = one_stage(**READ, buffer0__reuse_count=8, buffer0__reuse_distance_bytes=1 << 40)
+    for name in ("lines_beyond_l1", "lines_beyond_l2", "lines_beyond_l3"):
+        assert seconds(name, far) == pytest.approx(8 * seconds(name, near), rel=1e-4)
+    middle = one_stage(**READ, buffer0__reuse_count=8, buffer0__reuse_distance_bytes=1 << 18)
+    assert seconds("lines_beyond_l1", middle) == seconds("lines_beyond_l1", far)
+    assert seconds("lines_beyond_l2", middle) == seconds("lines_beyond_l2", near)
+
+
+def test_pieces_that_write_into_one_line_share_it():
+    apart = one_stage(**LOOPS, **WRITTEN, parallel__extent_product=4)
+    shared = one_stage(**LOOPS, **WRITTEN, parallel__extent_product=1024)
+    assert seconds("false_sharing", apart) == 0.0
+    assert seconds("false_sharing", shared) > 0.0
+
+
+def test_threads_cost_only_where_there_are_some():
+    alone, parallel = one_stage(**LOOPS), one_stage(**LOOPS, parallel__extent_product=64)
+    for name in ("parallel_launch", "per_task"):
+        assert seconds(name, alone) == 0.0
+        assert seconds(name, parallel) > 0.0
+
+
+def test_pages_are_counted_from_the_bytes_written():
+    assert seconds("page_faults", one_stage(**WRITTEN)) == pytest.approx(2.5e-7, rel=1e-4)
+
+
+def test_all_terms_are_finite_and_never_negative_whatever_the_rows():
+    batch = example_dataset(np.random.default_rng(0)).batch
+    for rows in (batch.rows, np.full_like(batch.rows, 1e4), np.zeros_like(batch.rows)):
+        found = term_seconds(Stages(replace(batch, rows=rows)))
+        assert found.shape == (len(rows), len(TERMS))
+        assert np.all(np.isfinite(found))
+        assert np.all(found >= 0)
+
+
+def test_a_row_means_the_same_in_every_batch():
+    batch = example_dataset(np.random.default_rng(0)).batch
+    whole = halide_inputs(batch)
+    alone = halide_inputs(batch.take([5]))
+    start, stop = batch.row_offsets[5:7]
+    np.testing.assert_allclose(alone, whole[start:stop], rtol=1e-6)
+    assert whole.shape[1] == sum(PARTS)
+
+
+def test_no_kernel_has_no_terms():
+    batch = example_dataset(np.random.default_rng(0)).batch.take([])
+    assert halide_inputs(batch).shape == (0, sum(PARTS))
+
+
+def test_the_histogram_is_in_shares():
+    batch = example_dataset(np.random.default_rng(0)).batch
+    found = operator_histogram(Stages(batch))
+    assert found.shape == (len(batch.rows), len(OPERATIONS))
+    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+
+
+def test_every_term_says_what_it_is_and_where_it_comes_from():
+    assert len(BY_NAME) == len(TERMS)
+    for term in TERMS:
+        assert term.formula
+        assert term.source
+
+
+def test_each_of_halides_39_features_has_columns_or_a_reason():
+    assert len(HALIDE_SCHEDULE_FEATURES) == 39
+    names = set(PER_STORE.names)
+    for feature, source in HALIDE_SCHEDULE_FEATURES.items():
+        if source.startswith("missing: "):
+            continue
+        quantities = {name.split(".")[1] for name in names} | {"vector_bits"}
+        words = source.replace(",", " ").replace("*", " ").split()
+        known = [
+            w for w in words if w in names or w in quantities or w[:7] in ("compute", "device.")
+        ]
+        assert known, f"{feature}: {source} names no column"

@@ -1,0 +1,177 @@
+"""The command line of kernel models: ``costmodels train``, ``models`` and ``explain``."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from costmodels.errors import InputError
+from costmodels.json_text import json_text
+
+if TYPE_CHECKING:
+    from tvm_integration.explain import Explanation
+
+SHOWN_TERMS = 8
+"""Terms of a stage that are printed; the others add little."""
+
+
+def train(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A folder, or shipped:NAME.")],
+    model: Annotated[str, typer.Option(help="A registered name; see `costmodels models`.")],
+    out: Annotated[Path, typer.Option(help="Write the checkpoint here.")],
+    split: Annotated[
+        str | None,
+        typer.Option(help="Learn its training tasks only, stop by its validation tasks."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of all randomness.")] = 0,
+) -> None:
+    """Train a kernel model on a data set.
+
+    The same command resumes a training that was killed.
+    """
+    from rich.console import Console
+
+    from costmodels.dataset.folder import read_dataset
+    from costmodels.dataset.shipped import dataset_path
+    from tvm_integration.progress import counted, timed_bar
+    from tvm_integration.train import train_model
+
+    console = Console(stderr=True, highlight=False)
+    stored = read_dataset(dataset_path(dataset))
+    with counted(console, "programs") as on_features, timed_bar(console, "passes") as on_step:
+        train_model(
+            stored, model, out, split=split, seed=seed, on_features=on_features, on_step=on_step
+        )
+    sys.stdout.write(f"{out}: {model} trained on {stored.name}\n")
+
+
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """List the kernel models: what they are after, what they claim, which come trained."""
+    found = _models()
+    if as_json:
+        sys.stdout.write(json_text(found))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("model", "claims", "trained", "paper"):
+        table.add_column(column)
+    for name, values in found.items():
+        claims = [claim for claim, given in values["claims"].items() if given]
+        trained = [each["name"] for each in values["checkpoints"]]
+        table.add_row(name, ", ".join(claims), ", ".join(trained) or "-", values["paper"])
+    console.print(table)
+
+
+def explain(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A network, as `costmodels tune` takes it.")
+    ],
+    kernel: Annotated[
+        str | None,
+        typer.Option(help="A part of a kernel's name; by default the one with most operations."),
+    ] = None,
+    cost_model: Annotated[
+        str, typer.Option(help="A trained Halide-style model: pretrained:halide or a checkpoint.")
+    ] = "pretrained:halide",
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(help="Explain the best program of this tuning run, not the unscheduled one."),
+    ] = None,
+    target: Annotated[
+        str, typer.Option(help="host, or for example 'llvm -mcpu=haswell -num-cores=1'.")
+    ] = "host",
+    chart: Annotated[
+        Path | None, typer.Option(help="Draw the terms: a file that ends in .png, .svg or .pdf.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Say why a kernel takes as long as predicted: which terms its seconds are made of."""
+    from tvm_integration.cost_model import resolve_model
+    from tvm_integration.model_name import check_model_name
+
+    check_model_name(model)
+    resolve_model(cost_model, seed=0)
+    from tvm_integration.explain import CHART_ENDINGS, draw, explain_kernel, find_kernel
+    from tvm_integration.frontend import load_network
+    from tvm_integration.fusion import fuse
+    from tvm_integration.targets import device_of, parse_target
+
+    if chart is not None and chart.suffix not in CHART_ENDINGS:
+        raise InputError(f"a chart must end in {', '.join(CHART_ENDINGS)}, got {chart.name!r}")
+    parsed = parse_target(target)
+    fused = fuse(load_network(model).module, parsed, prepack_weights=False)
+    found = explain_kernel(
+        find_kernel(fused.tasks, kernel),
+        parsed,
+        device_of(parsed),
+        model=cost_model,
+        work_dir=work_dir,
+    )
+    if chart is not None:
+        draw(found, chart)
+    if as_json:
+        sys.stdout.write(json_text(found.as_json()))
+    else:
+        _print_explanation(found)
+
+
+def _print_explanation(found: "Explanation") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from halide_style.terms import TERMS
+
+    formulas = {term.name: term.formula for term in TERMS}
+    console = Console(highlight=False)
+    console.print(
+        f"{found.kernel}, {found.schedule} program: {found.latency_s * 1e6:.1f} µs predicted, "
+        f"90 % interval {found.low_s * 1e6:.1f} to {found.high_s * 1e6:.1f} µs"
+    )
+    for number, stage in enumerate(found.stages, 1):
+        title = f"stage {number}: {', '.join(stage.operators) or '-'}, {stage.total_s * 1e6:.1f} µs"
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for column, justify in (("term", "left"), ("µs", "right"), ("", "left")):
+            table.add_column(column, justify=justify)  # type: ignore[arg-type]
+        table.add_column("counts", justify="right")
+        table.add_column("", style="dim")
+        for name, value in list(stage.seconds.items())[:SHOWN_TERMS]:
+            bar = "█" * max(1, round(20 * value / stage.total_s))
+            counts = f"{stage.coefficients[name]:.2f}×"
+            label = name.replace("_", " ")
+            table.add_row(label, f"{value * 1e6:.2f}", bar, counts, formulas[name])
+        console.print(table)
+
+
+def _models() -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from costmodels.checkpoint import load_checkpoint
+    from costmodels.pretrained import PREFIX, pretrained_models
+    from costmodels.registry import kernel_model_class, kernel_model_names
+
+    found: dict[str, Any] = {}
+    for name in kernel_model_names():
+        made = kernel_model_class(name)
+        found[name] = {
+            "paper": made.paper,
+            "claims": asdict(made.claims),
+            "graphs": made.graphs,
+            "schema": str(made.schema),
+            "checkpoints": [],
+        }
+    for name, path in pretrained_models().items():
+        checkpoint = load_checkpoint(path)
+        found[checkpoint.model]["checkpoints"].append(
+            {
+                "name": f"{PREFIX}{name}",
+                "bytes": path.stat().st_size,
+                "provenance": checkpoint.provenance,
+            }
+        )
+    return found

@@ -1,0 +1,105 @@
+"""Data set -> trained kernel model, with a checkpoint that says what it was made from."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from costmodels.checkpoint import add_provenance
+from costmodels.dataset.folder import StoredDataset
+from costmodels.dataset.splits import read_split
+from costmodels.errors import InputError
+from costmodels.files import path_beside
+from costmodels.protocol import FitProgress, KernelCostModel
+from costmodels.registry import new_kernel_model
+from tvm_integration.featurise import featurise
+from tvm_integration.progress import OnProgress, no_progress
+
+UNFINISHED = ".unfinished"
+"""Behind the name of a checkpoint: what a killed training goes on from."""
+
+
+def train_model(
+    dataset: StoredDataset,
+    name: str,
+    out: Path,
+    *,
+    split: str | None = None,
+    seed: int = 0,
+    on_features: OnProgress = no_progress,
+    on_step: Callable[[int, int, str], None] | None = None,
+) -> KernelCostModel:
+    """Train a model and write its checkpoint.
+
+    Parameters
+    ----------
+    dataset : StoredDataset
+        To learn from.
+    name : str
+        A registered name.
+    out : Path
+        The checkpoint; written when training has ended. A killed training goes on from the file
+        beside it.
+    split : str, optional
+        Learn from its training tasks, stop and calibrate by its validation tasks, and never look at
+        its test tasks. Everything is learned by default.
+    seed : int
+        Of all randomness.
+    on_features : callable
+        Told how many programs have their features, and how many there are.
+    on_step : callable, optional
+        Told how far training has come.
+
+    Raises
+    ------
+    InputError
+        When the model or the split is unknown, or there is nothing to learn.
+    """
+    if not out.parent.is_dir():
+        raise InputError(f"the folder of {out} must exist: make it first")
+    model = new_kernel_model(name, rng=np.random.default_rng(seed))
+    known = None if split is None else read_split(dataset, split)
+    everything = featurise(dataset, on_progress=on_features)
+    validation = None
+    if known is None:
+        training = everything.kernels
+    else:
+        training = everything.select(lambda record: record.task in known.train)
+        validation = everything.select(lambda record: record.task in known.validation)
+    if not np.any(training.measured):
+        raise InputError(f"{dataset.path} must have training programs that ran, got none")
+    progress = FitProgress(on_step, out.with_name(f".{out.name}{UNFINISHED}"))
+    model.fit(
+        training,
+        rng=np.random.default_rng(seed),
+        validation=validation or None,
+        progress=progress,
+    )
+    beside = path_beside(out)
+    try:
+        model.save(beside)
+        add_provenance(
+            beside, _provenance(dataset, split, seed, len(training)), schema=model.schema
+        )
+        beside.replace(out)
+    finally:
+        beside.unlink(missing_ok=True)
+    return model
+
+
+def _provenance(
+    dataset: StoredDataset, split: str | None, seed: int, programs: int
+) -> dict[str, Any]:
+    return {
+        "dataset": dataset.name,
+        "dataset_digest": dataset.digest(),
+        "split": split,
+        "seed": seed,
+        "programs": programs,
+        "trained": datetime.now(UTC).isoformat(timespec="seconds"),
+        "costmodels": version("costmodels"),
+        "tvm": version("apache-tvm"),
+    }
