@@ -30,7 +30,7 @@ bench: $(STAMP)
 	$(BIN)/python scripts/benchmark_search.py
 	$(BIN)/python scripts/benchmark_model.py
 	$(BIN)/python scripts/benchmark_collect.py
-	$(BIN)/python scripts/benchmark_evaluate.py
+	$(BIN)/python scripts/leaderboard.py
 
 clean:
 	rm -rf .venv build *.egg-info

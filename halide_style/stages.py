@@ -40,7 +40,10 @@ class Stages:
     def buffers(self, name: str) -> FloatArray:
         """float64 [rows, 5]; a quantity of the buffers that a stage touches most; 0 for none."""
         columns = [self.count(f"buffer{number}.{name}") for number in range(BUFFERS_PER_STORE)]
-        return np.column_stack(columns) if columns else np.empty((0, BUFFERS_PER_STORE))
+        found = np.column_stack(columns)
+        if name.startswith("unique_"):  # of a gather TVM takes all that an index can reach
+            return np.minimum(found, self.buffers(name.removeprefix("unique_")))
+        return found
 
     def device(self, name: str) -> FloatArray:
         """float64 [rows]; a figure of the device that each stage runs on."""

@@ -210,9 +210,9 @@ def idle_cores(stages: Stages) -> FloatArray:
 
 def working_set(stages: Stages) -> FloatArray:
     """Bytes that a piece touches beyond its second-level cache, at the bandwidth of memory."""
-    own = stages.count("total.unique_bytes") / stages.tasks
+    own: FloatArray = stages.buffers("unique_bytes").sum(axis=1) / stages.tasks
     beyond = np.maximum(own - stages.device("l2_bytes"), 0.0) * stages.tasks
-    return beyond / stages.device("bandwidth_byte_per_s")
+    return np.asarray(beyond / stages.device("bandwidth_byte_per_s"))
 
 
 def per_stage(stages: Stages) -> FloatArray:

@@ -43,22 +43,28 @@ COSTS = ("train_s", "size_mb", "predictions_per_s")
 
 
 def run(parts: SplitParts, near: "NearBest", name: str, seed: int) -> dict[str, float | None]:
-    """Train one model, judge it, and say what it cost."""
+    """Train a model by its name, judge it, and say what it cost."""
+    if name == RANDOM:
+        prediction = KernelPrediction(np.zeros(len(parts.test.kernels)))
+        scores = evaluate(prediction, parts.test, rng=np.random.default_rng(seed)).values()
+        return {**scores, **dict.fromkeys((*SECONDS, *COSTS))}
+    if name == STOCK:
+        return judge(StockModel(), parts, near, seed)
+    return judge(new_kernel_model(name, rng=np.random.default_rng(seed)), parts, near, seed)
+
+
+def judge(
+    model: KernelCostModel | StockModel, parts: SplitParts, near: "NearBest", seed: int
+) -> dict[str, float | None]:
+    """Train a model, judge it, and say what it cost."""
     assert parts.train is not None
     rng = np.random.default_rng(seed)
     start = time.perf_counter()
-    size_mb: float | None = None
-    model: KernelCostModel | StockModel | None = None
-    if name == STOCK:
-        model = StockModel().fit(parts.train, rng=rng)
-    elif name != RANDOM:
-        model = new_kernel_model(name, rng=np.random.default_rng(seed))
+    if isinstance(model, StockModel):
+        model.fit(parts.train, rng=rng)
+    else:
         model.fit(parts.train, rng=rng, validation=parts.validation)
     train_s = time.perf_counter() - start
-    if model is None:
-        prediction = KernelPrediction(np.zeros(len(parts.test.kernels)))
-        scores = evaluate(prediction, parts.test, rng=rng).values()
-        return {**scores, **dict.fromkeys((*SECONDS, *COSTS))}
     prediction = model.predict(parts.test.kernels.batch)
     scores = evaluate(prediction, parts.test, rng=rng).values()
     some = parts.test.kernels.batch
@@ -68,6 +74,7 @@ def run(parts: SplitParts, near: "NearBest", name: str, seed: int) -> dict[str, 
         start = time.perf_counter()
         model.predict(some)
         times.append(time.perf_counter() - start)
+    size_mb = None
     if not isinstance(model, StockModel):
         with tempfile.TemporaryDirectory() as folder:
             model.save(Path(folder) / "model.ckpt")

@@ -137,6 +137,13 @@ class CandidateScores:
             return even
         return scores_from_utility(utility, origin)
 
+    def predict(
+        self, context: meta_schedule.TuneContext, candidates: Sequence[MeasureCandidate]
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """Utility of candidates, and seconds from models that claim them: each [candidates]."""
+        prediction = self.model.predict(self._extract(context, candidates, self._task(context)))
+        return prediction.utility, prediction.latency_s
+
     def learn(
         self,
         context: meta_schedule.TuneContext,

@@ -51,7 +51,10 @@ def tune(
         str, typer.Option(help="host, or for example 'llvm -mcpu=haswell -num-cores=1'.")
     ] = "host",
     trials: Annotated[
-        int, typer.Option(help="Candidates to measure, earlier runs included.")
+        int,
+        typer.Option(
+            help="Candidates to measure, earlier runs included; 0 lets a trained model choose."
+        ),
     ] = 512,
     minutes: Annotated[
         float | None, typer.Option(help="Begin no batch after this many minutes.")

@@ -23,6 +23,7 @@ from tvm_integration.compat import EvaluatorConfig, Target, meta_schedule
 from tvm_integration.cost_model import MetaScheduleCostModel, resolve_model
 from tvm_integration.interrupt import end_at_once
 from tvm_integration.measure_log import MeasureEvent, MeasureLog, measure_callbacks
+from tvm_integration.model_search import ChosenSchedule, choose_schedules, schedule_database
 from tvm_integration.network import Network
 from tvm_integration.pipeline import FusedNetwork, FusedTask, fuse
 from tvm_integration.runner import WarmRunner
@@ -31,6 +32,7 @@ from tvm_integration.task_scheduler import EagerScheduler
 from tvm_integration.thread_limit import threads_of, worker_initializer
 from tvm_integration.tune_measure import (
     allocate_safe_arguments,
+    faster_records,
     measure_network,
     untuned_latencies,
 )
@@ -83,19 +85,24 @@ def tune_network(
         on_state(TuneState("reading the work directory"))
         database = open_database(options.work_dir, target)
         cost_model = _make_cost_model(options)
+        if not options.trials:
+            _check_has_learned(cost_model, options.cost_model)
         on_state(TuneState("fusing the network"))
         fused = fuse(network.module, target)
         run_ = _Run(network, fused, database, cost_model, options, on_state)
         try:
-            run_.measure_untuned_kernels()
-            interrupted = run_.tune_kernels()
+            if options.trials:
+                run_.measure_untuned_kernels()
+                interrupted = run_.tune_kernels()
+            else:
+                interrupted = run_.choose_by_model()
         finally:
             run_.close()
         result = run_.result(interrupted)
         if not interrupted:
             on_state(replace(run_.state, stage="building and measuring the network"))
             with threads_of(fused.target):
-                result = measure_network(result, network, fused, database)
+                result = measure_network(result, network, fused, run_.schedules(result))
         return replace(result, wall_s=time.perf_counter() - start)
 
 
@@ -126,6 +133,7 @@ class _Run:
         self.state = TuneState("measuring the untuned kernels", trials_wanted=options.trials)
         self._selected: list[FusedTask] = []
         self._replayed = len(getattr(cost_model, "reports", ()))
+        self._chosen: dict[str, ChosenSchedule] = {}
         self._disk_full = False
         self._interrupted = False
 
@@ -230,6 +238,54 @@ class _Run:
             )
         return self._interrupted
 
+    def choose_by_model(self) -> bool:
+        """Choose a program of each kernel by the model alone.
+
+        Returns
+        -------
+        bool
+            Whether Ctrl-C ended it.
+
+        """
+        tasks = self.fused.tasks
+        shares = [task.weight * task.flop for task in tasks]
+        selected = select_tasks(tasks, shares, self.options.tasks)
+        self._selected = [task for task in tasks if task.name in selected]
+        kernels = [KernelState(t.name, t.weight, None, t.name in selected) for t in tasks]
+        begin = time.perf_counter()
+        self.state = TuneState(
+            "searching by the model alone",
+            tuple(kernels),
+            trials_wanted=len(self._selected),
+            unit="kernels",
+        )
+
+        def on_kernel(done: int) -> None:
+            elapsed_s = time.perf_counter() - begin
+            self.state = replace(self.state, trials=done, elapsed_s=elapsed_s)
+            self.on_state(self.state)
+
+        on_kernel(0)
+        with self._orderly_interrupt():
+            self._chosen = choose_schedules(
+                self._selected,
+                self.fused.target,
+                self.cost_model,
+                seed=self.options.seed,
+                on_kernel=on_kernel,
+                should_stop=lambda: self._interrupted,
+            )
+        predicted = {name: each.predicted_s for name, each in self._chosen.items()}
+        kernels = [replace(each, predicted_s=predicted.get(each.name)) for each in kernels]
+        self.state = replace(self.state, kernels=tuple(kernels), trials=0, trials_wanted=0)
+        return self._interrupted
+
+    def schedules(self, result: TuneResult) -> Any:
+        """The schedules to build the network with."""
+        if self.options.trials:
+            return faster_records(result, self.fused, self.database)
+        return schedule_database(self._selected, self._chosen)
+
     def _trials_left(self) -> int:
         return self.options.trials - self.state.trials
 
@@ -320,6 +376,15 @@ def _make_cost_model(options: TuneOptions) -> Any:
     return MetaScheduleCostModel(
         options.cost_model, work_dir=options.work_dir, device=options.device, seed=options.seed
     )
+
+
+def _check_has_learned(cost_model: Any, name: str) -> None:
+    model = None if name == STOCK else cost_model.kernel_model
+    if model is None or not (model.is_fitted and model.claims.ranks):
+        raise InputError(
+            f"cost-model must be one that has learned for --trials 0, got {name!r}: take "
+            "pretrained:best or a checkpoint, or give some trials"
+        )
 
 
 def check_cost_model(name: str) -> None:

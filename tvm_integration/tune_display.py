@@ -45,6 +45,9 @@ def kernel_table(kernels: tuple[KernelState, ...]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("kernel", overflow="fold", max_width=60)
     widths = {"calls": 5, "trials": 8, "failed": 6, "untuned": 8, "best": 8, "share": 6}
+    predicted = any(kernel.predicted_s is not None for kernel in kernels)
+    if predicted:  # nothing is measured then
+        widths = {"calls": 5, "predicted": 9, "share": 6}
     for name, width in widths.items():
         # On a narrow terminal names are folded, and numbers stay whole.
         table.add_column(name, justify="right", no_wrap=True, min_width=width)
@@ -54,6 +57,9 @@ def kernel_table(kernels: tuple[KernelState, ...]) -> Table:
         share = "-"
         if kernel.total_s is not None and total > 0:
             share = f"{kernel.total_s / total:.1%}"
+        if predicted:
+            table.add_row(kernel.name, str(kernel.weight), seconds_text(kernel.predicted_s), share)
+            continue
         table.add_row(
             kernel.name,
             str(kernel.weight),
@@ -66,14 +72,15 @@ def kernel_table(kernels: tuple[KernelState, ...]) -> Table:
     if rest := by_share[ROWS:]:
         trials = sum(kernel.trials for kernel in rest)
         share = f"{sum(k.total_s or 0 for k in rest) / total:.1%}" if total else "-"
-        table.add_row(f"{len(rest)} more", "", str(trials), "", "", "", share)
+        between = [""] if predicted else [str(trials), "", "", ""]
+        table.add_row(f"{len(rest)} more", "", *between, share)
     return table
 
 
 def _status(state: TuneState) -> Text:
     parts = [state.stage]
     if state.trials_wanted and state.kernels:
-        parts.append(f"{state.trials} of {state.trials_wanted} trials")
+        parts.append(f"{state.trials} of {state.trials_wanted} {state.unit}")
         parts.append(f"elapsed {duration_text(state.elapsed_s)}")
         parts.append(f"ETA {duration_text(state.eta_s)}")
     report = state.last_report
@@ -138,11 +145,13 @@ def print_result(console: Console, result: TuneResult) -> None:
     chosen = (
         "" if result.trials_by_model is None else f", {result.trials_by_model} chosen by the model"
     )
+    if not result.trials_wanted:
+        chosen = ": the model alone chose the programs"
     wanted = f" of {result.trials_wanted}" if result.trials < result.trials_wanted else ""
     wall = duration_text(result.wall_s)
     console.print(f"{result.trials}{wanted} trials{chosen}; {wall} in all, imports not counted")
     untried = [k.name for k in result.kernels if k.selected and not k.trials]
-    if untried:
+    if untried and result.trials_wanted:
         console.print(
             f"no trial yet; more --trials or --minutes would reach them: {', '.join(untried)}"
         )
@@ -179,9 +188,10 @@ def _print_latencies(console: Console, result: TuneResult) -> None:
         )
         note = f"{ratio:.2f}× the tuned latency"
         table.add_row(name, seconds_text(result.reference_s), note, ranges.get("reference"))
-    total = result.sum_of_kernels_s
-    note = "" if total is not None else "the latency of a kernel is unknown"
-    table.add_row("sum of kernels", seconds_text(total), note)
+    if result.trials_wanted:
+        total = result.sum_of_kernels_s
+        note = "" if total is not None else "the latency of a kernel is unknown"
+        table.add_row("sum of kernels", seconds_text(total), note)
     console.print(table)
     noisy = [name for name, (least, most) in result.ranges_s.items() if most > NOISY * least]
     if noisy:

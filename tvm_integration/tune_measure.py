@@ -89,10 +89,10 @@ def untuned_latencies(
 
 
 def measure_network(
-    result: TuneResult, network: Network, fused: FusedNetwork, database: Any
+    result: TuneResult, network: Network, fused: FusedNetwork, schedules: Any
 ) -> TuneResult:
-    """Build the network untuned and tuned, check outputs, and time all in turn."""
-    built = build(fused, _faster_records(result, fused, database))
+    """Build the network untuned and with the schedules of a database, check outputs, time both."""
+    built = build(fused, schedules)
     untuned = build(fused)
     contenders: dict[str, Callable[[], list[float]]] = {
         "tuned": lambda: measure_s(built, network.inputs, repeat=1),
@@ -126,7 +126,7 @@ _UNTUNED_ENOUGH_S = 6.0
 """An untuned network can take seconds a run; then fewer runs must do."""
 
 
-def _faster_records(result: TuneResult, fused: FusedNetwork, database: Any) -> Any:
+def faster_records(result: TuneResult, fused: FusedNetwork, database: Any) -> Any:
     """The best record of each kernel that is faster than its unscheduled program."""
     best = meta_schedule.database.MemoryDatabase()
     states = {kernel.name: kernel for kernel in result.kernels}

@@ -23,7 +23,8 @@ class TuneOptions:
     work_dir : Path
         Database, checkpoint and log of the run.
     trials : int
-        Candidates to measure in all, those of earlier runs in `work_dir` included.
+        Candidates to measure in all, those of earlier runs in `work_dir` included. With 0 the model
+        alone chooses, and no kernel is measured.
     minutes : float, optional
         Time after which no further batch is begun.
     trials_per_iter : int
@@ -49,9 +50,10 @@ class TuneOptions:
     device: Device | None = None
 
     def __post_init__(self) -> None:
-        for name, count in (("trials", self.trials), ("trials-per-iter", self.trials_per_iter)):
-            if not 1 <= count <= _MOST:
-                raise InputError(f"{name} must be in 1 ... {_MOST}, got {count}")
+        counts = (("trials", self.trials, 0), ("trials-per-iter", self.trials_per_iter, 1))
+        for name, count, least in counts:
+            if not least <= count <= _MOST:
+                raise InputError(f"{name} must be in {least} ... {_MOST}, got {count}")
         if self.minutes is not None and not self.minutes > 0:
             raise InputError(f"minutes must be positive, got {self.minutes}")
         if not 0 <= self.seed < _MOST:
@@ -86,6 +88,8 @@ class KernelState:
         Of these, how many failed.
     best_s : float, optional
         Best latency of a tuned program in seconds.
+    predicted_s : float, optional
+        Of the program that the model chose without measuring.
     """
 
     name: str
@@ -95,6 +99,7 @@ class KernelState:
     trials: int = 0
     failures: int = 0
     best_s: float | None = None
+    predicted_s: float | None = None
 
     @property
     def used_s(self) -> float | None:
@@ -128,6 +133,8 @@ class TuneState:
         Time after which no batch is begun.
     last_report : RoundReport, optional
         How well the model predicted the newest batch.
+    unit : str
+        What `trials` counts: without trials it is kernels.
     """
 
     stage: str
@@ -138,6 +145,7 @@ class TuneState:
     trials_before: int = 0
     limit_s: float | None = None
     last_report: RoundReport | None = None
+    unit: str = "trials"
 
     @property
     def eta_s(self) -> float | None:
@@ -230,6 +238,7 @@ class TuneResult:
                     "failures": kernel.failures,
                     "untuned_s": kernel.untuned_s,
                     "best_s": kernel.best_s,
+                    "predicted_s": kernel.predicted_s,
                 }
                 for kernel in self.kernels
             ],

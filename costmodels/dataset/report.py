@@ -138,6 +138,7 @@ def _spread_chart(dataset: StoredDataset) -> str:
         axis.set_yscale("log")
         axis.set_ylabel("latency, µs")
         axis.set_xlabel("task, by its best")
+        axis.locator_params(axis="x", integer=True)
         axis.legend(frameon=False)
 
     return _draw(plot)

@@ -40,6 +40,8 @@ from costmodels.protocol import Claims, FitProgress
 from costmodels.schema import DEVICE, OPERATOR, PER_STORE, FeatureSchema
 
 POOLINGS = {"mean": segment_mean, "max": segment_max, "sum": segment_sum}
+MEMBERS = 3
+"""Networks whose mean counts."""
 SCHEDULES = ("nodes", "kernel", "both", "none")
 
 
@@ -179,7 +181,7 @@ class GraphSage:
         rng: np.random.Generator | None = None,
     ) -> None:
         self.shape = shape or GraphSageShape()
-        self.config = config or NeuralConfig()
+        self.config = config or NeuralConfig(members=MEMBERS)
         self._model = NeuralModel(
             self.name,
             lambda: GraphSageNetwork(self.shape),

@@ -9,12 +9,13 @@ from costmodels.roofline import SHORTEST_S, log_bound
 from costmodels.schema import PER_STORE
 
 
-def batch_of(*stages, counts):
-    """Stages as (operations, unique bytes)."""
+def batch_of(*stages, counts, size_bytes=None):
+    """Stages as (operations, unique bytes); bytes in all are as many, unless given."""
     rows = np.zeros((len(stages), len(PER_STORE.columns)), np.float32)
-    for row, (operations, size_bytes) in zip(rows, stages, strict=True):
+    for row, (operations, unique) in zip(rows, stages, strict=True):
         row[PER_STORE.index["total.operations"]] = np.log2(operations + 1)
-        row[PER_STORE.index["total.unique_bytes"]] = np.log2(size_bytes + 1)
+        row[PER_STORE.index["total.unique_bytes"]] = np.log2(unique + 1)
+        row[PER_STORE.index["total.bytes"]] = np.log2((size_bytes or unique) + 1)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     task = (Task("t", example_device()),)
     return KernelBatch(PER_STORE, rows, offsets, task, np.zeros(len(counts), np.int64))
@@ -35,3 +36,9 @@ def test_operations_add_up_over_stages_and_the_largest_stage_moves():
 def test_a_kernel_without_rows_has_a_bound():
     batch = batch_of((8, 8), counts=[1, 0])
     assert np.exp(log_bound(batch)[1]) == pytest.approx(SHORTEST_S)
+
+
+def test_no_stage_moves_more_than_it_touches():
+    """TVM takes all that the index of a gather can reach for touched."""
+    batch = batch_of((8, 2**43), counts=[1], size_bytes=3e10)
+    assert np.exp(log_bound(batch)[0]) == pytest.approx(1.0, rel=1e-5)

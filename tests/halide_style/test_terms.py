@@ -42,7 +42,7 @@ def seconds(name, stages):
 LOOPS = {"loops__extent_product": 4096, "total__operations": 8192}
 VECTOR = {"vectorize__loops": 1, "vectorize__extent_product": 8, "vectorize__innermost_extent": 8}
 READ = {"buffer0__is_read": 1, "buffer0__lines": 512, "buffer0__unique_lines": 64}
-WRITTEN = {"buffer0__is_write": 1, "buffer0__lines": 512, "buffer0__unique_bytes": 4096}
+WRITTEN = {"buffer0__is_write": 1, "buffer0__bytes": 8192, "buffer0__unique_bytes": 4096}
 
 
 def test_vectors_of_eight_take_an_eighth_of_the_time():
@@ -88,6 +88,15 @@ def test_pieces_that_write_into_one_line_share_it():
     shared = one_stage(**LOOPS, **WRITTEN, parallel__extent_product=1024)
     assert seconds("false_sharing", apart) == 0.0
     assert seconds("false_sharing", shared) > 0.0
+
+
+def test_a_gather_touches_no_more_than_it_reads():
+    """TVM takes all that an index can reach for touched: 13 TB, for one."""
+    stages = one_stage(
+        buffer0__is_read=1, buffer0__bytes=4096, buffer0__unique_bytes=2**43, buffer0__lines=64
+    )
+    assert stages.buffers("unique_bytes")[0, 0] == 4096
+    assert seconds("unique_bytes_read", stages) == pytest.approx(4096 / 3e10, rel=1e-5)
 
 
 def test_threads_cost_only_where_there_are_some():

@@ -224,9 +224,9 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
         (["zoo:mlp", "--target", "nope"], "target must be 'host'"),
         (["zoo:mlp", "--target", "c"], "got 'c': give --target llvm"),
         (["zoo:mlp", "--target", "llvm -num-cores=100000"], "num-cores must be at most"),
-        (["zoo:mlp", "--trials", "-1"], "trials must be in 1 ... 2147483647, got -1"),
-        (["zoo:mlp", "--trials", "0"], "trials must be in 1 ... 2147483647, got 0"),
-        (["zoo:mlp", "--trials", "9" * 20], "trials must be in 1 ..."),
+        (["zoo:mlp", "--trials", "-1"], "trials must be in 0 ... 2147483647, got -1"),
+        (["zoo:mlp", "--trials", "0"], "must be one that has learned for --trials 0, got 'gbt'"),
+        (["zoo:mlp", "--trials", "9" * 20], "trials must be in 0 ..."),
         (["zoo:mlp", "--trials-per-iter", "0"], "trials-per-iter must be in 1 ..."),
         (["zoo:mlp", "--minutes", "-2"], "minutes must be positive"),
         (["zoo:mlp", "--seed", "-2"], "Invalid value for '--seed'"),
@@ -256,7 +256,7 @@ def test_bad_input_ends_with_exit_code_2(tmp_path):
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert errors == ["error: trials must be in 1 ... 2147483647, got -1"]
+    assert errors == ["error: trials must be in 0 ... 2147483647, got -1"]
     assert list(tmp_path.iterdir()) == []
 
 
