@@ -1,27 +1,21 @@
 """The Halide-style kernel model: hand-made terms, weighted by a small network."""
 
-import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import ClassVar, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from costmodels.checkpoint import load_checkpoint, require
 from costmodels.errors import InputError
-from costmodels.kernel import FloatArray, KernelBatch, KernelDataset, KernelPrediction, Measurement
+from costmodels.kernel import FloatArray, KernelBatch
 from costmodels.learning.kernel_tensors import KernelInputs
-from costmodels.learning.neural_model import NeuralConfig, NeuralModel
-from costmodels.protocol import Claims, FitProgress
-from costmodels.schema import PER_STORE, FeatureSchema
+from costmodels.learning.network import KernelNetwork
+from costmodels.learning.neural_model import NeuralKernelModel
 from halide_style.features import halide_inputs
 from halide_style.network import HalideNetwork, HalideShape
 from halide_style.stages import Stages
 from halide_style.terms import TERMS, term_seconds
-
-MEMBERS = 4
-"""Networks whose mean counts: each is small, and trained in seconds."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,7 @@ class TermTable:
         return found
 
 
-class HalideStyleModel:
+class HalideStyleModel(NeuralKernelModel):
     """Hand-made cost terms, weighted by a small network; its seconds are a sum of its terms.
 
     Parameters
@@ -67,51 +61,21 @@ class HalideStyleModel:
         "Adams et al., Learning to Optimize Halide with Tree Search and Random Programs, "
         "SIGGRAPH 2019"
     )
-    claims: ClassVar[Claims] = Claims(seconds=True, interval=True)
-    schema: ClassVar[FeatureSchema] = PER_STORE
-    graphs: ClassVar[bool] = False
+    members: ClassVar[int] = 4
+    shape: HalideShape
 
-    def __init__(
-        self,
-        shape: HalideShape | None = None,
-        config: NeuralConfig | None = None,
-        *,
-        rng: np.random.Generator | None = None,
-    ) -> None:
-        self.shape = shape or HalideShape()
-        self.config = config or NeuralConfig(members=MEMBERS)
-        self._model = NeuralModel(
-            self.name,
-            lambda: HalideNetwork(self.shape),
-            KernelInputs(halide_inputs),
-            self.config,
-            seed=0 if rng is None else int(rng.integers(2**31)),
-        )
+    @classmethod
+    def make_shape(cls, values: Mapping[str, Any]) -> HalideShape:
+        """From JSON."""
+        return HalideShape(**values)
 
-    @property
-    def is_fitted(self) -> bool:
-        """Whether any measured kernel has been learned."""
-        return self._model.is_fitted
+    def make_network(self) -> KernelNetwork:
+        """A network with random weights."""
+        return HalideNetwork(self.shape)
 
-    def fit(
-        self,
-        dataset: KernelDataset,
-        *,
-        rng: np.random.Generator,
-        validation: KernelDataset | None = None,
-        progress: FitProgress | None = None,
-    ) -> Self:
-        """Forget, then learn from a data set; see `NeuralModel.fit`."""
-        self._model.fit(dataset, rng=rng, validation=validation, progress=progress)
-        return self
-
-    def update(self, batch: KernelBatch, measurements: Sequence[Measurement]) -> None:
-        """Learn new measurements in bounded time, together with some of the older ones."""
-        self._model.update(batch, measurements)
-
-    def predict(self, batch: KernelBatch) -> KernelPrediction:
-        """Predict each kernel on its own; one without rows is unsupported."""
-        return self._model.predict(batch)
+    def inputs(self) -> KernelInputs:
+        """Terms, operator histogram and schedule of each stage."""
+        return KernelInputs(halide_inputs)
 
     def explain(self, batch: KernelBatch) -> "TermTable":
         """What each term adds to the predicted seconds of each stage.
@@ -137,7 +101,7 @@ class HalideStyleModel:
                 "take pretrained:halide"
             )
         relative = np.zeros((len(batch.rows), len(TERMS)))
-        for kernels, networks in self._model.parts(batch):
+        for kernels, networks in self.parts(batch):
             rows = np.isin(batch.row_kernel, kernels)
             inputs = torch.from_numpy(halide_inputs(batch)[rows])
             with torch.no_grad():
@@ -149,19 +113,3 @@ class HalideStyleModel:
         # Several networks are averaged as logarithms: their terms are brought to the same sum.
         scale = np.divide(latency_s, total, out=np.zeros(len(batch)), where=total > 0)
         return TermTable(relative * scale[batch.row_kernel, None], term_seconds(Stages(batch)))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint."""
-        self._model.save(path, asdict(self.shape))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a checkpoint, also one saved before anything was learned."""
-        checkpoint = load_checkpoint(path)
-        require(checkpoint, path=path, model=cls.name, schema=cls.schema)
-        model = cls(
-            HalideShape(**checkpoint.settings["shape"]),
-            NeuralConfig.from_dict(checkpoint.settings["config"]),
-        )
-        model._model.restore(checkpoint)
-        return model

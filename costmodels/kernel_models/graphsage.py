@@ -6,19 +6,15 @@ the rows of its stages, joined to the operators that each stage computes, to the
 kernel, or to both. Mean and maximum over the nodes are the embedding of the kernel.
 """
 
-import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import ClassVar, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from costmodels.checkpoint import load_checkpoint, require
 from costmodels.errors import InputError
 from costmodels.graph import OPCODES
-from costmodels.kernel import KernelBatch, KernelDataset, KernelPrediction, Measurement
 from costmodels.learning.kernel_tensors import (
     GraphTensors,
     KernelEncoding,
@@ -35,13 +31,10 @@ from costmodels.learning.layers import (
     take,
 )
 from costmodels.learning.network import KernelNetwork
-from costmodels.learning.neural_model import NeuralConfig, NeuralModel
-from costmodels.protocol import Claims, FitProgress
-from costmodels.schema import DEVICE, OPERATOR, PER_STORE, FeatureSchema
+from costmodels.learning.neural_model import NeuralKernelModel
+from costmodels.schema import DEVICE, OPERATOR, PER_STORE
 
 POOLINGS = {"mean": segment_mean, "max": segment_max, "sum": segment_sum}
-MEMBERS = 3
-"""Networks whose mean counts."""
 SCHEDULES = ("nodes", "kernel", "both", "none")
 
 
@@ -152,7 +145,7 @@ class GraphSageNetwork(KernelNetwork):
         return nodes
 
 
-class GraphSage:
+class GraphSage(NeuralKernelModel):
     """A graph network that ranks the schedules of a task and predicts their seconds.
 
     Parameters
@@ -169,65 +162,20 @@ class GraphSage:
     paper: ClassVar[str] = (
         "Kaufman et al., A Learned Performance Model for Tensor Processing Units, MLSys 2021"
     )
-    claims: ClassVar[Claims] = Claims(seconds=True, interval=True)
-    schema: ClassVar[FeatureSchema] = PER_STORE
     graphs: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        shape: GraphSageShape | None = None,
-        config: NeuralConfig | None = None,
-        *,
-        rng: np.random.Generator | None = None,
-    ) -> None:
-        self.shape = shape or GraphSageShape()
-        self.config = config or NeuralConfig(members=MEMBERS)
-        self._model = NeuralModel(
-            self.name,
-            lambda: GraphSageNetwork(self.shape),
-            KernelInputs(graphs=self.shape.graph),
-            self.config,
-            seed=0 if rng is None else int(rng.integers(2**31)),
-        )
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether any measured kernel has been learned."""
-        return self._model.is_fitted
-
-    def fit(
-        self,
-        dataset: KernelDataset,
-        *,
-        rng: np.random.Generator,
-        validation: KernelDataset | None = None,
-        progress: FitProgress | None = None,
-    ) -> Self:
-        """Forget, then learn from a data set; see `NeuralModel.fit`."""
-        self._model.fit(dataset, rng=rng, validation=validation, progress=progress)
-        return self
-
-    def update(self, batch: KernelBatch, measurements: Sequence[Measurement]) -> None:
-        """Learn new measurements in bounded time, together with some of the older ones."""
-        self._model.update(batch, measurements)
-
-    def predict(self, batch: KernelBatch) -> KernelPrediction:
-        """Predict each kernel on its own; one without rows is unsupported."""
-        return self._model.predict(batch)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint."""
-        self._model.save(path, asdict(self.shape))
+    members: ClassVar[int] = 3
+    shape: GraphSageShape
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a checkpoint, also one saved before anything was learned."""
-        checkpoint = load_checkpoint(path)
-        require(checkpoint, path=path, model=cls.name, schema=cls.schema)
-        shape = checkpoint.settings["shape"]
-        model = cls(
-            GraphSageShape(**{**shape, "pooling": tuple(shape["pooling"])}),
-            NeuralConfig.from_dict(checkpoint.settings["config"]),
-        )
-        model._model.restore(checkpoint)
-        return model
+    def make_shape(cls, values: Mapping[str, Any]) -> GraphSageShape:
+        """From JSON, which has lists for tuples."""
+        made = GraphSageShape(**values)
+        return replace(made, pooling=tuple(made.pooling))
+
+    def make_network(self) -> KernelNetwork:
+        """A network with random weights."""
+        return GraphSageNetwork(self.shape)
+
+    def inputs(self) -> KernelInputs:
+        """Rows and, unless the shape leaves it out, the graph."""
+        return KernelInputs(graphs=self.shape.graph)

@@ -1,21 +1,19 @@
-"""What every neural kernel model does: learn, learn on in bounded time, predict, keep its state.
-
-A model of the protocol holds a `NeuralModel` and gives it the function that makes its network.
-"""
+"""What every neural kernel model does: learn, learn on in bounded time, predict, keep its state."""
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from costmodels.checkpoint import Checkpoint, save_checkpoint
+from costmodels.checkpoint import Checkpoint, load_checkpoint, require, save_checkpoint
 from costmodels.errors import InputError
 from costmodels.kernel import (
     FloatArray,
@@ -32,10 +30,10 @@ from costmodels.learning.labels import KernelLabels
 from costmodels.learning.network import KernelNetwork
 from costmodels.learning.training import Epoch, LabelledKernels, TrainingConfig, train
 from costmodels.metrics import task_groups
-from costmodels.protocol import FitProgress
+from costmodels.protocol import Claims, FitProgress
 from costmodels.replay import ReplayMemory
 from costmodels.roofline import log_bound
-from costmodels.schema import PER_STORE
+from costmodels.schema import PER_STORE, FeatureSchema
 
 PREDICTED_AT_ONCE = 1024
 LEAST_HELD_OUT = 8
@@ -61,8 +59,8 @@ class NeuralConfig:
     emphasis : int
         Times that an update meets the kernels of the tasks just measured while it meets the others
         once.
-    first_epochs, later_epochs : int
-        Passes over the memory by an update of a model that was never fitted, and of one that was.
+    first_steps, later_steps : int
+        Mini-batches, about, of an update of a model that was never fitted, and of one that was.
     later_learning_rate : float
         Of such a model.
     """
@@ -71,8 +69,8 @@ class NeuralConfig:
     members: int = 1
     memory: int = 1024
     emphasis: int = 4
-    first_epochs: int = 40
-    later_epochs: int = 8
+    first_steps: int = 120
+    later_steps: int = 24
     later_learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
@@ -85,44 +83,57 @@ class NeuralConfig:
         return cls(**{**values, "training": TrainingConfig(**values["training"])})
 
 
-class NeuralModel:
-    """The networks of a model with what they were taught.
+class NeuralKernelModel(ABC):
+    """A kernel model whose predictions come from networks; a subclass says from which.
 
     Parameters
     ----------
-    name : str
-        Registered name of the model.
-    make_network : callable
-        Makes a network with random weights.
-    inputs : KernelInputs
-        What the network wants to be told.
-    config : NeuralConfig
+    shape : dataclass, optional
+        Of the network; the subclass's own by default.
+    config : NeuralConfig, optional
         How it learns.
-    seed : int
-        Of all randomness.
+    rng : numpy.random.Generator, optional
+        Draws the seed of all later randomness; without it the seed is 0.
     """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    claims: ClassVar[Claims] = Claims(seconds=True, interval=True)
+    schema: ClassVar[FeatureSchema] = PER_STORE
+    graphs: ClassVar[bool] = False
+    members: ClassVar[int] = 1
+    """Networks whose mean counts, where `config` does not say."""
 
     def __init__(
         self,
-        name: str,
-        make_network: Callable[[], KernelNetwork],
-        inputs: KernelInputs,
-        config: NeuralConfig,
+        shape: Any = None,
+        config: NeuralConfig | None = None,
         *,
-        seed: int,
+        rng: np.random.Generator | None = None,
     ) -> None:
-        self._name = name
-        self._make_network = make_network
-        self._inputs = inputs
-        self._config = config
-        self.seed = seed
+        self.shape = self.make_shape({}) if shape is None else shape
+        self.config = config or NeuralConfig(members=self.members)
+        self.seed = 0 if rng is None else int(rng.integers(2**31))
         self._forget()
+
+    @classmethod
+    @abstractmethod
+    def make_shape(cls, values: Mapping[str, Any]) -> Any:
+        """The dataclass of the network's shape from some of its fields, as JSON has them."""
+
+    @abstractmethod
+    def make_network(self) -> KernelNetwork:
+        """A network with random weights."""
+
+    @abstractmethod
+    def inputs(self) -> KernelInputs:
+        """What the network wants to be told."""
 
     def _forget(self) -> None:
         self._taught: list[KernelNetwork] = []
         self._adapted: list[KernelNetwork] = []
         self._measured: set[str] = set()
-        self._memory = ReplayMemory(self._config.memory)
+        self._memory = ReplayMemory(self.config.memory)
         self._interval = Interval()
         self._updates = 0
 
@@ -138,7 +149,7 @@ class NeuralModel:
         rng: np.random.Generator,
         validation: KernelDataset | None = None,
         progress: FitProgress | None = None,
-    ) -> None:
+    ) -> Self:
         """Forget, then learn from a data set.
 
         Parameters
@@ -151,8 +162,13 @@ class NeuralModel:
             Kernels of other tasks, to stop and to calibrate by; a part of the tasks by default.
         progress : FitProgress, optional
             Told of each pass over the data; a killed fit goes on at the pass it was in.
+
+        Returns
+        -------
+        NeuralKernelModel
+            Itself.
         """
-        PER_STORE.require(dataset.batch.schema, owner=self._name)
+        self.schema.require(dataset.batch.schema, owner=self.name)
         self.seed = int(rng.integers(2**31))
         self._forget()
         rng = np.random.default_rng(self.seed)
@@ -164,14 +180,14 @@ class NeuralModel:
         training = self._labelled(learned)
         judging = None if held_out is None else self._labelled(held_out)
         progress = progress or FitProgress()
-        kept = _unfinished(progress.unfinished, self._config.members)
-        for number in range(self._config.members):
+        kept = _unfinished(progress.unfinished, self.config.members)
+        for number in range(self.config.members):
             network = self._new_network(rng)
             network.standardise(training.encoding)
             train(
                 network,
                 training,
-                self._config.training,
+                self.config.training,
                 rng=rng,
                 validation=judging,
                 on_epoch=partial(self._tell, progress, number),
@@ -181,10 +197,11 @@ class NeuralModel:
         for path in kept:
             if path is not None:
                 path.unlink(missing_ok=True)
-        self._memory.add(_sample(dataset, self._config.memory, rng), rng=rng)
+        self._memory.add(_sample(dataset, self.config.memory, rng), rng=rng)
         if held_out is not None:
             predicted = self._outputs(held_out.batch)[1] + log_bound(held_out.batch)
             self._interval = Interval.learn(held_out.log_latency - predicted)
+        return self
 
     def parts(self, batch: KernelBatch) -> list[tuple[IndexArray, list[KernelNetwork]]]:
         """The kernels of a batch with the networks that predict them.
@@ -201,7 +218,7 @@ class NeuralModel:
 
     def update(self, batch: KernelBatch, measurements: Sequence[Measurement]) -> None:
         """Learn new measurements together with what is remembered of older ones."""
-        PER_STORE.require(batch.schema, owner=self._name)
+        self.schema.require(batch.schema, owner=self.name)
         dataset = _with_rows(KernelDataset(batch, tuple(measurements)))
         if not len(dataset):
             return
@@ -213,16 +230,18 @@ class NeuralModel:
         chosen = self._emphasised(dataset.batch)
         batch = self._memory.batch.take(chosen)
         log_latency = self._memory.log_latency[chosen]
-        known = LabelledKernels(KernelEncoding(batch, self._inputs), _labels(batch, log_latency))
-        config = self._config
+        known = LabelledKernels(KernelEncoding(batch, self.inputs()), _labels(batch, log_latency))
+        config = self.config
         if self._taught:
-            rate, epochs = config.later_learning_rate, config.later_epochs
+            rate, steps = config.later_learning_rate, config.later_steps
             self._adapted = self._adapted or copy.deepcopy(self._taught)
         else:
-            rate, epochs = config.training.learning_rate, config.first_epochs
+            rate, steps = config.training.learning_rate, config.first_steps
             self._adapted = [self._new_network(rng) for _ in range(config.members)]
             for network in self._adapted:
                 network.standardise(known.encoding)
+        batches = max(1, round(len(batch) / config.training.kernels_per_batch))
+        epochs = max(1, round(steps / batches))
         training = replace(config.training, learning_rate=rate, epochs=epochs)
         for network in self._adapted:
             train(network, known, training, rng=rng)
@@ -231,7 +250,7 @@ class NeuralModel:
 
     def predict(self, batch: KernelBatch) -> KernelPrediction:
         """Predict each kernel on its own; one without rows is unsupported."""
-        PER_STORE.require(batch.schema, owner=self._name)
+        self.schema.require(batch.schema, owner=self.name)
         missing = np.flatnonzero(batch.row_counts == 0)
         unsupported = tuple(
             Unsupported(int(k), "it has no stage that writes data") for k in missing
@@ -254,16 +273,8 @@ class NeuralModel:
             unsupported,
         )
 
-    def save(self, path: str | os.PathLike[str], shape: Mapping[str, Any]) -> None:
-        """Write a checkpoint: networks, what is remembered, counters.
-
-        Parameters
-        ----------
-        path : path
-            Replaced if it exists.
-        shape : mapping
-            JSON values: what `make_network` needs to be made anew.
-        """
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint: networks, what is remembered, counters."""
         arrays, memory = self._memory.state()
         both = {"taught": self._taught, "adapted": self._adapted}
         for kind, networks in both.items():
@@ -271,8 +282,8 @@ class NeuralModel:
                 for name, value in network.state_dict().items():
                     arrays[f"{kind}.{number}.{name}"] = value.numpy()
         settings = {
-            "shape": dict(shape),
-            "config": asdict(self._config),
+            "shape": asdict(self.shape),
+            "config": asdict(self.config),
             "seed": self.seed,
             "updates": self._updates,
             "networks": {kind: len(networks) for kind, networks in both.items()},
@@ -283,28 +294,31 @@ class NeuralModel:
         provenance = {"torch": torch.__version__}
         save_checkpoint(
             path,
-            model=self._name,
+            model=self.name,
             schema=PER_STORE,
             arrays=arrays,
             settings=settings,
             provenance=provenance,
         )
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Become what was saved.
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a checkpoint, also one saved before anything was learned."""
+        checkpoint = load_checkpoint(path)
+        require(checkpoint, path=path, model=cls.name, schema=cls.schema)
+        config = NeuralConfig.from_dict(checkpoint.settings["config"])
+        model = cls(cls.make_shape(checkpoint.settings["shape"]), config)
+        model._restore(checkpoint)
+        return model
 
-        Parameters
-        ----------
-        checkpoint : Checkpoint
-            From `save`.
-        """
+    def _restore(self, checkpoint: Checkpoint) -> None:
         settings, arrays = checkpoint.settings, checkpoint.arrays
         self.seed = int(settings["seed"])
         self._updates = int(settings["updates"])
         self._measured = set(settings["measured"])
         self._interval = Interval(**settings["interval"])
         self._memory = ReplayMemory.from_state(
-            self._config.memory, PER_STORE, arrays, settings["memory"]
+            self.config.memory, PER_STORE, arrays, settings["memory"]
         )
         counts = settings["networks"]
         self._taught = [self._restored(arrays, f"taught.{n}.") for n in range(counts["taught"])]
@@ -326,31 +340,31 @@ class NeuralModel:
         known = self._memory.batch
         keys = {task.key for task in new.tasks}
         is_new = np.array([task.key in keys for task in known.tasks])[known.task_index]
-        times = np.where(is_new, self._config.emphasis, 1)
+        times = np.where(is_new, self.config.emphasis, 1)
         return np.repeat(np.arange(len(known)), times)
 
     def _new_network(self, rng: np.random.Generator) -> KernelNetwork:
         """A network with random weights; torch's own generator is left as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**31)))
-            return self._make_network()
+            return self.make_network()
 
     def _tell(self, progress: FitProgress, member: int, epoch: Epoch) -> None:
         if progress.on_progress is None:
             return
-        done, most = member * epoch.most + epoch.number, self._config.members * epoch.most
+        done, most = member * epoch.most + epoch.number, self.config.members * epoch.most
         text = f"loss {epoch.training_loss:.3f}, held out {epoch.validation_loss:.3f}"
         progress.on_progress(done, most, text)
 
     def _labelled(self, dataset: KernelDataset) -> LabelledKernels:
         return LabelledKernels(
-            KernelEncoding(dataset.batch, self._inputs),
+            KernelEncoding(dataset.batch, self.inputs()),
             _labels(dataset.batch, dataset.log_latency),
         )
 
     def _outputs(self, batch: KernelBatch) -> tuple[FloatArray, FloatArray]:
         """Mean utility and mean log seconds above the roofline: each float64 [kernels]."""
-        encoding = KernelEncoding(batch, self._inputs)
+        encoding = KernelEncoding(batch, self.inputs())
         found: FloatArray = np.zeros((len(batch), 2))
         with torch.no_grad():
             for kernels, networks in self.parts(batch):

@@ -51,14 +51,14 @@ def test_learning_on_helps_new_tasks_and_changes_nothing_for_old_ones(make):
 
 @pytest.mark.parametrize("make", MODELS)
 def test_the_memory_and_so_the_time_of_an_update_is_bounded(make):
-    config = NeuralConfig(TrainingConfig(epochs=2), memory=96, first_epochs=1, later_epochs=1)
+    config = NeuralConfig(TrainingConfig(epochs=2), memory=96, first_steps=1, later_steps=1)
     model = make(config=config)
     data = example_dataset(rng(), tasks=10, kernels_per_task=32)
     model.fit(data, rng=rng())
     for start in range(0, 320, 32):
         part = data.take(np.arange(start, start + 32))
         model.update(part.batch, part.measurements)
-        assert len(model._model._memory) <= 96
+        assert len(model._memory) <= 96
 
 
 @pytest.mark.parametrize("make", MODELS)
