@@ -20,7 +20,7 @@ from costmodels.learning.training import TrainingConfig
 from tvm_integration.evaluate import SplitParts
 
 DATASET, SPLIT = "shipped:cpu", "networks"
-SHOWN = ("top1", "top5", "kendall_tau", "pair_accuracy", "median_ape", "train_s")
+SHOWN = ("top1", "top5", "kendall_tau", "pair_accuracy", "median_ape")
 SHAPES = {
     "as it is: schedule at nodes and kernel, mean and max": GraphSageShape(),
     "schedule at the nodes alone": GraphSageShape(schedule="nodes"),
