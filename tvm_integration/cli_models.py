@@ -10,8 +10,12 @@ from costmodels.errors import InputError
 from costmodels.json_text import json_text
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from tvm_integration.explain import Explanation
 
+WIDTH_OF_FILES = 160
+"""Columns of output that goes to a file or a pipe."""
 SHOWN_TERMS = 8
 """Terms of a stage that are printed; the others add little."""
 
@@ -54,10 +58,9 @@ def models(
     if as_json:
         sys.stdout.write(json_text(found))
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = _console()
     table = Table(box=None, pad_edge=False)
     for column in ("model", "claims", "trained", "paper"):
         table.add_column(column)
@@ -122,13 +125,12 @@ def explain(
 
 
 def _print_explanation(found: "Explanation") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from halide_style.terms import TERMS
 
     formulas = {term.name: term.formula for term in TERMS}
-    console = Console(highlight=False)
+    console = _console()
     console.print(
         f"{found.kernel}, {found.schedule} program: {found.latency_s * 1e6:.1f} µs predicted, "
         f"90 % interval {found.low_s * 1e6:.1f} to {found.high_s * 1e6:.1f} µs"
@@ -146,6 +148,15 @@ def _print_explanation(found: "Explanation") -> None:
             label = name.replace("_", " ")
             table.add_row(label, f"{value * 1e6:.2f}", bar, counts, formulas[name])
         console.print(table)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH_OF_FILES
+    return console
 
 
 def _models() -> dict[str, Any]:

@@ -211,6 +211,7 @@ def draw(explanation: Explanation, path: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import EngFormatter
 
     totals: dict[str, float] = {}
     for stage in explanation.stages:
@@ -234,10 +235,11 @@ def draw(explanation: Explanation, path: Path) -> None:
             ]
         )
         colour = "lightgrey" if name == "others" else colours(number)
-        axes.barh(labels, values * 1e6, left=left * 1e6, label=name.replace("_", " "), color=colour)
+        axes.barh(labels, values, left=left, label=name.replace("_", " "), color=colour)
         left += values
     axes.invert_yaxis()
-    axes.set_xlabel("predicted time, µs")
+    axes.xaxis.set_major_formatter(EngFormatter(unit="s"))
+    axes.set_xlabel("predicted time")
     axes.set_title(f"{explanation.kernel}, {explanation.schedule} program", loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False, ncols=2)

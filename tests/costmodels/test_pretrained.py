@@ -1,0 +1,43 @@
+"""The models that travel with the package load, are small, and say what they learned from."""
+
+import numpy as np
+import pytest
+
+from costmodels.checkpoint import load_checkpoint
+from costmodels.dataset.folder import read_dataset
+from costmodels.dataset.shipped import dataset_path
+from costmodels.errors import InputError
+from costmodels.example_data import example_dataset
+from costmodels.pretrained import BEST_MODEL, pretrained_models, pretrained_path
+from costmodels.registry import kernel_model_class
+
+NAMES = ("gbt", "graphsage", "halide")
+
+
+@pytest.fixture(scope="module")
+def digest():
+    return read_dataset(dataset_path("shipped:cpu")).digest()
+
+
+def test_all_three_are_there():
+    assert set(pretrained_models()) == set(NAMES)
+    assert pretrained_path("pretrained:best") == pretrained_models()[BEST_MODEL]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_loads_and_predicts(name, digest):
+    path = pretrained_path(f"pretrained:{name}")
+    assert path.stat().st_size <= 6_000_000
+    provenance = load_checkpoint(path).provenance
+    assert provenance["dataset_digest"] == digest, "trained on another state of shipped:cpu"
+    assert provenance["split"] is None
+    model = kernel_model_class(name).load(path)
+    assert model.is_fitted
+    batch = example_dataset(np.random.default_rng(0)).batch
+    assert np.ptp(model.predict(batch).utility) > 0
+
+
+def test_an_unknown_one_lists_those_there_are():
+    message = "must be one of gbt, graphsage, halide, best, got 'tree'"
+    with pytest.raises(InputError, match=message):
+        pretrained_path("pretrained:tree")
