@@ -140,6 +140,10 @@ class KernelBatch:
         """float32 [rows, columns + 9]; each row with the features of its kernel's device."""
         return np.hstack([self.rows, self.device_rows[self.row_kernel]])
 
+    def without_graphs(self) -> "KernelBatch":
+        """The same kernels for a model that needs no graphs."""
+        return replace(self, graphs=(), graph_index=None)
+
     def column(self, name: str) -> RowArray:
         """float32 [rows]; one column of the rows by its name in the schema."""
         return self.rows[:, self.schema.index[name]]

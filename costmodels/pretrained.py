@@ -8,7 +8,7 @@ from costmodels.errors import InputError
 PREFIX = "pretrained:"
 BEST = "best"
 BEST_MODEL = "halide"
-"""The model that ``pretrained:best`` stands for: it ranked the kernels of the validation networks of
+"""What ``pretrained:best`` stands for: it ranked the kernels of the validation networks of
 `shipped:cpu` best, and its seconds are nearest."""
 
 

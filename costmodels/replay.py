@@ -40,10 +40,14 @@ class ReplayMemory:
     ----------
     capacity : int
         Kernels at most.
+    graphs : bool
+        Whether to keep their graphs; a data set has them, a search extracts them only where they
+        are needed.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, *, graphs: bool = False) -> None:
         self.capacity = capacity
+        self._graphs = graphs
         self._batch: KernelBatch | None = None
         self.log_latency: FloatArray = np.empty(0)
         """float64 [kernels]; natural logarithm of seconds, NaN for a kernel that failed."""
@@ -76,8 +80,10 @@ class ReplayMemory:
             return np.empty(0, np.int64)
         before = len(self)
         # Half precision is plenty for logarithms, and a checkpoint holds all of them.
-        rows = np.clip(dataset.batch.rows, -LARGEST_ROW, LARGEST_ROW).astype(np.float16)
-        dataset = replace(dataset, batch=replace(dataset.batch, rows=rows.astype(np.float32)))
+        finite = np.nan_to_num(dataset.batch.rows, nan=0.0)
+        rows = np.clip(finite, -LARGEST_ROW, LARGEST_ROW).astype(np.float16)
+        batch = replace(dataset.batch, rows=rows.astype(np.float32))
+        dataset = replace(dataset, batch=batch if self._graphs else batch.without_graphs())
         known = [] if self._batch is None else [self._batch]
         self._batch = concatenate([*known, dataset.batch])
         self.log_latency = np.concatenate([self.log_latency, dataset.log_latency])
@@ -123,9 +129,11 @@ class ReplayMemory:
         schema: FeatureSchema,
         arrays: Mapping[str, NDArray[Any]],
         settings: Mapping[str, Any],
+        *,
+        graphs: bool = False,
     ) -> "ReplayMemory":
         """Rebuild a memory from what `state` returned."""
-        memory = cls(capacity)
+        memory = cls(capacity, graphs=graphs)
         if settings["tasks"]:
             tasks = (Task(t["key"], Device(**t["device"])) for t in settings["tasks"])
             offsets = np.concatenate([[0], np.cumsum(arrays["memory.row_counts"])])
@@ -135,7 +143,7 @@ class ReplayMemory:
                 offsets.astype(np.int64),
                 tuple(tasks),
                 arrays["memory.task_index"],
-                *_graphs(arrays),
+                *(_graphs(arrays) if graphs else ()),
             )
             memory.log_latency = arrays["memory.log_latency"]
         return memory

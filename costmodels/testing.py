@@ -241,6 +241,22 @@ def _must_rank(model: KernelCostModel, dataset: KernelDataset) -> None:
         assert tau > LEAST_TAU, f"{what}: tau above {LEAST_TAU} on learned kernels, got {tau:.2f}"
 
 
+def check_update_without_graphs(factory: ModelFactory, folder: Path) -> None:
+    """A model that needs no graphs learns on without them, also after loading.
+
+    Data sets have them; a search does not extract what is not needed.
+    """
+    model = _fitted(factory)
+    if model.graphs:
+        return
+    model.save(folder / "model.ckpt")
+    new = _unseen(model)
+    for each in (model, type(model).load(folder / "model.ckpt")):
+        each.update(new.batch.without_graphs(), new.measurements)
+        each.update(new.batch, new.measurements)
+        assert len(each.predict(new.batch.without_graphs())) == len(new), "wants [kernels]"
+
+
 def check_update_with_nothing(factory: ModelFactory, folder: Path) -> None:
     """An empty update changes nothing."""
     del folder
@@ -450,6 +466,7 @@ KERNEL_MODEL_CHECKS: tuple[Check, ...] = (
     check_fit_forgets,
     check_fit_ranks,
     check_update_learns,
+    check_update_without_graphs,
     check_update_with_nothing,
     check_update_with_failures,
     check_failures_are_not_preferred,

@@ -107,6 +107,8 @@ def explain(
 
     if chart is not None and chart.suffix not in CHART_ENDINGS:
         raise InputError(f"a chart must end in {', '.join(CHART_ENDINGS)}, got {chart.name!r}")
+    if chart is not None and not chart.parent.is_dir():
+        raise InputError(f"the folder of {chart} must exist: make it first")
     parsed = parse_target(target)
     fused = fuse(load_network(model).module, parsed, prepack_weights=False)
     found = explain_kernel(

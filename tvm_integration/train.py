@@ -60,6 +60,8 @@ def train_model(
     """
     if not out.parent.is_dir():
         raise InputError(f"the folder of {out} must exist: make it first")
+    if out.is_dir():
+        raise InputError(f"{out} must be a file to write, got a folder: give the name of a file")
     model = new_kernel_model(name, rng=np.random.default_rng(seed))
     known = None if split is None else read_split(dataset, split)
     everything = featurise(dataset, on_progress=on_features)

@@ -7,7 +7,7 @@ kernel, or to both. Mean and maximum over the nodes are the embedding of the ker
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -66,13 +66,20 @@ class GraphSageShape:
     graph: bool = True
 
     def __post_init__(self) -> None:
+        for name, least in (("size", 1), ("embedding", 1), ("layers", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise InputError(
+                    f"{name} must be a whole number of at least {least}, got {value!r}"
+                )
         if self.schedule not in SCHEDULES:
             raise InputError(
                 f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}"
             )
-        if not self.pooling or not set(self.pooling) <= POOLINGS.keys():
+        distinct = isinstance(self.pooling, tuple) and len(set(self.pooling)) == len(self.pooling)
+        if not self.pooling or not distinct or not set(self.pooling) <= POOLINGS.keys():
             raise InputError(
-                f"pooling must be some of {', '.join(POOLINGS)}, got {list(self.pooling)}"
+                f"pooling must be a tuple of some of {', '.join(POOLINGS)}, got {self.pooling!r}"
             )
         if not self.graph and self.schedule != "kernel":
             raise InputError(
@@ -169,8 +176,8 @@ class GraphSage(NeuralKernelModel):
     @classmethod
     def make_shape(cls, values: Mapping[str, Any]) -> GraphSageShape:
         """From JSON, which has lists for tuples."""
-        made = GraphSageShape(**values)
-        return replace(made, pooling=tuple(made.pooling))
+        pooling = {"pooling": tuple(values["pooling"])} if "pooling" in values else {}
+        return GraphSageShape(**{**values, **pooling})
 
     def make_network(self) -> KernelNetwork:
         """A network with random weights."""

@@ -5,7 +5,7 @@ any kernels of it, which training does at each step.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -105,6 +105,19 @@ class KernelInputs:
     graphs: bool = False
 
 
+def require_graphs(batch: KernelBatch) -> None:
+    """Raise InputError unless a batch has graphs."""
+    if batch.graph_index is None:
+        raise InputError(
+            "the kernels must have graphs for this model, got rows alone: extract the features "
+            "again with graphs"
+        )
+
+
+LARGEST = 1e4
+"""No feature of a real program is larger."""
+
+
 class KernelEncoding:
     """A batch made ready to cut tensors from.
 
@@ -123,17 +136,16 @@ class KernelEncoding:
 
     def __init__(self, batch: KernelBatch, inputs: KernelInputs) -> None:
         self._batch = batch
+        # Numbers that are none, and beyond any real logarithm, must not reach the weights.
+        finite = np.nan_to_num(batch.rows, nan=0.0, posinf=LARGEST, neginf=-LARGEST)
+        batch = replace(batch, rows=np.clip(finite, -LARGEST, LARGEST))
         self.rows: RowArray = inputs.rows(batch)
         """float32 [rows, inputs]; of all kernels."""
         self.log_bound: FloatArray = log_bound(batch)
         """float64 [kernels]; logarithm of the roofline."""
         self._graphs: _GraphTable | None = None
         if inputs.graphs and len(batch):
-            if batch.graph_index is None:
-                raise InputError(
-                    "the kernels must have graphs for this model, got rows alone: extract the "
-                    "features again with graphs"
-                )
+            require_graphs(batch)
             self._graphs = _GraphTable(batch.graphs)
 
     def __len__(self) -> int:

@@ -25,7 +25,7 @@ from costmodels.kernel import (
     Unsupported,
 )
 from costmodels.learning.calibration import COVERAGE, Interval
-from costmodels.learning.kernel_tensors import KernelEncoding, KernelInputs
+from costmodels.learning.kernel_tensors import KernelEncoding, KernelInputs, require_graphs
 from costmodels.learning.labels import KernelLabels
 from costmodels.learning.network import KernelNetwork
 from costmodels.learning.training import Epoch, LabelledKernels, TrainingConfig, train
@@ -133,7 +133,7 @@ class NeuralKernelModel(ABC):
         self._taught: list[KernelNetwork] = []
         self._adapted: list[KernelNetwork] = []
         self._measured: set[str] = set()
-        self._memory = ReplayMemory(self.config.memory)
+        self._memory = ReplayMemory(self.config.memory, graphs=self.graphs)
         self._interval = Interval()
         self._updates = 0
 
@@ -167,16 +167,27 @@ class NeuralKernelModel(ABC):
         -------
         NeuralKernelModel
             Itself.
+
+        Raises
+        ------
+        InputError
+            When no kernel ran, or graphs are needed and not there.
         """
         self.schema.require(dataset.batch.schema, owner=self.name)
         self.seed = int(rng.integers(2**31))
         self._forget()
         rng = np.random.default_rng(self.seed)
         dataset = _with_rows(dataset)
-        if validation is None:
+        if not np.any(dataset.measured):
+            raise InputError(
+                f"{self.name} must be given kernels that ran and have rows to learn from, got none "
+                f"of {len(dataset)}"
+            )
+        validation = None if validation is None else _with_rows(validation)
+        if validation is None or not np.any(validation.measured):
             learned, held_out = _hold_out(dataset, rng)
         else:
-            learned, held_out = dataset, _with_rows(validation)
+            learned, held_out = dataset, validation
         training = self._labelled(learned)
         judging = None if held_out is None else self._labelled(held_out)
         progress = progress or FitProgress()
@@ -222,6 +233,8 @@ class NeuralKernelModel(ABC):
         dataset = _with_rows(KernelDataset(batch, tuple(measurements)))
         if not len(dataset):
             return
+        if self.inputs().graphs:
+            require_graphs(batch)
         self._updates += 1
         rng = np.random.default_rng([self.seed, self._updates])
         self._memory.add(dataset, rng=rng)
@@ -318,7 +331,7 @@ class NeuralKernelModel(ABC):
         self._measured = set(settings["measured"])
         self._interval = Interval(**settings["interval"])
         self._memory = ReplayMemory.from_state(
-            self.config.memory, PER_STORE, arrays, settings["memory"]
+            self.config.memory, PER_STORE, arrays, settings["memory"], graphs=self.graphs
         )
         counts = settings["networks"]
         self._taught = [self._restored(arrays, f"taught.{n}.") for n in range(counts["taught"])]
@@ -353,7 +366,9 @@ class NeuralKernelModel(ABC):
         if progress.on_progress is None:
             return
         done, most = member * epoch.most + epoch.number, self.config.members * epoch.most
-        text = f"loss {epoch.training_loss:.3f}, held out {epoch.validation_loss:.3f}"
+        text = f"loss {epoch.training_loss:.3f}"
+        if np.isfinite(epoch.validation_loss):
+            text += f", held out {epoch.validation_loss:.3f}"
         progress.on_progress(done, most, text)
 
     def _labelled(self, dataset: KernelDataset) -> LabelledKernels:
@@ -411,4 +426,6 @@ def _hold_out(
         return dataset, None
     chosen = rng.choice(tasks, max(1, round(tasks * HELD_OUT_SHARE)), replace=False)
     judging = np.isin(dataset.batch.task_index, chosen)
+    if not (np.any(dataset.measured[judging]) and np.any(dataset.measured[~judging])):
+        return dataset, None
     return dataset.take(np.flatnonzero(~judging)), dataset.take(np.flatnonzero(judging))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from costmodels.checkpoint import load_checkpoint, save_checkpoint
-from costmodels.kernel import KernelPrediction, Measured, Unsupported
+from costmodels.kernel import KernelPrediction, Measured, Unsupported, concatenate
 from costmodels.protocol import Claims
 from costmodels.registry import kernel_model_class, kernel_model_names
 from costmodels.schema import PER_STORE
@@ -227,6 +227,18 @@ class SavesInPlace(Sound):
         beside.unlink()
 
 
+class KeepsGraphs(Sound):
+    """Joins what it learned from a data set with what a search gives it."""
+
+    def fit(self, dataset, *, rng, validation=None, progress=None):
+        self.known = dataset.batch
+        return super().fit(dataset, rng=rng)
+
+    def update(self, batch, measurements):
+        self.known = concatenate([self.known, batch])
+        super().update(batch, measurements)
+
+
 class CountsEmptyUpdates(Sound):
     def update(self, batch, measurements):
         super().update(batch, measurements)
@@ -321,6 +333,7 @@ FAULTS = {
     "fit_forgets": [FitAddsUp],
     "fit_ranks": [PrefersTheSlowest, SecondsUpsideDown, AlwaysTheSame],
     "update_learns": [LearnsNothingFromUpdates, LearnsNothingAfterFit],
+    "update_without_graphs": [KeepsGraphs],
     "update_with_nothing": [CountsEmptyUpdates],
     "update_with_failures": [NeedsALatency],
     "failures_are_not_preferred": [AdmiresFailures],

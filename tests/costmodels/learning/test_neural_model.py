@@ -1,10 +1,13 @@
 """Neural models learn on without forgetting, and say how sure they are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from costmodels.errors import InputError
 from costmodels.example_data import example_dataset
+from costmodels.kernel import Failure
 from costmodels.kernel_models.graphsage import GraphSage, GraphSageShape
 from costmodels.learning.calibration import Interval
 from costmodels.learning.neural_model import NeuralConfig
@@ -110,8 +113,11 @@ def test_a_model_without_graph_needs_none(tmp_path):
     ("options", "message"),
     [
         ({"schedule": "edges"}, "schedule must be one of nodes, kernel, both, none, got 'edges'"),
-        ({"pooling": ("median",)}, "pooling must be some of mean, max, sum"),
-        ({"pooling": ()}, "pooling must be some of mean, max, sum"),
+        ({"pooling": ("median",)}, "pooling must be a tuple of some of mean, max, sum"),
+        ({"pooling": ()}, "pooling must be a tuple of some of mean, max, sum"),
+        ({"pooling": "mean"}, "pooling must be a tuple of some of mean, max, sum, got 'mean'"),
+        ({"size": 0}, "size must be a whole number of at least 1, got 0"),
+        ({"layers": -1}, "layers must be a whole number of at least 0, got -1"),
         ({"graph": False}, "schedule must be 'kernel' for a model without graph, got 'both'"),
     ],
 )
@@ -123,3 +129,37 @@ def test_shapes_that_make_no_sense_are_refused(options, message):
 def test_no_model_without_members():
     with pytest.raises(InputError, match="members must be at least 1, got 0"):
         NeuralConfig(members=0)
+
+
+def test_a_refused_update_changes_nothing():
+    data = example_dataset(rng(), tasks=2)
+    model = GraphSage()
+    with pytest.raises(InputError, match="must have graphs for this model, got rows alone"):
+        model.update(data.batch.without_graphs(), data.measurements)
+    model.update(data.batch, data.measurements)
+    assert model.is_fitted
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_rows_that_are_no_numbers_stay_with_their_kernels(make):
+    data = example_dataset(rng(), tasks=8)
+    rows = data.batch.rows.copy()
+    rows[0], rows[1], rows[2], rows[3] = np.nan, np.inf, -1e38, 3e38
+    bad = replace(data, batch=replace(data.batch, rows=rows))
+    config = NeuralConfig(TrainingConfig(epochs=3), first_steps=3, later_steps=3)
+    model = make(config=config).fit(bad, rng=rng())
+    model.update(bad.batch, bad.measurements)
+    found = model.predict(data.batch)
+    assert np.all(np.isfinite(found.utility))
+    assert np.all(np.isfinite(model.predict(bad.batch).utility))
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_a_fit_needs_a_kernel_that_ran(make):
+    data = example_dataset(rng(), tasks=2)
+    failed = replace(data, measurements=(Failure("run", "made up"),) * len(data))
+    for nothing in (data.take([]), failed):
+        with pytest.raises(InputError, match="must be given kernels that ran"):
+            make().fit(nothing, rng=rng())
+    config = NeuralConfig(TrainingConfig(epochs=1))
+    assert make(config=config).fit(data, rng=rng(), validation=data.take([])).is_fitted
