@@ -8,8 +8,8 @@ from costmodels.errors import InputError
 PREFIX = "pretrained:"
 BEST = "best"
 BEST_MODEL = "halide"
-"""What ``pretrained:best`` stands for: it ranked the kernels of the validation networks of
-`shipped:cpu` best, and its seconds are nearest."""
+"""What ``pretrained:best`` stands for: its seconds are nearest, and it predicts twice as many
+programs a second as the graph model, which ranks about as well (docs/leaderboard.md)."""
 
 
 def pretrained_models() -> dict[str, Path]:
