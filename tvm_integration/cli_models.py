@@ -110,7 +110,7 @@ def explain(
     if chart is not None and not chart.parent.is_dir():
         raise InputError(f"the folder of {chart} must exist: make it first")
     parsed = parse_target(target)
-    fused = fuse(load_network(model).module, parsed, prepack_weights=False)
+    fused = fuse(load_network(model).module, parsed)  # as `tune` does, so that its records fit
     found = explain_kernel(
         find_kernel(fused.tasks, kernel),
         parsed,
@@ -140,8 +140,9 @@ def _print_explanation(found: "Explanation") -> None:
     for number, stage in enumerate(found.stages, 1):
         title = f"stage {number}: {', '.join(stage.operators) or '-'}, {stage.total_s * 1e6:.1f} µs"
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for column, justify in (("term", "left"), ("µs", "right"), ("", "left")):
-            table.add_column(column, justify=justify)  # type: ignore[arg-type]
+        table.add_column("term")
+        table.add_column("µs", justify="right")
+        table.add_column("")
         table.add_column("counts", justify="right")
         table.add_column("", style="dim")
         for name, value in list(stage.seconds.items())[:SHOWN_TERMS]:

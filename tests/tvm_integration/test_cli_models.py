@@ -19,7 +19,14 @@ from costmodels.errors import InputError
 from costmodels.registry import kernel_model_names
 from halide_style.terms import TERMS
 from tvm_integration.cli import app
+from tvm_integration.compat import structural_equal
 from tvm_integration.cost_model import resolve_model
+from tvm_integration.frontend import load_network
+from tvm_integration.fusion import fuse
+from tvm_integration.targets import host_target
+from tvm_integration.tune import tune_network
+from tvm_integration.tune_state import TuneOptions
+from tvm_integration.work_dir import open_database
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +139,20 @@ def test_explain_adds_up(halide, tmp_path):
 def test_what_cannot_be_explained_is_said(halide, arguments, message):
     with pytest.raises(InputError, match=message):
         run("explain", "zoo:mlp", "--cost-model", halide, *arguments, catch_exceptions=False)
+
+
+def test_the_best_program_of_a_tuning_run_is_explained(halide, tmp_path):
+    tune_network(load_network("zoo:mlp"), host_target(), TuneOptions(tmp_path, 8, tasks="1"))
+    (kernel,) = {r.workload.mod for r in open_database(tmp_path).get_all_tuning_records()}
+    fused = fuse(load_network("zoo:mlp").module, host_target())
+    (name,) = [task.name for task in fused.tasks if structural_equal(task.mod, kernel)]
+    arguments = ["explain", "zoo:mlp", "--cost-model", halide, "--json", "--kernel", name]
+    found = json.loads(run(*arguments, "--work-dir", tmp_path).stdout)
+    assert found["schedule"] == "best measured"
+    assert found["stages"] != json.loads(run(*arguments).stdout)["stages"]
+    other = next(task.name for task in fused.tasks if task.name != name)
+    with pytest.raises(InputError, match=r"must hold a program of .*, got none: tune it first"):
+        run(*arguments[:-1], other, "--work-dir", tmp_path, catch_exceptions=False)
 
 
 def test_only_the_halide_style_model_explains(dataset, tmp_path):
