@@ -85,9 +85,7 @@ def split_parts(
     test = TestSet(judging, calls_by_network(dataset.tasks.values()))
     if known is None:
         return SplitParts(None, None, test)
-    train = everything.select(lambda record: record.task in known.train)
-    validation = everything.select(lambda record: record.task in known.validation)
-    return SplitParts(train, validation or None, test)
+    return SplitParts(*everything.training_parts(known), test)
 
 
 def evaluate_models(

@@ -15,6 +15,7 @@ import numpy as np
 from costmodels.dataset.feature_cache import FeatureTable, cache_key, load_features, save_features
 from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.rows import RecordRow
+from costmodels.dataset.splits import Split
 from costmodels.device import usable_cores
 from costmodels.errors import InputError
 from costmodels.graph import KernelGraph, StagedGraph
@@ -58,6 +59,11 @@ class FeaturisedRecords:
         """The kernels of some of the records."""
         positions = [i for i, record in enumerate(self.records) if wanted(record)]
         return self.kernels.take(positions)
+
+    def training_parts(self, split: Split) -> tuple[KernelDataset, KernelDataset | None]:
+        """What a split lets a model learn from and stop by; the latter None without such tasks."""
+        train = self.select(lambda record: record.task in split.train)
+        return train, self.select(lambda record: record.task in split.validation) or None
 
 
 def featurise(

@@ -65,19 +65,16 @@ def train_model(
     model = new_kernel_model(name, rng=np.random.default_rng(seed))
     known = None if split is None else read_split(dataset, split)
     everything = featurise(dataset, on_progress=on_features)
-    validation = None
-    if known is None:
-        training = everything.kernels
-    else:
-        training = everything.select(lambda record: record.task in known.train)
-        validation = everything.select(lambda record: record.task in known.validation)
+    training, validation = everything.kernels, None
+    if known is not None:
+        training, validation = everything.training_parts(known)
     if not np.any(training.measured):
         raise InputError(f"{dataset.path} must have training programs that ran, got none")
     progress = FitProgress(on_step, out.with_name(f".{out.name}{UNFINISHED}"))
     model.fit(
         training,
         rng=np.random.default_rng(seed),
-        validation=validation or None,
+        validation=validation,
         progress=progress,
     )
     beside = path_beside(out)
