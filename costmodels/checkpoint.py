@@ -21,6 +21,7 @@ from safetensors.numpy import save as save_tensors
 
 from costmodels.errors import CheckpointError, SchemaError
 from costmodels.files import write_atomically
+from costmodels.json_text import parse_json
 from costmodels.schema import FeatureSchema
 
 FORMAT = "costmodels-checkpoint"
@@ -183,8 +184,8 @@ def require(checkpoint: Checkpoint, *, path: Any, model: str, schema: FeatureSch
 def _header(path: Any, content: bytes) -> dict[str, Any]:
     size = int.from_bytes(content[:8], "little")
     try:
-        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
-        header: dict[str, Any] = json.loads(metadata[FORMAT])
+        metadata = parse_json(content[8 : 8 + size])["__metadata__"]
+        header: dict[str, Any] = parse_json(metadata[FORMAT])
     except (ValueError, KeyError, TypeError):
         raise CheckpointError(_damaged(path, f"it has no {FORMAT} header")) from None
     found = header.get("format_version")

@@ -7,6 +7,7 @@ from typing import Any
 
 from costmodels.errors import InputError
 from costmodels.graph import KernelGraph, Operator, StagedGraph
+from costmodels.json_text import parse_json
 
 _FIELDS = tuple(field.name for field in fields(Operator))
 
@@ -55,7 +56,7 @@ def graphs_from_json(text: str) -> tuple[StagedGraph, ...]:
         When it is something else.
     """
     try:
-        found = json.loads(text)
+        found = parse_json(text)
         kernels = [
             KernelGraph(
                 tuple(_operator(each) for each in kernel["operators"]), _pairs(kernel["edges"])

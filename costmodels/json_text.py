@@ -1,9 +1,27 @@
-"""Values -> the text of a JSON document; JSON has no NaN, so what is not known is null."""
+"""Values -> the text of a JSON document, and back.
+
+JSON has no NaN, so what is not known is null.
+"""
 
 import json
 import math
+from typing import Any
 
-__all__ = ["json_text"]
+__all__ = ["json_text", "parse_json"]
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Read a document of unknown origin.
+
+    Raises
+    ------
+    ValueError
+        When it is none, or is nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def json_text(value: object) -> str:

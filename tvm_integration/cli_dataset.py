@@ -63,11 +63,12 @@ def import_(
     """
     from costmodels.dataset.writer import DatasetWriter
     from costmodels.device import read_device
-    from tvm_integration.dataset_exchange import import_work_dirs
+    from tvm_integration.dataset_exchange import import_work_dirs, work_dirs_below
 
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder} must be a folder, got no such folder")
+        work_dirs_below(folder, [])  # before the data set is made
     given = None if device is None else read_device(device)
     with DatasetWriter(out) as writer, _progress("records") as on_progress:
         done = import_work_dirs(folders, writer, given, on_progress)
@@ -244,7 +245,8 @@ def verify(
         sys.stderr.write(f"{problem}\n")
     _say(
         f"{dataset}: {len(stored.tasks)} tasks{reference}, {len(stored.records)} records read, "
-        f"{applied} traces applied, {len(problems)} problems"
+        f"{stored.duplicates} more of programs that are there, {applied} traces applied, "
+        f"{len(problems)} problems"
     )
     if problems:
         raise typer.Exit(1)

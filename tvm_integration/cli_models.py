@@ -143,13 +143,13 @@ def _print_explanation(found: "Explanation") -> None:
         table.add_column("term")
         table.add_column("µs", justify="right")
         table.add_column("")
-        table.add_column("counts", justify="right")
+        table.add_column("coefficient", justify="right")
         table.add_column("", style="dim")
         for name, value in list(stage.seconds.items())[:SHOWN_TERMS]:
             bar = "█" * max(1, round(20 * value / stage.total_s))
-            counts = f"{stage.coefficients[name]:.2f}×"
+            coefficient = f"{stage.coefficients[name]:.2f}×"
             label = name.replace("_", " ")
-            table.add_row(label, f"{value * 1e6:.2f}", bar, counts, formulas[name])
+            table.add_row(label, f"{value * 1e6:.2f}", bar, coefficient, formulas[name])
         console.print(table)
 
 

@@ -1,7 +1,7 @@
 """Data sets and MetaSchedule's work directories: import and export, and a check of both."""
 
-import json
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +15,8 @@ from costmodels.dataset.rows import RecordRow, TaskRow
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.kernel import Failure, Measured
+from costmodels.json_text import parse_json
+from costmodels.kernel import LONGEST_S, Failure, Measured
 from tvm_integration.candidates import program_hash
 from tvm_integration.compat import Target, meta_schedule, tvm
 from tvm_integration.dataset_rows import (
@@ -28,8 +29,9 @@ from tvm_integration.dataset_rows import (
 )
 from tvm_integration.kernel_graph import operator_kinds
 from tvm_integration.progress import OnProgress, no_progress
+from tvm_integration.record_json import check_record
 from tvm_integration.targets import device_of, host_target
-from tvm_integration.work_dir import RECORDS, WORKLOADS, measurement_of
+from tvm_integration.work_dir import RECORDS, WORKLOADS, has_database, measurement_of
 
 ADDED_AT_ONCE = 256
 
@@ -82,8 +84,8 @@ def import_work_dirs(
         When there is no work directory below a folder.
     """
     done = Imported()
-    found = [pair for folder in folders for pair in _work_dirs(folder)]
-    total = sum((work_dir / RECORDS).read_bytes().count(b"\n") for work_dir, _ in found)
+    found = [pair for folder in folders for pair in work_dirs_below(folder, done.problems)]
+    total = sum(_read(work_dir / RECORDS, []).count(b"\n") for work_dir, _ in found)
     pending: list[TaskRow | RecordRow] = []
     for work_dir, network in found:
         done.work_dirs += 1
@@ -96,11 +98,30 @@ def import_work_dirs(
     return done
 
 
-def _work_dirs(folder: Path) -> list[tuple[Path, str]]:
-    """Work directories below a folder, each with its network."""
-    found = sorted(
-        path.parent for path in folder.rglob(RECORDS) if (path.parent / WORKLOADS).exists()
-    )
+def work_dirs_below(folder: Path, problems: list[Problem]) -> list[tuple[Path, str]]:
+    """Find the work directories below a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Searched recursively.
+    problems : list of Problem
+        Folders that cannot be read are added.
+
+    Returns
+    -------
+    list of tuple
+        Each with its network, the name of the first folder below.
+
+    Raises
+    ------
+    InputError
+        When there is none.
+    """
+    unreadable: list[OSError] = []
+    below = [Path(path) for path, _, _ in os.walk(folder, onerror=unreadable.append)]
+    problems += [Problem(e.filename, 0, f"it must be readable ({e.strerror})") for e in unreadable]
+    found = sorted(path for path in below if has_database(path))
     if not found:
         raise InputError(
             f"{folder} must hold work directories of MetaSchedule, got none with {WORKLOADS} "
@@ -149,17 +170,25 @@ def _work_dir_rows(
 
 def _pairs(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Any]]:
     """Lines of a file of JSON pairs, with their numbers; those that are not go to the problems."""
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+    for number, line in enumerate(_read(path, problems).split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
-            pair = json.loads(line)
+            pair = parse_json(line)
             if not isinstance(pair, list) or len(pair) != 2:
                 raise ValueError("it is not a pair")
         except ValueError as error:
             problems.append(Problem(str(path), number, f"it must be a pair in JSON ({error})"))
             continue
         yield number, pair
+
+
+def _read(path: Path, problems: list[Problem]) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        problems.append(Problem(str(path), 0, f"it must be readable ({error.strerror})"))
+        return b""
 
 
 def _workloads(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Any]]:
@@ -176,8 +205,9 @@ def _workloads(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Any]]
 def _read_record(
     workloads: Mapping[int, Any], index: Any, values: Any
 ) -> meta_schedule.database.TuningRecord:
-    if index not in workloads:
+    if type(index) is not int or index not in workloads:
         raise InputError(f"it must name a workload that could be read, got {index!r}")
+    check_record(values)
     try:
         return meta_schedule.database.TuningRecord.from_json(values, workloads[index])
     except _TVM_ERRORS as error:
@@ -208,7 +238,9 @@ def _import_task(record: Any, network: str, device: Device | None) -> TaskRow:
 def _import_record(record: Any, task: str, moment: datetime) -> RecordRow:
     measurement = measurement_of([float(s) for s in record.run_secs or ()])
     if measurement is None:
-        raise InputError(f"its times must be positive seconds, got {list(record.run_secs)}")
+        raise InputError(
+            f"its times must be positive seconds below {LONGEST_S:g}, got {list(record.run_secs)}"
+        )
     schedule = schedule_of(record.workload.mod, trace_text(record.trace))
     return RecordRow(
         task=task,
@@ -336,7 +368,10 @@ def verify(
             target_of(row)
         except (InputError, *_TVM_ERRORS) as error:
             problems.append(dataset.problem(row, _first(error)))
+    if not dataset.records:
+        problems.append(Problem(str(dataset.path), 0, "it must have records, got none"))
     count = min(sample, len(dataset.records))
+    applied = 0
     drawn = np.sort(rng.choice(max(1, len(dataset.records)), count, replace=False))
     for number, position in enumerate(drawn, start=1):
         on_progress(number, count)
@@ -349,9 +384,10 @@ def verify(
                 raise InputError(
                     f"its trace must give program {record.program:016x}, got {found:016x}"
                 )
+            applied += 1
         except InputError as error:
             problems.append(dataset.problem(record, str(error)))
-    return count, problems
+    return applied, problems
 
 
 def _first(error: Exception) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from costmodels.dataset.rows import TaskRow
 from costmodels.device import Device, detect_host
 from costmodels.errors import InputError
+from costmodels.json_text import parse_json
 from tvm_integration.compat import (
     IRModule,
     Schedule,
@@ -22,6 +23,7 @@ from tvm_integration.compat import (
     structural_hash,
     tvm,
 )
+from tvm_integration.record_json import check_trace
 
 
 def task_row(
@@ -80,7 +82,7 @@ def target_of(task: TaskRow) -> Target:
         When TVM cannot read it.
     """
     try:
-        return Target(json.loads(task.target))
+        return Target(parse_json(task.target))
     except (ValueError, RuntimeError, TypeError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(
@@ -158,7 +160,9 @@ class TraceApplier:
         """
         schedule = self._unscheduled.copy()
         try:
-            Trace.apply_json_to_schedule(json.loads(trace), schedule)
+            parsed = parse_json(trace)
+            check_trace(parsed)
+            Trace.apply_json_to_schedule(parsed, schedule)
         except (ValueError, RuntimeError, TypeError, tvm.error.InternalError) as error:
             first = str(error).strip().splitlines()[0]
             raise InputError(f"the trace must apply to its workload, got: {first}") from None

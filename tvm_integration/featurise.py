@@ -61,8 +61,18 @@ class FeaturisedRecords:
         return self.kernels.take(positions)
 
     def training_parts(self, split: Split) -> tuple[KernelDataset, KernelDataset | None]:
-        """What a split lets a model learn from and stop by; the latter None without such tasks."""
+        """What a split lets a model learn from and stop by; the latter None without such tasks.
+
+        Raises
+        ------
+        InputError
+            When no program of its training tasks ran.
+        """
         train = self.select(lambda record: record.task in split.train)
+        if not np.any(train.measured):
+            raise InputError(
+                f"split {split.name} must have training programs that ran, got none: make another"
+            )
         return train, self.select(lambda record: record.task in split.validation) or None
 
 
@@ -162,25 +172,24 @@ def extract_features(
     graphs = _GraphTable()
     graph_index = np.full(len(records), -1, np.int64)
     done = 0
+    alone: list[list[int]] = []
     workers = len(usable_cores())
     with (
         tempfile.TemporaryDirectory(prefix="costmodels-features-") as folder,
         WorkerPool(_prepare, stage="run", max_workers=workers, timeout_sec=JOB_LIMIT_S) as pool,
     ):
-        jobs: list[_Job] = []
-        parts: list[list[int]] = []
         names = count()
-        for task, positions in by_task.items():
-            row = dataset.tasks[task]
-            for start in range(0, len(positions), PROGRAMS_PER_JOB):
-                part = positions[start : start + PROGRAMS_PER_JOB]
-                path = str(Path(folder) / f"{next(names)}.npz")
-                parts.append(part)
-                jobs.append((row.workload, row.target, [records[i].trace for i in part], path))
 
-        def take(number: int, result: JobResult) -> None:
+        def job(part: Sequence[int]) -> _Job:
+            row = dataset.tasks[records[part[0]].task]
+            path = str(Path(folder) / f"{next(names)}.npz")
+            return row.workload, row.target, [records[i].trace for i in part], path
+
+        def take(part: Sequence[int], path: Path, result: JobResult) -> None:
             nonlocal done
-            part, path = parts[number], Path(jobs[number][-1])
+            if result.failure is not None and len(part) > 1:
+                alone.extend([position] for position in part)
+                return
             done += len(part)
             on_progress(done, len(records))
             if result.failure is not None:
@@ -193,7 +202,23 @@ def extract_features(
                 graph_index[part] = where[found["graph_index"]]
             path.unlink()
 
-        pool.map(jobs, on_result=take)
+        def run(parts: Sequence[Sequence[int]]) -> None:
+            jobs = [job(part) for part in parts]
+
+            def on_result(number: int, result: JobResult) -> None:
+                take(parts[number], Path(jobs[number][-1]), result)
+
+            pool.map(jobs, on_result=on_result)
+
+        run(
+            [
+                positions[start : start + PROGRAMS_PER_JOB]
+                for positions in by_task.values()
+                for start in range(0, len(positions), PROGRAMS_PER_JOB)
+            ]
+        )
+        # What ends or stops a worker is one trace: the others of its job are good.
+        run(alone)
     offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in rows])]).astype(np.int64)
     return FeatureTable(np.concatenate(rows), offsets, applies, graphs.graphs, graph_index)
 

@@ -62,7 +62,8 @@ def progress_bar(console: Console, unit: str) -> Iterator[Callable[[int, int, st
         def show(done: int, total: int, text: str) -> None:
             nonlocal last_s
             progress.update(bar, completed=done, total=total, description=text, visible=True)
-            if not console.is_terminal and time.monotonic() - last_s >= EVERY_S:
+            due = done >= total or time.monotonic() - last_s >= EVERY_S
+            if not console.is_terminal and due:
                 last_s = time.monotonic()
                 console.print(f"{done} of {total} {unit}, {text}", soft_wrap=True)
 

@@ -1,13 +1,13 @@
 """Targets: this host's, the one that a user names, and the device behind one."""
 
 import difflib
-import json
 import os
 import shlex
 from typing import Any
 
 from costmodels.device import Device, detect_host, read_device, usable_cores
 from costmodels.errors import InputError
+from costmodels.json_text import parse_json
 from tvm_integration.compat import Target, tvm
 
 
@@ -61,7 +61,7 @@ def parse_target(text: str) -> Target:
 
 def _target_dict(text: str) -> dict[str, Any] | str:
     if text.lstrip().startswith("{"):
-        parsed: dict[str, Any] = json.loads(text)
+        parsed: dict[str, Any] = parse_json(text)
         return parsed
     kind, *options = shlex.split(text)
     if not options and kind != "llvm":

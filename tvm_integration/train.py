@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from costmodels.checkpoint import add_provenance
+from costmodels.checkpoint import add_provenance, load_checkpoint
 from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.splits import read_split
-from costmodels.errors import InputError
+from costmodels.errors import CheckpointError, InputError
 from costmodels.files import path_beside
 from costmodels.protocol import FitProgress, KernelCostModel
 from costmodels.registry import new_kernel_model
@@ -62,14 +62,14 @@ def train_model(
         raise InputError(f"the folder of {out} must exist: make it first")
     if out.is_dir():
         raise InputError(f"{out} must be a file to write, got a folder: give the name of a file")
+    if out.exists():
+        _require_checkpoint(out)
     model = new_kernel_model(name, rng=np.random.default_rng(seed))
     known = None if split is None else read_split(dataset, split)
     everything = featurise(dataset, on_progress=on_features)
     training, validation = everything.kernels, None
     if known is not None:
         training, validation = everything.training_parts(known)
-    if not np.any(training.measured):
-        raise InputError(f"{dataset.path} must have training programs that ran, got none")
     progress = FitProgress(on_step, out.with_name(f".{out.name}{UNFINISHED}"))
     model.fit(
         training,
@@ -87,6 +87,15 @@ def train_model(
     finally:
         beside.unlink(missing_ok=True)
     return model
+
+
+def _require_checkpoint(out: Path) -> None:
+    try:
+        load_checkpoint(out)
+    except CheckpointError as error:
+        raise InputError(
+            f"{out} must be a new file or a checkpoint to replace ({error}): give another name"
+        ) from None
 
 
 def _provenance(

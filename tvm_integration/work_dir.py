@@ -8,6 +8,7 @@ from pathlib import Path
 
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
+from costmodels.json_text import parse_json
 from costmodels.kernel import LONGEST_S, Failure, Measured, Measurement
 from tvm_integration.compat import (
     IRModule,
@@ -18,6 +19,7 @@ from tvm_integration.compat import (
     structural_hash,
     tvm,
 )
+from tvm_integration.record_json import check_record
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +92,7 @@ def _check_lines(path: Path) -> list[list[object]]:
         if last and not line:
             break
         try:
-            value = json.loads(line)
+            value = parse_json(line)
             if not isinstance(value, list) or len(value) != 2:
                 raise ValueError("it is not a pair")
         except ValueError as error:
@@ -109,12 +111,18 @@ def _check_lines(path: Path) -> list[list[object]]:
 
 
 def _check_links(path: Path, records: Sequence[list[object]], workloads: Sequence[object]) -> None:
-    for number, (workload, _) in enumerate(records, start=1):
-        if not isinstance(workload, int) or not 0 <= workload < len(workloads):
+    for number, (workload, record) in enumerate(records, start=1):
+        if type(workload) is not int or not 0 <= workload < len(workloads):
             raise InputError(
                 f"{path} line {number} must name one of {len(workloads)} workloads, "
                 f"got {workload!r}: use another work directory"
             )
+        try:
+            check_record(record)
+        except InputError as error:
+            raise InputError(
+                f"{path} line {number}: {error}: remove that line or use another work directory"
+            ) from None
 
 
 def _check_target(folder: Path, records: Sequence[list[object]], target: Target) -> None:
@@ -151,13 +159,16 @@ def measurement_of(run_secs: Sequence[object] | None) -> Measurement | None:
     Returns
     -------
     Measured, Failure or None
-        None when the times are zero, negative, infinite or not numbers: then nothing is known.
+        None when a time is zero, negative, longer than anything takes or no number: then nothing
+        is known.
     """
     if not run_secs:
         return Failure("unknown", "TVM kept no time")
     seconds = tuple(float(value) for value in run_secs)  # type: ignore[arg-type]
     if min(seconds) >= LONGEST_S and max(seconds) < float("inf"):
         return Failure("unknown", "TVM's database keeps no reason")
+    if max(seconds) >= LONGEST_S:
+        return None
     try:
         return Measured(seconds)
     except InputError:

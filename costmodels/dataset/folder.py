@@ -3,7 +3,6 @@
 Reading it; `costmodels.dataset.writer` adds to it.
 """
 
-import json
 import logging
 import os
 from collections.abc import Hashable, Iterable, Mapping
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from costmodels.dataset.rows import RECORDS, REFERENCE, TASKS, RecordRow, ReferenceRow, TaskRow
 from costmodels.errors import InputError
+from costmodels.json_text import parse_json
 
 FORMAT = "costmodels-dataset"
 FORMAT_VERSION = 1
@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 INFO = "dataset.json"
 JOURNAL = "journal.jsonl"
+SHOWN = 40
+"""Characters of a damaged text that a message shows."""
 
 Place: TypeAlias = tuple[str, int]
 """Name of a file and row, counted from 1."""
@@ -46,7 +48,7 @@ class Problem:
     file : str
         Name of the file.
     row : int
-        Counted from 1.
+        Counted from 1; 0 stands for the file as a whole.
     what : str
         What must be which.
     """
@@ -56,7 +58,8 @@ class Problem:
     what: str
 
     def __str__(self) -> str:
-        return f"{self.file} row {self.row}: {self.what}"
+        place = f"{self.file} row {self.row}" if self.row else self.file
+        return f"{place}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def read_dataset(path: str | os.PathLike[str]) -> StoredDataset:
     problems: list[Problem] = []
     contents = Contents()
     state = blake2b(digest_size=16)
+    _require_tables(folder)
     for name in TABLES:
         file = folder / f"{name}.parquet"
         if file.exists():
@@ -187,7 +191,8 @@ class Contents:
             self.tasks[row.key] = row if known is None else known.with_networks(row.networks)
             return True
         if row.task not in self.tasks:
-            raise InputError(f"its task must be in the table of tasks, got {row.task!r}")
+            task = repr(row.task[:SHOWN])
+            raise InputError(f"its task must be in the table of tasks, got {task}")
         if isinstance(row, ReferenceRow):
             self.reference[row.identity] = row
             return True
@@ -210,11 +215,25 @@ def _take_rows(
     row_class, _ = TABLES[name]
     for number, values in enumerate(rows, start=first):
         try:
+            if file == JOURNAL:
+                _require_fit(values, name)
             row = row_class.from_values(values)
             if contents.add(row) and not isinstance(row, ReferenceRow):
                 contents.places.setdefault(_identity(row), (file, number))
         except InputError as error:
             problems.append(Problem(file, number, str(error)))
+
+
+def _require_fit(values: Mapping[str, Any], name: str) -> None:
+    """Refuse a row of the journal that its table could not hold."""
+    try:
+        pa.Table.from_pylist([values], schema=TABLES[name][1])
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"it must fit into the table of {name}, got: {_first(error)}") from None
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _identity(row: TaskRow | RecordRow) -> Hashable:
@@ -224,8 +243,10 @@ def _identity(row: TaskRow | RecordRow) -> Hashable:
 def _read_info(folder: Path) -> dict[str, Any]:
     path = folder / INFO
     try:
-        info: dict[str, Any] = json.loads(path.read_bytes())
-        _, *found = (info[key] for key in ("name", "format", "format_version"))
+        info: dict[str, Any] = parse_json(path.read_bytes())
+        name, *found = (info[key] for key in ("name", "format", "format_version"))
+        if not isinstance(name, str) or type(found[1]) is not int:
+            raise ValueError
     except OSError as error:
         raise InputError(
             f"{folder} must be a data set, got a folder without {INFO} ({error.strerror}): "
@@ -246,6 +267,16 @@ def _read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
+def _require_tables(folder: Path) -> None:
+    """Refuse a folder that lost a table: the three are written together, after the journal."""
+    missing = [f"{name}.parquet" for name in TABLES if not (folder / f"{name}.parquet").exists()]
+    if 0 < len(missing) < len(TABLES) and not (folder / JOURNAL).exists():
+        raise InputError(
+            f"data set {folder} must have all of its tables, got none of {', '.join(missing)}: "
+            "restore them from a copy"
+        )
+
+
 def _read_bytes(file: Path) -> bytes:
     try:
         return file.read_bytes()
@@ -260,21 +291,22 @@ def _read_table(file: Path, content: bytes, name: str) -> list[dict[str, Any]]:
     try:
         table = pq.read_table(pa.BufferReader(content))
     except (pa.ArrowException, OSError) as error:  # Arrow raises OSError for damaged pages
-        first = str(error).splitlines()[0]
         raise InputError(
-            f"{file} must be a Parquet file, got a damaged one ({first}): restore it from a copy"
+            f"{file} must be a Parquet file, got a damaged one ({_first(error)}): "
+            "restore it from a copy"
         ) from None
     missing = [column for column in schema.names if column not in table.column_names]
     if missing:
         raise InputError(
-            f"{file} must have the columns {', '.join(schema.names)}, got none of {missing}"
+            f"{file} must have the columns {', '.join(schema.names)}, got none of "
+            f"{', '.join(missing)}: restore it from a copy"
         )
     try:
         table = table.select(schema.names).cast(schema)
     except pa.ArrowException as error:
         raise InputError(
             f"{file} must have columns of the types that costmodels writes, got others "
-            f"({str(error).splitlines()[0]}): restore it from a copy"
+            f"({_first(error)}): restore it from a copy"
         ) from None
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
@@ -288,7 +320,7 @@ def _read_journal(
         if not line:
             continue
         try:
-            name, values = json.loads(line)
+            name, values = parse_json(line)
             for key in ("measured_at",):
                 if key in values:
                     values[key] = datetime.fromisoformat(values[key])

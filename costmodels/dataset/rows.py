@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from costmodels.device import Device
 from costmodels.errors import InputError
+from costmodels.json_text import parse_json
 from costmodels.kernel import LONGEST_S, Failure, Measured, Measurement
 
 ORIGINS = ("default", "random", "mutation", "model", "disagreement", "import", "search")
@@ -66,6 +67,12 @@ class TaskRow:
             raise InputError("a task must have a key, a workload and a target")
         if not math.isfinite(self.flop) or self.flop < 0:
             raise InputError(f"flop must be at least 0, got {self.flop}")
+        for network, calls in self.networks.items():
+            if not network or not isinstance(network, str) or type(calls) is not int or calls < 1:
+                raise InputError(
+                    f"a network must have a name and call a task at least once, "
+                    f"got {network!r}: {calls!r}"
+                )
         if len(self.shapes) != len(self.dtypes):
             raise InputError(
                 f"shapes and dtypes must be of the same arguments, got {len(self.shapes)} "
@@ -112,7 +119,7 @@ class TaskRow:
                 name=_typed(values, "name", str),
                 workload=_typed(values, "workload", str),
                 target=_typed(values, "target", str),
-                device=Device(**json.loads(values["device"])),
+                device=Device(**parse_json(values["device"])),
                 networks={each["network"]: each["weight"] for each in values["networks"]},
                 operators=tuple(values["operators"]),
                 flop=float(values["flop"]),
@@ -121,8 +128,8 @@ class TaskRow:
             )
         except InputError:
             raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"a task must have every column, got {error!r}") from None
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            raise InputError(f"a task must have every column in its type, got {error!r}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +239,9 @@ class RecordRow:
                 processor=_typed(values, "processor", str),
             )
         except (KeyError, TypeError) as error:
-            raise InputError(f"a record must have every column, got {error!r}") from None
+            raise InputError(
+                f"a record must have every column in its type, got {error!r}"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +320,10 @@ _KINDS: Mapping[type, str] = {
 
 
 def _measured(run_s: Sequence[float] | None) -> Measured:
-    measured = Measured(tuple(run_s or ()))
+    try:
+        measured = Measured(tuple(run_s or ()))
+    except TypeError:
+        raise InputError(f"run_s must be numbers of seconds, got {run_s!r}") from None
     if max(measured.run_s) >= LONGEST_S:
         raise InputError(
             f"run_s must be below {LONGEST_S:g}, got {max(measured.run_s):g}: nothing takes that "

@@ -5,7 +5,6 @@ is made by network, a workload that occurs in a test network is taken out of tra
 wherever else it occurs, on whatever target: a network one has not seen has no kernel one has seen.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.rows import TaskRow
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
-from costmodels.json_text import json_text
+from costmodels.json_text import json_text, parse_json
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 FOLDER = "splits"
@@ -97,8 +96,8 @@ def split_by_task(
     """
     if not (validation >= 0 and test > 0 and validation + test < 1):
         raise InputError(
-            f"validation and test must be shares that add up to less than 1, "
-            f"got {validation} and {test}"
+            "test must be a share above 0, validation one of at least 0, and both together "
+            f"below 1, got test {test:g} and validation {validation:g}"
         )
     workloads = np.array(sorted({task.workload_key for task in tasks.values()}))
     order = rng.permutation(workloads)
@@ -234,7 +233,7 @@ def read_split(dataset: StoredDataset, name: str) -> Split:
     folder = dataset.path / FOLDER
     path = folder / f"{name}.json"
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
         split = Split(
             name=name,
             by=content["by"],

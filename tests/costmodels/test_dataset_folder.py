@@ -222,6 +222,11 @@ def test_a_description_without_a_name(folder):
     info = json.loads((folder / "dataset.json").read_text())
     del info["name"]
     (folder / "dataset.json").write_text(json.dumps(info))
+    for damaged in (info, info | {"name": 5}, info | {"name": "a", "format_version": True}):
+        (folder / "dataset.json").write_text(json.dumps(damaged))
+        with pytest.raises(InputError, match="must be the description of a data set with a name"):
+            read_dataset(folder)
+    (folder / "dataset.json").write_text("[" * 100_000)
     with pytest.raises(InputError, match="must be the description of a data set with a name"):
         read_dataset(folder)
 
@@ -231,12 +236,16 @@ def test_a_truncated_table_is_named(folder, name):
     one = task(1)
     write(folder, one, record(one), reading(one))
     path = folder / f"{name}.parquet"
-    path.write_bytes(path.read_bytes()[:-20])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
     with pytest.raises(InputError, match=rf"{name}\.parquet must be a Parquet file"):
         read_dataset(folder)
     with pytest.raises(InputError, match="Parquet"):
         DatasetWriter(folder)
     path.unlink()
+    with pytest.raises(InputError, match=rf"got none of {name}\.parquet"):
+        read_dataset(folder)
+    path.write_bytes(whole)
     DatasetWriter(folder).close()
 
 
@@ -335,6 +344,32 @@ def test_a_row_of_a_table_that_cannot_be_used_is_kept_aside_once(folder):
         with DatasetWriter(folder):
             pass
     assert len(list(folder.glob("damaged-*"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("records", {"trace": "\ud800"}),
+        ("records", {"processor": "\ud800"}),
+        ("records", {"program": 2**70}),
+        ("records", {"run_s": ["a"]}),
+        ("tasks", {"flop": 10**400}),
+        ("tasks", {"networks": [{"network": "n", "weight": -5}]}),
+        ("tasks", {"networks": [{"network": None, "weight": 1}]}),
+    ],
+)
+def test_a_row_of_the_journal_that_no_table_could_hold(folder, table, change):
+    one, other = task(1), task(2)
+    write(folder, one, record(one))
+    row = other if table == "tasks" else record(one, 2)
+    values = {**row.as_values(), **change}
+    lines = [json.dumps([table, values], default=str), "[" * 100_000, ""]
+    (folder / "journal.jsonl").write_text("\n".join(lines))
+    assert [problem.row for problem in read_dataset(folder).problems] == [1, 2]
+    write(folder, other)
+    stored = read_dataset(folder)
+    assert stored.problems == ()
+    assert list(stored.records) == [record(one)]
 
 
 def test_rows_of_the_journal_are_counted_by_line(folder):

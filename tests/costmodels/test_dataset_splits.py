@@ -91,7 +91,7 @@ def test_what_cannot_be_split():
         split_by_network(known, name="s", test=["a"], validation=["*"])
     with pytest.raises(InputError, match="must leave tasks for train"):
         split_by_network(known, name="s", test=["*"])
-    with pytest.raises(InputError, match="add up to less than 1"):
+    with pytest.raises(InputError, match="both together below 1"):
         split_by_task(known, name="s", rng=np.random.default_rng(0), test=1.0)
 
 

@@ -53,6 +53,13 @@ def test_split_merge_export_and_verify(folder, tmp_path):
     assert f"{records} programs" in run("featurise", folder)
 
 
+def test_nothing_is_left_of_an_import_of_nothing(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="must hold work directories of MetaSchedule"):
+        run("import", tmp_path / "empty", "--out", tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+
+
 def test_verify_says_what_is_wrong(folder, tmp_path):
     run("merge", folder, "--out", tmp_path / "m")
     path = tmp_path / "m" / "journal.jsonl"

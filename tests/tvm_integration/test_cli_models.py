@@ -86,6 +86,7 @@ def test_a_killed_training_goes_on(dataset, tmp_path):
         (["--model", "gtb", "--out", "m.ckpt"], "did you mean 'gbt'"),
         (["--model", "gbt", "--out", "nowhere/m.ckpt"], "the folder of nowhere/m.ckpt must exist"),
         (["--model", "gbt", "--out", "m.ckpt", "--split", "mine"], "mine"),
+        (["--model", "gbt", "--out", __file__], "must be a new file or a checkpoint to replace"),
     ],
 )
 def test_what_cannot_be_trained_is_said(dataset, tmp_path, monkeypatch, arguments, message):

@@ -86,6 +86,28 @@ def test_another_processor_is_warned_of(tmp_path, caplog):
     assert task.networks == {"runs": 1}
 
 
+def test_what_tvm_would_crash_on_is_kept_out(dataset, tmp_path):
+    export_database(dataset, tmp_path / "runs" / "net")
+    path = tmp_path / "runs" / "net" / "database_tuning_record.json"
+    lines = path.read_text().splitlines()
+    first = json.loads(lines[0])
+    damaged = []
+    for trace, times, workload in (
+        (first[1][0], [None], 0),
+        (first[1][0], [1e-3, 1e10], 0),
+        ([[], [[99, [1]]]], [1e-3], 0),
+        (first[1][0], [1e-3], True),
+    ):
+        damaged.append(json.dumps([workload, [trace, times, *first[1][2:]]]))
+    path.write_text("\n".join([*damaged, "[" * 100_000, *lines]) + "\n")
+    (tmp_path / "runs" / "other" / path.name).mkdir(parents=True)
+    with DatasetWriter(tmp_path / "d") as writer:
+        done = import_work_dirs([tmp_path / "runs"], writer)
+    assert (done.work_dirs, done.records) == (1, len(lines))
+    assert [problem.row for problem in done.problems] == [1, 2, 3, 4, 5]
+    assert read_dataset(tmp_path / "d").problems == ()
+
+
 def test_no_work_directory(tmp_path):
     with (
         DatasetWriter(tmp_path / "d") as writer,
@@ -94,7 +116,7 @@ def test_no_work_directory(tmp_path):
         import_work_dirs([tmp_path], writer)
 
 
-def test_stock_tvm_uses_an_export(dataset, tmp_path):
+def test_stock_tvm_uses_an_export(dataset, tmp_path, monkeypatch):
     written = export_database(dataset, tmp_path / "w")
     ran = [r for r in dataset.records if isinstance(r.measurement, Measured)]
     ran = [r for r in ran if r.origin != "default"]
@@ -115,9 +137,24 @@ def test_stock_tvm_uses_an_export(dataset, tmp_path):
                 relax.call_tir(kernel, (x, x), relax.TensorType((32, 32), "float32"))
             )
         builder.emit_func_output(y)
+    network = builder.get()
     with target, database:
-        applied = relax.transform.MetaScheduleApplyDatabase()(builder.get())
+        applied = relax.transform.MetaScheduleApplyDatabase()(network)
     assert applied["k"].attrs["tirx.is_scheduled"]
+    # TVM asks every handler for its name, and pytest's have none.
+    monkeypatch.setattr(logging.getLogger("tvm.s_tir.meta_schedule"), "handlers", [])
+    goes_on = meta_schedule.relax_integration.tune_relax(
+        network,
+        {},
+        target,
+        str(tmp_path / "w"),
+        max_trials_global=8,
+        builder=WarmBuilder(),
+        runner=WarmRunner(),
+        cost_model="random",
+    )
+    assert len(goes_on.get_all_tuning_records()) == written + 8
+    assert len(goes_on.get_top_k(goes_on.commit_workload(workload_of(task)), 99)) == len(means) + 8
     with pytest.raises(InputError, match="must not hold a database"):
         export_database(dataset, tmp_path / "w")
 

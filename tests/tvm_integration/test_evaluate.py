@@ -9,7 +9,7 @@ from collected import collect, rows
 from typer.testing import CliRunner
 
 from costmodels.dataset.folder import read_dataset
-from costmodels.dataset.splits import save_split, split_by_network
+from costmodels.dataset.splits import read_split, save_split, split_by_network
 from costmodels.errors import InputError
 from costmodels.kernel_models.gbt import GradientBoostedTrees
 from tvm_integration.cli import app
@@ -52,6 +52,14 @@ def test_with_a_split(dataset):
     document = found.as_json()
     assert set(document) == {"tasks", "records", "split", "models"}
     assert set(document["models"]["gbt"]) == KEYS
+
+
+def test_a_split_that_trains_on_nothing(dataset):
+    split = read_split(dataset, "nets")
+    nothing = replace(split, name="nothing", train=frozenset())
+    save_split(dataset.path, nothing)
+    with pytest.raises(InputError, match="split nothing must have training programs that ran"):
+        evaluate_models(dataset, ["gbt"], split="nothing")
 
 
 def test_a_network_on_two_targets_is_two_networks():

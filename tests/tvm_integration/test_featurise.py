@@ -83,6 +83,18 @@ def test_a_trace_that_does_not_apply_is_left_out(dataset, caplog):
     assert len(found.kernels) == 3
 
 
+def test_a_worker_that_ends_costs_one_program(dataset, monkeypatch, caplog):
+    crashing = "[[],[[99,[1]]]]"
+    broken = replace(dataset.records[1], trace=crashing)
+    damaged = replace(dataset, records=(broken, *dataset.records[2:5]), files_digest="")
+    found = featurise(damaged)
+    assert found.records == dataset.records[2:5]
+    monkeypatch.setattr("tvm_integration.dataset_rows.check_trace", lambda _: None)
+    caplog.clear()
+    assert featurise(damaged).records == dataset.records[2:5]
+    assert caplog.text.count("its trace must apply") == 1
+
+
 def test_a_damaged_copy_does_not_pass_for_the_sound_data_set(dataset, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(dataset.path, copy)

@@ -62,7 +62,11 @@ def test_a_last_line_without_its_end_is_completed(folder):
         (b"{nonsense\n", "line 3 must be a JSON pair"),
         (b"[0]\n", "line 3 must be a JSON pair"),
         (b'[7, [[], [1.0], {"kind": "llvm"}, []]]\n', "line 3 must name one of 1 workloads, got 7"),
-        (b"[0, 5]\n", "line 3 must be a tuning record"),
+        (b"[0, 5]\n", "line 3: a record must be a list of a trace"),
+        (b"[true, 5]\n", "line 3 must name one of 1 workloads, got True"),
+        (b"[0, [[[], []], [null]]]\n", "line 3: the times of a record must be numbers"),
+        (b"[0, [[[], [[99, [1]]]], [1.0]]]\n", "a decision of a trace must be of one of its 0"),
+        (b"[0, [[[], []], [1.0]]]\n", "line 3 must be a tuning record"),
     ],
 )
 def test_damage_in_the_middle_is_named_and_kept(folder, line, message):
@@ -99,7 +103,7 @@ def test_what_times_say():
     assert isinstance(measurement_of(None), Failure)
     assert isinstance(measurement_of([]), Failure)
     assert isinstance(measurement_of([1e10]), Failure)
-    for times in ([0.0], [-1.0], [float("nan")], [float("inf")], [1e-3, 0.0]):
+    for times in ([0.0], [-1.0], [float("nan")], [float("inf")], [1e-3, 0.0], [1e-3, 1e10]):
         assert measurement_of(times) is None
 
 
