@@ -6,6 +6,7 @@ says which release it needs.
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -95,6 +96,16 @@ def save_checkpoint(
             f"checkpoint {path} cannot be written: {error.strerror}; "
             "an older one at that place is unchanged"
         ) from error
+
+
+def packed(content: bytes) -> NDArray[np.uint8]:
+    """Compress bytes to an array of a checkpoint; quickly, for it is written after each update."""
+    return np.frombuffer(zlib.compress(content, 1), np.uint8)
+
+
+def unpacked(array: NDArray[Any]) -> bytes:
+    """Undo `packed`."""
+    return zlib.decompress(array.tobytes())
 
 
 def add_provenance(

@@ -1,6 +1,5 @@
 """A bounded memory of measured kernels, from which online models learn again what they know."""
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from costmodels.checkpoint import packed, unpacked
 from costmodels.device import Device
 from costmodels.graph import StagedGraph
 from costmodels.graph_json import graphs_from_json, graphs_to_json
@@ -110,14 +110,13 @@ class ReplayMemory:
         if self._batch is None:
             return {}, {"tasks": []}
         arrays: dict[str, NDArray[Any]] = {
-            "memory.rows": self._batch.rows.astype(np.float16),
+            "memory.rows": packed(self._batch.rows.astype(np.float16).tobytes()),
             "memory.row_counts": self._batch.row_counts,
             "memory.task_index": self._batch.task_index,
             "memory.log_latency": self.log_latency,
         }
         if self._batch.graph_index is not None:
-            text = graphs_to_json(self._batch.graphs).encode()
-            arrays["memory.graphs"] = np.frombuffer(zlib.compress(text), np.uint8)
+            arrays["memory.graphs"] = packed(graphs_to_json(self._batch.graphs).encode())
             arrays["memory.graph_index"] = self._batch.graph_index
         tasks = [{"key": t.key, "device": t.device.as_dict()} for t in self._batch.tasks]
         return arrays, {"tasks": tasks}
@@ -136,10 +135,11 @@ class ReplayMemory:
         memory = cls(capacity, graphs=graphs)
         if settings["tasks"]:
             tasks = (Task(t["key"], Device(**t["device"])) for t in settings["tasks"])
+            rows = np.frombuffer(unpacked(arrays["memory.rows"]), np.float16)
             offsets = np.concatenate([[0], np.cumsum(arrays["memory.row_counts"])])
             memory._batch = KernelBatch(
                 schema,
-                arrays["memory.rows"].astype(np.float32),
+                rows.reshape(-1, len(schema.columns)).astype(np.float32),
                 offsets.astype(np.int64),
                 tuple(tasks),
                 arrays["memory.task_index"],
@@ -154,8 +154,8 @@ def _graphs(
 ) -> tuple[tuple[StagedGraph, ...], IndexArray | None]:
     if "memory.graphs" not in arrays:
         return (), None
-    text = zlib.decompress(arrays["memory.graphs"].tobytes()).decode()
-    return graphs_from_json(text), arrays["memory.graph_index"]
+    graphs = graphs_from_json(unpacked(arrays["memory.graphs"]).decode())
+    return graphs, arrays["memory.graph_index"]
 
 
 def _fair_quota(counts: NDArray[np.int64], capacity: int) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """Feature schemas: which column means what, in which unit, and under which version.
 
-`PER_STORE` describes one row per written buffer of a scheduled program ("stage"), derived from
-the rows that TVM's PerStoreFeature gives (Ansor's features, Zheng et al., OSDI 2020).
+`PER_STORE` describes one row per written buffer of a scheduled program ("stage"): the rows that
+TVM's PerStoreFeature gives (Ansor's features, Zheng et al., OSDI 2020), and the stage's loops.
 """
 
 from dataclasses import dataclass
@@ -190,11 +190,42 @@ DERIVED_COLUMNS = (
 """Sums over all operation types and over the described buffers. ``total.intensity`` counts
 integer operations as well, so that quantised kernels have one: TVM's curve is 0 for them."""
 
+CACHE_BYTES = tuple(2**power for power in (8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 22, 24))
+"""Sizes of caches for which it is told how much a stage fetches: from the registers up."""
+LOOPS_KEPT = 6
+"""Loops of a stage that are described one by one, the innermost first."""
+ACCESSES_KEPT = 4
+"""Accesses of a stage that are looked at: its store, then its loads."""
+LOOP_KINDS = ("parallel", "vectorized", "unrolled", "thread")
+
+
+def _loop_columns() -> tuple[Column, ...]:
+    columns = [
+        Column(f"traffic.{what}_{size}", "cache line")
+        for size in CACHE_BYTES
+        for what in ("stored", "loaded")
+    ]
+    columns.append(Column("traffic.touched", "cache line"))
+    for loop in range(LOOPS_KEPT):
+        columns.append(Column(f"loop{loop}.extent", "iteration"))
+        columns.append(Column(f"loop{loop}.is_reduction", "", FLAG))
+        columns += [Column(f"loop{loop}.is_{kind}", "", FLAG) for kind in LOOP_KINDS]
+        columns += [
+            Column(f"loop{loop}.stride_{access}", "element") for access in range(ACCESSES_KEPT)
+        ]
+    return tuple(columns)
+
+
+LOOP_COLUMNS = _loop_columns()
+"""What follows from the loops of a stage; see `costmodels.loop_nests`. ``traffic.loaded_N`` are the
+lines that loads fetch into a cache of N bytes."""
+
 PER_STORE = FeatureSchema(
     name="per-store",
-    version=1,
+    version=2,
     columns=tuple(c for c in TVM_PER_STORE_COLUMNS if c.name not in NEVER_VARYING)
-    + DERIVED_COLUMNS,
+    + DERIVED_COLUMNS
+    + LOOP_COLUMNS,
 )
 """Schema of the rows of a scheduled program, one per written buffer."""
 

@@ -20,7 +20,7 @@ OPERATIONS = tuple(name for name in PER_STORE.names if name.startswith("compute.
 LARGEST_RATIO = 1e12
 """A term is at most so many times the roofline of its kernel."""
 
-_NO_LOOPS = "missing: rows do not tell the loops of a stage apart, only their product"
+_INNERMOST = "loop*.extent and loop*.stride_0: bytes of the store that the inner loops follow"
 _NO_LEVELS = "missing: TVM has no level of storage beside that of computing"
 HALIDE_SCHEDULE_FEATURES: Mapping[str, str] = {
     "num_realizations": "allocation.times",
@@ -29,17 +29,17 @@ HALIDE_SCHEDULE_FEATURES: Mapping[str, str] = {
     "points_computed_per_production": _NO_LEVELS,
     "points_computed_total": "loops.extent_product",
     "points_computed_minimum": "missing: the unscheduled program is not part of a row",
-    "innermost_loop_extent": "vectorize.innermost_extent, unroll.innermost_extent",
-    "innermost_pure_loop_extent": "vectorize.innermost_extent",
+    "innermost_loop_extent": "loop0.extent",
+    "innermost_pure_loop_extent": "loop*.extent of the first without is_reduction",
     "unrolled_loop_extent": "unroll.extent_product, loops.auto_unroll_max_step",
     "inner_parallelism": "parallel.innermost_extent",
     "outer_parallelism": "parallel.extent_product",
     "bytes_at_realization": "allocation.bytes",
     "bytes_at_production": _NO_LEVELS,
     "bytes_at_root": "unique_bytes of the buffer that is written",
-    "innermost_bytes_at_realization": _NO_LOOPS,
-    "innermost_bytes_at_production": _NO_LOOPS,
-    "innermost_bytes_at_root": _NO_LOOPS,
+    "innermost_bytes_at_realization": _INNERMOST,
+    "innermost_bytes_at_production": _INNERMOST,
+    "innermost_bytes_at_root": _INNERMOST,
     "inlined_calls": "compute.* of what was inlined is counted in the stage itself",
     "unique_bytes_read_per_realization": "unique_bytes of the buffers that are read",
     "unique_lines_read_per_realization": "unique_lines of the buffers that are read",
@@ -53,13 +53,13 @@ HALIDE_SCHEDULE_FEATURES: Mapping[str, str] = {
     "vector_loads_per_vector": "stride of the buffers that are read, at most 1",
     "scalar_loads_per_scalar": "is_read of the buffers",
     "bytes_at_task": "unique_bytes of the buffer that is written over parallel.extent_product",
-    "innermost_bytes_at_task": _NO_LOOPS,
+    "innermost_bytes_at_task": _INNERMOST,
     "unique_bytes_read_per_vector": "unique_bytes over loops.extent_product and lanes",
     "unique_lines_read_per_vector": "unique_lines over loops.extent_product and lanes",
     "unique_bytes_read_per_task": "unique_bytes over parallel.extent_product",
     "unique_lines_read_per_task": "unique_lines over parallel.extent_product",
     "working_set_at_task": "total.unique_bytes over parallel.extent_product",
-    "working_set_at_production": "bytes_per_reuse of the buffers",
+    "working_set_at_production": "traffic.loaded_*, traffic.stored_*; bytes_per_reuse",
     "working_set_at_realization": "reuse_distance_bytes of the buffers",
     "working_set_at_root": "total.unique_bytes",
 }

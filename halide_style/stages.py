@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from costmodels.kernel import FloatArray, KernelBatch
-from costmodels.schema import BUFFERS_PER_STORE, LOG2
+from costmodels.schema import BUFFERS_PER_STORE, CACHE_BYTES, LOG2
 
 ROUNDING = 2e-6
 """Relative distance from a whole number that is none."""
@@ -63,6 +63,23 @@ class Stages:
         """bool [rows, 5]; buffers that are written."""
         found: NDArray[np.bool_] = (self.buffers("is_write") + self.buffers("is_read_write")) > 0
         return found
+
+    def loaded_lines(self, cache_bytes: FloatArray) -> FloatArray:
+        """float64 [rows]; cache lines that loads fetch into a cache of so many bytes.
+
+        Between the sizes that a row tells of it is interpolated. Where the loops of a stage are
+        not known every touch counts.
+        """
+        told = np.column_stack([self.batch.column(f"traffic.loaded_{n}") for n in CACHE_BYTES])
+        sizes = np.log2(CACHE_BYTES)
+        size = np.log2(np.clip(cache_bytes, CACHE_BYTES[0], CACHE_BYTES[-1]))
+        upper = np.clip(np.searchsorted(sizes, size), 1, len(sizes) - 1)
+        share = (size - sizes[upper - 1]) / (sizes[upper] - sizes[upper - 1])
+        rows = np.arange(len(told))
+        log_lines = told[rows, upper - 1] * (1.0 - share) + told[rows, upper] * share
+        lines = np.exp2(np.clip(log_lines.astype(np.float64), 0.0, LARGEST_LOG2)) - 1.0
+        touched = np.where(self.read, self.buffers("lines"), 0.0).sum(axis=1)
+        return np.asarray(np.where(self.count("traffic.touched") > 0, lines, touched))
 
     @cached_property
     def points(self) -> FloatArray:

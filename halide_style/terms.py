@@ -103,41 +103,25 @@ def gathered_loads(stages: Stages) -> FloatArray:
     return np.where(stages.is_vector, loads * stages.cycle_s, 0.0)
 
 
-def _lines_beyond(stages: Stages, cache: str | None) -> FloatArray:
-    """Cache lines that have to come from beyond a cache, each reuse within it being free.
-
-    A buffer whose next use is farther away in bytes than the cache is large has to be fetched for
-    each use; without a cache every touch counts.
-    """
-    lines = np.where(stages.read, stages.buffers("lines"), 0.0)
-    if cache is None:
-        return np.asarray(lines.sum(axis=1))
-    uses = np.maximum(stages.buffers("reuse_count"), 1.0)
-    shared = stages.device("cores") if cache == "l3_bytes" else np.ones(len(lines))
-    held = stages.buffers("reuse_distance_bytes") <= (stages.device(cache) / shared)[:, None]
-    unique = np.where(stages.read, stages.buffers("unique_lines"), 0.0)
-    fetched = np.maximum(np.where(held, lines / uses, lines), np.minimum(unique, lines))
-    return np.asarray(fetched.sum(axis=1))
-
-
 def lines_touched(stages: Stages) -> FloatArray:
-    """Cache lines touched by loads, one cycle each."""
-    return _lines_beyond(stages, None) * stages.cycle_s
+    """Cache lines that loads fetch into registers, one cycle each."""
+    return stages.loaded_lines(np.zeros(len(stages.batch.rows))) * stages.cycle_s
 
 
 def lines_beyond_l1(stages: Stages) -> FloatArray:
     """Cache lines fetched from beyond the first-level cache, four cycles each."""
-    return 4.0 * _lines_beyond(stages, "l1_bytes") * stages.cycle_s
+    return 4.0 * stages.loaded_lines(stages.device("l1_bytes")) * stages.cycle_s
 
 
 def lines_beyond_l2(stages: Stages) -> FloatArray:
     """Cache lines fetched from beyond the second-level cache, ten cycles each."""
-    return 10.0 * _lines_beyond(stages, "l2_bytes") * stages.cycle_s
+    return 10.0 * stages.loaded_lines(stages.device("l2_bytes")) * stages.cycle_s
 
 
 def lines_beyond_l3(stages: Stages) -> FloatArray:
     """Cache lines fetched from memory, at its bandwidth."""
-    size_bytes = _lines_beyond(stages, "l3_bytes") * LINE_BYTES
+    own_bytes = stages.device("l3_bytes") / stages.device("cores")
+    size_bytes = stages.loaded_lines(own_bytes) * LINE_BYTES
     return size_bytes / stages.device("bandwidth_byte_per_s")
 
 
@@ -235,9 +219,7 @@ TERMS: tuple[Term, ...] = (
     _term(vector_loads, "c6: vector loads per vector"),
     _term(gathered_loads, "c7: scalar loads per vector"),
     _term(lines_touched, "c8: unique lines read per vector"),
-    _term(
-        lines_beyond_l1, "c9: unique lines read per realization; levels after its reuse features"
-    ),
+    _term(lines_beyond_l1, "c9: unique lines read per realization; at each level of the loops"),
     _term(lines_beyond_l2, "c10: unique lines read per task"),
     _term(lines_beyond_l3, "c11: lines of allocations read"),
     _term(unique_bytes_read, "c12: unique bytes read per realization"),

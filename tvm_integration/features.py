@@ -1,36 +1,46 @@
-"""Measure candidates of MetaSchedule -> `KernelBatch`: TVM's per-store rows made fit for learning.
+"""Measure candidates of MetaSchedule -> `KernelBatch`: rows of their stages, and graphs.
 
+A row is what TVM's PerStoreFeature says of a stage, made fit for learning, and what its loops tell.
 Works for any scheduled program: rows are extracted from the program itself, never from its trace,
 and no feature depends on a name.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
+from typing import TypeAlias
 
 import numpy as np
 
+from costmodels.errors import InputError
 from costmodels.graph import StagedGraph
 from costmodels.kernel import IndexArray, KernelBatch, RowArray, Task
+from costmodels.loop_nests import LoopNest, loop_features
 from costmodels.schema import (
     BUFFERS_PER_STORE,
     INTENSITY_SAMPLES,
+    LOOP_COLUMNS,
     NEVER_VARYING,
     PER_STORE,
     TVM_PER_STORE_COLUMNS,
 )
 from tvm_integration.compat import (
+    IRModule,
     MeasureCandidate,
     PerStoreFeature,
     meta_schedule,
     structural_hash,
 )
-from tvm_integration.stages import GraphExtractor
+from tvm_integration.kernel_graph import kernel_graph
+from tvm_integration.stages import ProgramStages, StageExtractor
 
 CACHE_LINE_BYTES = 64
 HASHED_AT_ONCE = 64
 """Programs that a thread takes at a time."""
+
+_Key: TypeAlias = tuple[str, int, int]
+"""Kind of the target, hash of the workload, hash of the program."""
 
 _NAMES = [column.name for column in TVM_PER_STORE_COLUMNS]
 _KEPT = np.array([i for i, name in enumerate(_NAMES) if name not in NEVER_VARYING])
@@ -49,7 +59,7 @@ _BYTES = _NAMES.index("buffer0.bytes") - _ACCESS_START
 
 
 def rows_from_tvm(raw: np.ndarray) -> RowArray:
-    """Turn rows of TVM's PerStoreFeature into rows of `costmodels.schema.PER_STORE`.
+    """Turn rows of TVM's PerStoreFeature into the first columns of `costmodels.schema.PER_STORE`.
 
     Parameters
     ----------
@@ -59,8 +69,8 @@ def rows_from_tvm(raw: np.ndarray) -> RowArray:
     Returns
     -------
     numpy.ndarray
-        float32 [rows, 144]: columns that never vary dropped, sums over operations of every type
-        and over buffers added. Values that are not finite become 0.
+        float32 [rows, columns without `LOOP_COLUMNS`]: columns that never vary dropped, sums over
+        operations of every type and over buffers added. Values that are not finite become 0.
     """
     raw = np.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0)
     access = raw[:, _ACCESS_START:_ACCESS_STOP].reshape(len(raw), BUFFERS_PER_STORE, _ACCESS_SIZE)
@@ -87,19 +97,46 @@ def _order_tied_buffers(access: np.ndarray) -> None:
     access[rows] = np.take_along_axis(buffers, order[:, :, None], axis=1)
 
 
-def distinct_graphs(graphs: Sequence[StagedGraph]) -> tuple[tuple[StagedGraph, ...], IndexArray]:
-    """Each object once, and for every graph its position among them: int64 [graphs]."""
+def _program_hashes(candidates: Sequence[MeasureCandidate]) -> list[int]:
+    return [structural_hash(candidate.sch.mod) for candidate in candidates]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramFeatures:
+    """Features of one program.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray
+        float32 [stages, columns of `costmodels.schema.PER_STORE`].
+    graph : StagedGraph or None
+        The kernel's operators with the rows; None for a kernel without blocks.
+    """
+
+    rows: RowArray
+    graph: StagedGraph | None
+
+
+def distinct_graphs(
+    mod: IRModule, programs: Sequence[ProgramFeatures]
+) -> tuple[tuple[StagedGraph, ...], IndexArray]:
+    """Each graph of a kernel's programs once, and for every program its position: int64 [programs].
+
+    Raises
+    ------
+    InputError
+        When the kernel has none.
+    """
+    graphs = [program.graph for program in programs if program.graph is not None]
+    if len(graphs) < len(programs):
+        kernel_graph(mod)  # says why there is none
     distinct = {id(graph): graph for graph in graphs}
     position = {key: number for number, key in enumerate(distinct)}
     return tuple(distinct.values()), np.array([position[id(each)] for each in graphs], np.int64)
 
 
-def _program_hashes(candidates: Sequence[MeasureCandidate]) -> list[int]:
-    return [structural_hash(candidate.sch.mod) for candidate in candidates]
-
-
 class FeatureExtractor:
-    """Extracts the rows of candidates with TVM's multi-threaded C++ extractor, and their graphs.
+    """Extracts the features of candidates, their rows with TVM's multi-threaded C++ extractor.
 
     A fifth to almost half of the programs that an evolutionary search scores are programs that it
     scored a moment before, and extraction is most of the time of scoring: the newest are kept.
@@ -118,8 +155,8 @@ class FeatureExtractor:
             extract_workload=False,
         )
         self._programs_kept = programs_kept
-        self._rows: dict[tuple[str, int], RowArray] = {}
-        self._graphs: dict[str, GraphExtractor] = {}
+        self._programs: dict[_Key, ProgramFeatures] = {}
+        self._stages: dict[int, StageExtractor | None] = {}
 
     def extract(
         self,
@@ -134,7 +171,7 @@ class FeatureExtractor:
         Parameters
         ----------
         context : TuneContext
-            Its target and number of threads are used.
+            Its workload, target and number of threads are used.
         candidates : sequence of MeasureCandidate
             With a trace or without; may be empty.
         task : Task
@@ -146,8 +183,14 @@ class FeatureExtractor:
         -------
         KernelBatch
             A candidate that writes only constants has no row.
+
+        Raises
+        ------
+        InputError
+            When graphs are wanted of a kernel that has none.
         """
-        rows = self.extract_rows(context, candidates)
+        programs = self.programs(context, candidates)
+        rows = [program.rows for program in programs]
         batch = KernelBatch(
             schema=PER_STORE,
             rows=np.concatenate([np.empty((0, len(PER_STORE.columns)), np.float32), *rows]),
@@ -157,53 +200,77 @@ class FeatureExtractor:
         )
         if not graphs:
             return batch
-        if task.key not in self._graphs:
-            self._graphs[task.key] = GraphExtractor(context.mod)
-        extractor = self._graphs[task.key]
-        found = [
-            extractor.extract(candidate.sch.mod, len(part))
-            for candidate, part in zip(candidates, rows, strict=True)
-        ]
-        distinct, index = distinct_graphs(found)
+        distinct, index = distinct_graphs(context.mod, programs)
         return replace(batch, graphs=distinct, graph_index=index)
 
-    def extract_rows(
+    def programs(
         self, context: meta_schedule.TuneContext, candidates: Sequence[MeasureCandidate]
-    ) -> list[RowArray]:
-        """Rows of each candidate: float32 [its stages, 144]."""
+    ) -> list[ProgramFeatures]:
+        """Rows and graph of each candidate."""
         kind = str(context.target.kind.name)  # TVM extracts for a GPU or for a CPU
+        workload = int(structural_hash(context.mod))
         with ThreadPoolExecutor(int(context.num_threads)) as threads:  # TVM gives the lock free
             starts = range(0, len(candidates), HASHED_AT_ONCE)
             parts = [candidates[start : start + HASHED_AT_ONCE] for start in starts]
             hashes = chain.from_iterable(threads.map(_program_hashes, parts))
-            programs = [(kind, value) for value in hashes]
+            keys = [(kind, workload, value) for value in hashes]
         new = {
-            program: candidate
-            for program, candidate in zip(programs, candidates, strict=True)
-            if program not in self._rows
+            key: candidate
+            for key, candidate in zip(keys, candidates, strict=True)
+            if key not in self._programs
         }
-        self._rows |= zip(new, self._extract(context, list(new.values())), strict=True)
-        rows = [self._rows[program] for program in programs]
-        self._forget_oldest(programs)
-        return rows
+        extracted = self._extract(
+            context, list(new.values()), self._stages_of(context.mod, workload)
+        )
+        self._programs |= zip(new, extracted, strict=True)
+        found = [self._programs[key] for key in keys]
+        self._forget_oldest(keys)
+        return found
+
+    def _stages_of(self, mod: IRModule, workload: int) -> StageExtractor | None:
+        if workload not in self._stages:
+            try:
+                self._stages[workload] = StageExtractor(mod)
+            except InputError:  # its rows can still be learned from
+                self._stages[workload] = None
+        return self._stages[workload]
 
     def _extract(
-        self, context: meta_schedule.TuneContext, candidates: Sequence[MeasureCandidate]
-    ) -> list[RowArray]:
-        """Rows of each candidate."""
+        self,
+        context: meta_schedule.TuneContext,
+        candidates: Sequence[MeasureCandidate],
+        stages: StageExtractor | None,
+    ) -> list[ProgramFeatures]:
+        """Rows and graph of candidates never seen."""
         if not candidates:
             return []
         tensors = self._extractor.extract_from(context, list(candidates))
         raw = [np.from_dlpack(tensor) for tensor in tensors]
-        rows = rows_from_tvm(np.concatenate(raw))
-        ends = np.cumsum([len(part) for part in raw])
+        offsets = np.cumsum([0, *(len(part) for part in raw)])
+        rows = np.zeros((offsets[-1], len(PER_STORE.columns)), np.float32)
+        rows[:, : -len(LOOP_COLUMNS)] = rows_from_tvm(np.concatenate(raw))
+        found: list[ProgramStages | None] = [
+            None if stages is None else stages.extract(candidate.sch.mod, len(part))
+            for candidate, part in zip(candidates, raw, strict=True)
+        ]
+        told: list[int] = []
+        nests: list[LoopNest] = []
+        for start, program in zip(offsets, found, strict=False):
+            for row, nest in enumerate(() if program is None else program.nests, int(start)):
+                if nest is not None:
+                    told.append(row)
+                    nests.append(nest)
+        rows[told, -len(LOOP_COLUMNS) :] = loop_features(nests)
         # Copies: a view would keep the rows of the whole call alive.
-        return [part.copy() for part in np.split(rows, ends[:-1])]
+        return [
+            ProgramFeatures(part.copy(), None if program is None else program.staged)
+            for part, program in zip(np.split(rows, offsets[1:-1]), found, strict=True)
+        ]
 
-    def _forget_oldest(self, programs: Sequence[tuple[str, int]]) -> None:
+    def _forget_oldest(self, keys: Sequence[_Key]) -> None:
         """Move programs to the end of those kept, and drop from the beginning."""
-        for program in programs:
-            if program in self._rows:
-                self._rows[program] = self._rows.pop(program)
-        for program in list(self._rows)[: max(0, len(self._rows) - self._programs_kept)]:
-            del self._rows[program]
+        for key in keys:
+            if key in self._programs:
+                self._programs[key] = self._programs.pop(key)
+        for key in list(self._programs)[: max(0, len(self._programs) - self._programs_kept)]:
+            del self._programs[key]

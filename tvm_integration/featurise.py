@@ -26,7 +26,6 @@ from tvm_integration.compat import MeasureCandidate, Target, load_json, meta_sch
 from tvm_integration.dataset_rows import TraceApplier
 from tvm_integration.features import FeatureExtractor, distinct_graphs
 from tvm_integration.progress import OnProgress, no_progress
-from tvm_integration.stages import GraphExtractor
 from tvm_integration.worker_batch import JobResult
 from tvm_integration.worker_pool import WorkerPool
 
@@ -280,22 +279,16 @@ def _prepare() -> Callable[[_Job], None]:
             except InputError:
                 applies.append(False)
         good = np.flatnonzero(applies)
-        batch = extractor.extract_rows(context, candidates)
+        programs = extractor.programs(context, candidates)
         counts = np.zeros(len(traces), np.int64)
-        counts[good] = [len(piece) for piece in batch]
-        graph_extractor = GraphExtractor(mod)
-        graphs, numbers = distinct_graphs(
-            [
-                graph_extractor.extract(candidate.sch.mod, len(piece))
-                for candidate, piece in zip(candidates, batch, strict=True)
-            ]
-        )
+        counts[good] = [len(program.rows) for program in programs]
+        graphs, numbers = distinct_graphs(mod, programs)
         graph_index = np.full(len(traces), -1, np.int64)
         graph_index[good] = numbers
         empty = np.empty((0, len(PER_STORE.columns)), np.float32)
         np.savez(
             path,
-            rows=np.concatenate([empty, *batch]),
+            rows=np.concatenate([empty, *(program.rows for program in programs)]),
             counts=counts,
             applies=np.array(applies),
             graphs=graphs_to_json(graphs),

@@ -1,4 +1,4 @@
-"""Which operators a scheduled program computes in which of its stages.
+"""Which operators a scheduled program computes in which of its stages, and in which loops.
 
 A stage is what TVM's PerStoreFeature gives a row for: a buffer that is written with more than
 constants. Schedules move, split, merge and copy blocks, but a block that survives keeps its
@@ -14,9 +14,11 @@ from math import prod
 from typing import Any, TypeAlias
 
 from costmodels.graph import KernelGraph, Operator, StagedGraph
+from costmodels.loop_nests import LoopNest
 from tvm_integration.block_operator import block_operator
 from tvm_integration.compat import IRModule, structural_hash, tvm
 from tvm_integration.kernel_graph import kernel_graph
+from tvm_integration.loop_nests import BlockAccess, block_accesses, loop_nest
 from tvm_integration.tir_blocks import (
     Block,
     is_spatial,
@@ -50,16 +52,54 @@ class _Leaf:
     rows : int
         Rows that each buffer it writes has: 2 when a reduction across threads is begun within
         each thread.
+    loops : tuple
+        Around it, the outermost first.
     """
 
     realize: Any
     reads: tuple[int, ...]
     writes: tuple[int, ...]
     rows: int
+    loops: tuple[Any, ...]
 
 
-class GraphExtractor:
-    """Gives the scheduled programs of one kernel their graphs.
+@dataclass(frozen=True)
+class _Tree:
+    """What follows from the blocks of a program, whatever their loops.
+
+    Attributes
+    ----------
+    staged : StagedGraph
+        The kernel's operators with the rows.
+    row_leaf : tuple of int
+        Row -> the block whose loops are the stage's, -1 for none.
+    accesses : mapping
+        Such a block -> what it stores and loads.
+    """
+
+    staged: StagedGraph
+    row_leaf: tuple[int, ...]
+    accesses: Mapping[int, tuple[BlockAccess, ...]]
+
+
+@dataclass(frozen=True)
+class ProgramStages:
+    """What the blocks of a scheduled program tell beside its rows.
+
+    Parameters
+    ----------
+    staged : StagedGraph
+        The kernel's operators with the rows that each is computed in.
+    nests : tuple of LoopNest or None
+        Loops of each row; None where they cannot be told.
+    """
+
+    staged: StagedGraph
+    nests: tuple[LoopNest | None, ...]
+
+
+class StageExtractor:
+    """Looks at the blocks of the scheduled programs of one kernel.
 
     Most candidates of a task share a few block trees: what follows from the tree is kept.
 
@@ -77,11 +117,11 @@ class GraphExtractor:
     def __init__(self, mod: IRModule) -> None:
         self.graph: KernelGraph = kernel_graph(mod)
         self._parameters = _parameter_nodes(mod)
-        self._by_tree: dict[BlockTree, StagedGraph] = {}
+        self._by_tree: dict[BlockTree, _Tree] = {}
         self._distinct: dict[tuple[tuple[tuple[int, int], ...], int], StagedGraph] = {}
 
-    def extract(self, mod: IRModule, rows: int) -> StagedGraph:
-        """The kernel's operators with the rows of a program.
+    def extract(self, mod: IRModule, rows: int) -> ProgramStages:
+        """Find the stages of a program.
 
         Parameters
         ----------
@@ -92,16 +132,42 @@ class GraphExtractor:
             from its blocks gets no stage, rather than wrong ones.
         """
         leaves = _leaves(mod)
-        tree = tuple((_hash(each), each.reads, each.writes, each.rows) for each in leaves)
-        found = self._by_tree.get(tree)
-        if found is None:
-            found = self._by_tree[tree] = staged_graph(self.graph, self._parameters, leaves)
-        stages = found.stages if found.rows == rows else ()
+        key = tuple((_hash(each), each.reads, each.writes, each.rows) for each in leaves)
+        tree = self._by_tree.get(key)
+        if tree is None:
+            tree = self._by_tree[key] = _tree(self.graph, self._parameters, leaves)
+        if tree.staged.rows != rows:
+            return ProgramStages(self._staged((), rows), (None,) * rows)
+        nests = {
+            leaf: loop_nest(leaves[leaf].realize, leaves[leaf].loops, accesses)
+            for leaf, accesses in tree.accesses.items()
+        }
+        return ProgramStages(
+            self._staged(tree.staged.stages, rows), tuple(nests.get(leaf) for leaf in tree.row_leaf)
+        )
+
+    def _staged(self, stages: tuple[tuple[int, int], ...], rows: int) -> StagedGraph:
+        """Equal ones as one object."""
         return self._distinct.setdefault((stages, rows), StagedGraph(self.graph, stages, rows))
 
 
 def _hash(leaf: _Leaf) -> int:
     return int(structural_hash(leaf.realize.block, map_free_vars=True))
+
+
+def _tree(graph: KernelGraph, parameters: Mapping[int, int], leaves: Sequence[_Leaf]) -> _Tree:
+    described = [Block.of(leaf.realize) for leaf in leaves]
+    rows = _rows(leaves, described)
+    staged = staged_graph(graph, parameters, leaves, described, rows)
+    row_leaf = [-1] * staged.rows
+    for position, leaf in enumerate(leaves):  # of several that write a buffer, the last
+        if not _is_init(position, leaves, described):
+            for buffer in leaf.writes:
+                for row in rows.get(buffer, ()):
+                    row_leaf[row] = position
+    told = {position for position in row_leaf if position >= 0}
+    accesses = {position: block_accesses(leaves[position].realize) for position in told}
+    return _Tree(staged, tuple(row_leaf), accesses)
 
 
 def _parameter_nodes(mod: IRModule) -> dict[int, int]:
@@ -125,7 +191,7 @@ def _leaves(mod: IRModule) -> list[_Leaf]:
             tuple(number.setdefault(buffer, len(number)) for buffer in buffers)
             for buffers in (read_by(block), written_by(block))
         )
-        found.append(_Leaf(realize, reads, writes, _rows_a_buffer(realize, loops)))
+        found.append(_Leaf(realize, reads, writes, _rows_a_buffer(realize, loops), loops))
     return found
 
 
@@ -156,7 +222,11 @@ def _is_one(extent: Any) -> bool:
 
 
 def staged_graph(
-    graph: KernelGraph, parameters: Mapping[int, int], leaves: Sequence[_Leaf]
+    graph: KernelGraph,
+    parameters: Mapping[int, int],
+    leaves: Sequence[_Leaf],
+    described: Sequence[Block],
+    rows: Mapping[int, Sequence[int]],
 ) -> StagedGraph:
     """Match the blocks of a program to operators, and operators to rows.
 
@@ -166,11 +236,11 @@ def staged_graph(
         Before scheduling.
     parameters : mapping
         Position of a parameter -> its node.
-    leaves : sequence of _Leaf
-        Of the scheduled program.
+    leaves, described : sequence
+        Blocks of the scheduled program.
+    rows : mapping
+        Buffer -> its rows.
     """
-    described = [Block.of(leaf.realize) for leaf in leaves]
-    rows = _rows(leaves, described)
     found = _by_extents(graph, leaves, described)
     _assign_rest(graph, parameters, leaves, described, found)
     pairs = {

@@ -16,7 +16,7 @@ import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
-from costmodels.checkpoint import load_checkpoint, require, save_checkpoint
+from costmodels.checkpoint import load_checkpoint, packed, require, save_checkpoint, unpacked
 from costmodels.errors import InputError
 from costmodels.kernel import (
     FloatArray,
@@ -46,6 +46,35 @@ MANY_TASKS = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Growth:
+    """Shape and number of trees that are grown at once.
+
+    Parameters
+    ----------
+    trees : TreeParameters
+        Their shape.
+    most_rounds : int
+        Trees at most; as many as rank the held-out kernels best.
+    seconds_rounds, seconds_eta : int, float
+        Trees and learning rate of the seconds head, which only tasks never measured need.
+    """
+
+    trees: TreeParameters = field(default_factory=TreeParameters)
+    most_rounds: int = 200
+    seconds_rounds: int = 15
+    seconds_eta: float = 0.3
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Growth":
+        """Undo `dataclasses.asdict`."""
+        return cls(**{**values, "trees": TreeParameters(**values["trees"])})
+
+
+OFFLINE = Growth(TreeParameters(max_depth=8, eta=0.1), 400, 150, 0.1)
+"""Of `GradientBoostedTrees.fit`: a data set has kernels for deep trees, and time to grow them."""
+
+
+@dataclass(frozen=True, slots=True)
 class TreesConfig:
     """How the trees are grown.
 
@@ -53,16 +82,12 @@ class TreesConfig:
     ----------
     objective : str
         ``"squared_error"`` or ``"pairwise"``.
-    trees : TreeParameters
-        Shape of the trees.
+    offline, online : Growth
+        Of a fit to a data set, and of updates.
     memory : int
         Kernels kept to learn from; bounds the time of an update.
     first_rounds : int
         Trees grown when nothing can be held out yet.
-    most_rounds : int
-        Trees grown at most by a refit.
-    seconds_rounds, seconds_eta : int, float
-        Trees and learning rate of the seconds head, which only tasks never measured need.
     rounds_per_update : int
         Trees added by an update that is not a refit.
     most_trees : int
@@ -74,12 +99,10 @@ class TreesConfig:
     """
 
     objective: str = "squared_error"
-    trees: TreeParameters = field(default_factory=TreeParameters)
+    offline: Growth = OFFLINE
+    online: Growth = field(default_factory=Growth)
     memory: int = 4096
     first_rounds: int = 40
-    most_rounds: int = 200
-    seconds_rounds: int = 15
-    seconds_eta: float = 0.3
     rounds_per_update: int = 7
     most_trees: int = 260
     refit_growth: float = 1.5
@@ -90,6 +113,12 @@ class TreesConfig:
             raise InputError(
                 f"objective must be 'squared_error' or 'pairwise', got {self.objective!r}"
             )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TreesConfig":
+        """Undo `dataclasses.asdict`."""
+        growths = {name: Growth.from_dict(values[name]) for name in ("offline", "online")}
+        return cls(**{**values, **growths})
 
 
 class GradientBoostedTrees:
@@ -172,7 +201,7 @@ class GradientBoostedTrees:
         self._memory.add(dataset, rng=self._rng())
         self._seen = self._seen_at_refit = int(dataset.measured.sum())
         newest = np.arange(len(dataset))[-max(1, len(dataset) // 5) :]
-        self._refit(dataset.batch, dataset.log_latency, newest, validation)
+        self._refit(dataset.batch, dataset.log_latency, newest, self.config.offline, validation)
         self._base_trees = self.n_trees
         return self
 
@@ -205,7 +234,7 @@ class GradientBoostedTrees:
         )
         grown = self._seen >= self.config.refit_growth * max(self._seen_at_refit, 1)
         if self._rank is None or grown or full:
-            self._refit(self._memory.batch, self._memory.log_latency, newest)
+            self._refit(self._memory.batch, self._memory.log_latency, newest, self.config.online)
             self._seen_at_refit = self._seen
         else:
             self._grow()
@@ -242,7 +271,7 @@ class GradientBoostedTrees:
         arrays, memory = self._memory.state()
         for name, booster in (("rank", self._rank), ("seconds", self._seconds)):
             if booster is not None:
-                arrays[f"trees.{name}"] = np.frombuffer(booster.save_raw("ubj"), np.uint8)
+                arrays[f"trees.{name}"] = packed(bytes(booster.save_raw("ubj")))
         settings = {
             "config": asdict(self.config),
             "memory": memory,
@@ -264,8 +293,7 @@ class GradientBoostedTrees:
         checkpoint = load_checkpoint(path)
         require(checkpoint, path=path, model=cls.name, schema=cls.schema)
         settings = checkpoint.settings
-        trees = TreeParameters(**settings["config"]["trees"])
-        model = cls(TreesConfig(**{**settings["config"], "trees": trees}))
+        model = cls(TreesConfig.from_dict(settings["config"]))
         for name in _STATE:
             setattr(model, f"_{name}", settings["state"][name])
         model._memory = ReplayMemory.from_state(
@@ -305,6 +333,7 @@ class GradientBoostedTrees:
         batch: KernelBatch,
         log_latency: FloatArray,
         newest: NDArray[Any],
+        growth: Growth,
         validation: KernelDataset | None = None,
     ) -> None:
         """Grow new trees on the base trees, as many as rank held-out kernels best."""
@@ -322,17 +351,18 @@ class GradientBoostedTrees:
         rounds = self.config.first_rounds
         if len(judging[0]) and not held_out.all():
             learn = np.flatnonzero(~held_out)
-            trainer = TreeTrainer(batch.take(learn), self.config.trees, self._seed)
+            trainer = TreeTrainer(batch.take(learn), growth.trees, self._seed)
             rounds = trainer.best_rounds(
                 self._objective(labels.take(learn), rng),
-                self.config.most_rounds,
+                growth.most_rounds,
                 start=base,
                 validation=judging,
                 patience=self.config.patience,
             )
-        trainer = TreeTrainer(batch, self.config.trees, self._seed)
+        trainer = TreeTrainer(batch, growth.trees, self._seed)
         self._rank = trainer.grow(self._objective(labels, rng), rounds, start=base)
-        self._fit_seconds(trainer, batch, log_latency[known])
+        if base is None:  # what a data set taught of seconds, a tuning run does not know better
+            self._fit_seconds(trainer, batch, log_latency[known], growth)
         self._set_anchors(batch, log_latency[known])
 
     def _grow(self) -> None:
@@ -340,7 +370,7 @@ class GradientBoostedTrees:
         batch, log_latency = self._memory.batch, self._memory.log_latency
         labels, known = self._labels(batch, log_latency)
         batch = batch.take(known)
-        trainer = TreeTrainer(batch, self.config.trees, self._seed + self._updates)
+        trainer = TreeTrainer(batch, self.config.online.trees, self._seed + self._updates)
         objective = self._objective(labels, self._rng())
         self._rank = trainer.grow(objective, self.config.rounds_per_update, start=self._rank)
         self._set_anchors(batch, log_latency[known])
@@ -366,7 +396,7 @@ class GradientBoostedTrees:
         return np.isin(labels.task_index, chosen)
 
     def _fit_seconds(
-        self, trainer: TreeTrainer, batch: KernelBatch, log_latency: FloatArray
+        self, trainer: TreeTrainer, batch: KernelBatch, log_latency: FloatArray, growth: Growth
     ) -> None:
         """Learn log seconds relative to the roofline: for tasks that have never been measured."""
         excess = log_latency - log_bound(batch)
@@ -375,9 +405,8 @@ class GradientBoostedTrees:
         target = np.where(failed, 0.0, self._seconds_intercept - excess)
         # A failure says nothing of seconds: an upper bound that no prediction reaches.
         labels = Labels(np.where(failed, np.inf, target), failed, batch.task_index)
-        config = self.config
         self._seconds = trainer.grow(
-            squared_error(labels), config.seconds_rounds, eta=config.seconds_eta
+            squared_error(labels), growth.seconds_rounds, eta=growth.seconds_eta
         )
 
     def _set_anchors(self, batch: KernelBatch, log_latency: FloatArray) -> None:
@@ -424,5 +453,5 @@ def _booster(arrays: Mapping[str, NDArray[Any]], name: str) -> xgboost.Booster |
     if name not in arrays:
         return None
     booster = xgboost.Booster()
-    booster.load_model(bytearray(arrays[name].tobytes()))
+    booster.load_model(bytearray(unpacked(arrays[name])))
     return booster

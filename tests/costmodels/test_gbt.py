@@ -6,7 +6,7 @@ import pytest
 from costmodels.errors import InputError
 from costmodels.example_data import example_dataset
 from costmodels.kernel import Failure, Measured
-from costmodels.kernel_models.gbt import GradientBoostedTrees, TreesConfig
+from costmodels.kernel_models.gbt import GradientBoostedTrees, Growth, TreesConfig
 from costmodels.kernel_models.row_sum_trees import (
     Labels,
     TreeParameters,
@@ -66,7 +66,9 @@ def test_seconds_of_an_unknown_task_are_positive_and_relative_to_its_work():
 
 
 def test_the_number_of_trees_is_capped_over_fifty_rounds():
-    config = TreesConfig(most_trees=80, most_rounds=60, rounds_per_update=10, memory=256)
+    config = TreesConfig(
+        online=Growth(most_rounds=60), most_trees=80, rounds_per_update=10, memory=256
+    )
     model = GradientBoostedTrees(config)
     dataset = example_dataset(np.random.default_rng(0), tasks=2, kernels_per_task=400)
     trees = []
@@ -170,7 +172,9 @@ def test_validation_ignores_a_constant_per_task():
 
 
 def test_settings_survive_saving(tmp_path):
-    config = TreesConfig(objective="pairwise", trees=TreeParameters(max_depth=3), memory=64)
+    config = TreesConfig(
+        objective="pairwise", online=Growth(TreeParameters(max_depth=3)), memory=64
+    )
     model = GradientBoostedTrees(config, rng=np.random.default_rng(5))
     model.save(tmp_path / "m.ckpt")
     assert GradientBoostedTrees.load(tmp_path / "m.ckpt").config == config
@@ -179,3 +183,12 @@ def test_settings_survive_saving(tmp_path):
 def test_an_unknown_objective_is_refused():
     with pytest.raises(InputError, match="objective must be 'squared_error' or 'pairwise'"):
         TreesConfig(objective="lambda")
+
+
+def test_updates_keep_what_a_data_set_taught_of_seconds():
+    rng = np.random.default_rng(0)
+    model = GradientBoostedTrees().fit(example_dataset(rng, tasks=8), rng=rng)
+    unknown = example_dataset(rng, tasks=1, first_task=90).batch
+    before = model.predict(unknown).latency_s
+    in_batches(model, example_dataset(rng, tasks=2, kernels_per_task=128, first_task=60))
+    np.testing.assert_array_equal(model.predict(unknown).latency_s, before)

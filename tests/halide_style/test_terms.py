@@ -8,7 +8,7 @@ import pytest
 from costmodels.device import Device
 from costmodels.example_data import example_dataset, example_device
 from costmodels.kernel import KernelBatch, Task
-from costmodels.schema import PER_STORE
+from costmodels.schema import CACHE_BYTES, PER_STORE
 from halide_style.features import (
     HALIDE_SCHEDULE_FEATURES,
     OPERATIONS,
@@ -74,13 +74,28 @@ def test_idle_cores_cost_what_the_others_wait_for():
 
 
 def test_lines_that_a_cache_holds_are_fetched_once():
-    near = one_stage(**READ, buffer0__reuse_count=8, buffer0__reuse_distance_bytes=1 << 10)
-    far = one_stage(**READ, buffer0__reuse_count=8, buffer0__reuse_distance_bytes=1 << 40)
-    for name in ("lines_beyond_l1", "lines_beyond_l2", "lines_beyond_l3"):
-        assert seconds(name, far) == pytest.approx(8 * seconds(name, near), rel=1e-4)
-    middle = one_stage(**READ, buffer0__reuse_count=8, buffer0__reuse_distance_bytes=1 << 18)
-    assert seconds("lines_beyond_l1", middle) == seconds("lines_beyond_l1", far)
-    assert seconds("lines_beyond_l2", middle) == seconds("lines_beyond_l2", near)
+    """Of 1024 lines that a loop of 64 KiB goes through eight times."""
+    fetched = {f"traffic__loaded_{size}": 8192 if size < 1 << 16 else 1024 for size in CACHE_BYTES}
+    device = replace(example_device(), l1_bytes=1 << 15, l2_bytes=1 << 17, clock_hz=1e9)
+    stages = one_stage(device, **READ, **fetched, traffic__touched=1024)
+    cycle_s = stages.cycle_s[0]
+    assert seconds("lines_touched", stages) == pytest.approx(8192 * cycle_s, rel=1e-4)
+    assert seconds("lines_beyond_l1", stages) == pytest.approx(4 * 8192 * cycle_s, rel=1e-4)
+    assert seconds("lines_beyond_l2", stages) == pytest.approx(10 * 1024 * cycle_s, rel=1e-4)
+
+
+def test_between_two_sizes_of_caches_lines_are_interpolated():
+    fetched = {f"traffic__loaded_{size}": 100 if size < 1 << 20 else 25 for size in CACHE_BYTES}
+    stages = one_stage(**READ, **fetched, traffic__touched=25)
+    sizes = (0, 1 << 18, 1 << 19, 1 << 20, 1 << 60)
+    found = [stages.loaded_lines(np.array([float(size)]))[0] for size in sizes]
+    assert found == pytest.approx([100, 100, 50, 25, 25], rel=0.02)
+
+
+def test_where_loops_are_not_known_every_touch_counts():
+    stages = one_stage(**READ)
+    (lines,) = stages.loaded_lines(np.array([1e6]))
+    assert lines == pytest.approx(stages.buffers("lines")[0, 0])
 
 
 def test_pieces_that_write_into_one_line_share_it():

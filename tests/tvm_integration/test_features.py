@@ -118,9 +118,9 @@ def test_a_program_scored_a_moment_before_is_not_extracted_again(monkeypatch):
     asked = []
     real = extractor._extract
 
-    def spy(context, candidates):
+    def spy(context, candidates, stages):
         asked.append(len(candidates))
-        return real(context, candidates)
+        return real(context, candidates, stages)
 
     monkeypatch.setattr(extractor, "_extract", spy)
     a, b = task.candidates[:4], task.candidates[2:7]

@@ -19,7 +19,7 @@ from tvm_integration.compat import (
 from tvm_integration.dataset_rows import schedule_of, target_of, workload_of
 from tvm_integration.features import FeatureExtractor
 from tvm_integration.kernel_graph import kernel_graph
-from tvm_integration.stages import GraphExtractor
+from tvm_integration.stages import StageExtractor
 from tvm_integration.tir_blocks import leaf_blocks, stores_of, written_by
 
 topi = tvm.topi
@@ -28,15 +28,15 @@ TASK = Task("t", example_device())
 
 def rows_of(mod: IRModule, target: Target = TARGET) -> int:
     context = meta_schedule.TuneContext(mod, target=target, num_threads=1)
-    (rows,) = FeatureExtractor().extract_rows(
+    (program,) = FeatureExtractor().programs(
         context, [MeasureCandidate(Schedule(mod, enable_check=False), [])]
     )
-    return len(rows)
+    return len(program.rows)
 
 
 def stages_of(mod: IRModule, schedule: Schedule) -> dict[str, list[int]]:
     """Opcode -> rows, of kernels in which each opcode occurs once."""
-    found = GraphExtractor(mod).extract(schedule.mod, rows_of(schedule.mod))
+    found = StageExtractor(mod).extract(schedule.mod, rows_of(schedule.mod)).staged
     stages: dict[str, list[int]] = {}
     for operator, row in found.stages:
         stages.setdefault(found.graph.operators[operator].opcode, []).append(row)
@@ -78,7 +78,7 @@ def test_the_unscheduled_program_has_a_stage_for_each_operator():
     for make in KERNELS.values():
         mod = make()
         graph = kernel_graph(mod)
-        found = GraphExtractor(mod).extract(mod, rows_of(mod))
+        found = StageExtractor(mod).extract(mod, rows_of(mod)).staged
         computed = [n for n, each in enumerate(graph.operators) if each.opcode != "parameter"]
         assert found.stages == tuple(zip(computed, range(len(computed)), strict=True))
 
@@ -133,13 +133,14 @@ def test_renaming_changes_nothing():
             schedule = Schedule(mod)
             (block,) = schedule.get_child_blocks(schedule.get_sblock("root"))
             schedule.cache_write(block, 0, "global")
-            found.append(GraphExtractor(mod).extract(schedule.mod, rows_of(schedule.mod)))
+            found.append(StageExtractor(mod).extract(schedule.mod, rows_of(schedule.mod)))
         assert found[0] == found[1]
 
 
 def test_a_program_of_another_kernel_gets_no_stage():
-    found = GraphExtractor(matmul(64)).extract(softmax(), 7)
-    assert (found.stages, found.rows) == ((), 7)
+    found = StageExtractor(matmul(64)).extract(softmax(), 7)
+    assert (found.staged.stages, found.staged.rows) == ((), 7)
+    assert found.nests == (None,) * 7
 
 
 def names_of_rows(mod: IRModule) -> list[str]:
@@ -174,7 +175,7 @@ def test_what_the_search_makes_of_a_kernel(name):
             operators = {operator for operator, each in found.stages if each == row}
             truth = [n for n, each in enumerate(names) if written.startswith(each)]
             assert any(parameters + n in operators for n in truth), (written, operators)
-        assert GraphExtractor(mod).extract(candidate.sch.mod, found.rows) == found
+        assert StageExtractor(mod).extract(candidate.sch.mod, found.rows).staged == found
 
 
 def test_gpu_programs_have_a_stage_for_each_row():
@@ -190,20 +191,22 @@ def test_gpu_programs_have_a_stage_for_each_row():
 
 def test_cached_and_uncached_extraction_agree_on_the_shipped_programs():
     dataset = read_dataset(dataset_path("shipped:h200"))
-    unstaged = 0
+    unstaged = untold = 0
     for key in list(dataset.tasks)[::40]:
         task = dataset.tasks[key]
         mod, target = workload_of(task), target_of(task)
         programs = [
             schedule_of(mod, record.trace).mod for record in dataset.records if record.task == key
         ]
-        shared = GraphExtractor(mod)
+        shared = StageExtractor(mod)
         for program in programs:
             rows = rows_of(program, target)
             cached = shared.extract(program, rows)
-            assert cached == GraphExtractor(mod).extract(program, rows)
-            unstaged += not cached.stages
+            assert cached == StageExtractor(mod).extract(program, rows)
+            unstaged += not cached.staged.stages
+            untold += cached.nests.count(None)
     assert unstaged == 0
+    assert untold == 0
 
 
 def test_extraction_with_graphs_keeps_the_rows():

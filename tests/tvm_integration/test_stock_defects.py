@@ -26,16 +26,16 @@ def test_the_tree_method_is_lost():
 
 def test_our_tree_parameters_arrive():
     from costmodels.example_data import example_dataset
-    from costmodels.kernel_models.gbt import GradientBoostedTrees, TreesConfig
+    from costmodels.kernel_models.gbt import GradientBoostedTrees, Growth, TreesConfig
     from costmodels.kernel_models.row_sum_trees import TreeParameters, TreeTrainer
 
-    config = TreesConfig(trees=TreeParameters(max_depth=2))
+    config = TreesConfig(online=Growth(TreeParameters(max_depth=2)))
     model = MetaScheduleCostModel(GradientBoostedTrees(config))
     trained = model.kernel_model
     dataset = example_dataset(np.random.default_rng(0), tasks=1)
     trained.update(dataset.batch, dataset.measurements)
     assert max(tree.count("leaf") for tree in trained._rank.get_dump()) <= 4
-    assert TreeTrainer(dataset.batch, config.trees, 0)._parameters["max_depth"] == 2
+    assert TreeTrainer(dataset.batch, config.online.trees, 0)._parameters["max_depth"] == 2
 
 
 def test_a_model_saved_before_training_does_not_load(tmp_path):

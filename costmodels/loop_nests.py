@@ -1,0 +1,210 @@
+"""Loop nests -> how much each stage fetches into caches of many sizes, and its innermost loops.
+
+TVM's rows tell of each buffer how often it is touched, and one distance between two uses. How a
+program is tiled, which is most of what schedules of one kernel differ in, shows in the loops one by
+one: the bytes that the inner loops touch tell which of them a cache can hold, and the loops around
+those tell how often its content is fetched anew. Both follow from extents and strides alone, as in
+Ferrante et al., "On Estimating and Enhancing Cache Effectiveness", LCPC 1991.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from costmodels.kernel import FloatArray, IndexArray, RowArray
+from costmodels.schema import ACCESSES_KEPT, CACHE_BYTES, LOOP_COLUMNS, LOOP_KINDS, LOOPS_KEPT
+
+LINE_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where a statement stores or loads.
+
+    Parameters
+    ----------
+    element_bytes : int
+        Of the buffer.
+    shape : tuple of int
+        Of the buffer, the last dimension first.
+    spans : tuple of tuple (dimension, loop, span)
+        How far the access moves along a dimension from the first to the last iteration of a loop,
+        in elements; the innermost loop is 0.
+    """
+
+    element_bytes: int
+    shape: tuple[int, ...]
+    spans: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoopNest:
+    """The loops around the statement of a stage.
+
+    Parameters
+    ----------
+    extents : tuple of int
+        The innermost first; loops of one iteration left out.
+    kinds : tuple of int
+        Of each loop, position in `costmodels.schema.LOOP_KINDS`, or -1 for a plain one.
+    reductions : tuple of bool
+        Whether iterations of a loop add up.
+    accesses : tuple of Access
+        The store first, then loads.
+    """
+
+    extents: tuple[int, ...]
+    kinds: tuple[int, ...]
+    reductions: tuple[bool, ...]
+    accesses: tuple[Access, ...]
+
+
+@dataclass(frozen=True)
+class _Nests:
+    """Loop nests side by side, filled up with loops of one iteration that move nothing.
+
+    Attributes
+    ----------
+    extents : numpy.ndarray
+        float64 [nests, loops].
+    spans : numpy.ndarray
+        float64 [nests, accesses, dimensions, loops].
+    shapes : numpy.ndarray
+        float64 [nests, accesses, dimensions]; 1 beyond the dimensions of a buffer.
+    element_bytes : numpy.ndarray
+        float64 [nests, accesses]; 0 where there is none.
+    """
+
+    extents: FloatArray
+    spans: FloatArray
+    shapes: FloatArray
+    element_bytes: FloatArray
+
+    @classmethod
+    def of(cls, nests: Sequence[LoopNest]) -> "_Nests":
+        """Lay nests side by side."""
+        loops = max([1, *(len(nest.extents) for nest in nests)])
+        dimensions = max([1, *(len(a.shape) for nest in nests for a in nest.accesses)])
+        extents = np.ones((len(nests), loops))
+        shapes = np.ones((len(nests), ACCESSES_KEPT, dimensions))
+        element_bytes = np.zeros((len(nests), ACCESSES_KEPT))
+        places: list[tuple[int, int, int, int]] = []
+        values: list[int] = []
+        for number, nest in enumerate(nests):
+            extents[number, : len(nest.extents)] = nest.extents
+            for position, access in enumerate(nest.accesses[:ACCESSES_KEPT]):
+                shapes[number, position, : len(access.shape)] = access.shape
+                element_bytes[number, position] = access.element_bytes
+                for dimension, loop, span in access.spans:
+                    places.append((number, position, dimension, loop))
+                    values.append(span)
+        spans = np.zeros((len(nests), ACCESSES_KEPT, dimensions, loops))
+        if places:
+            spans[tuple(np.array(places).T)] = values
+        return cls(extents, spans, np.maximum(shapes, 1.0), element_bytes)
+
+    @property
+    def moves(self) -> NDArray[np.bool_]:
+        """bool [nests, accesses, loops]; whether an access depends on a loop."""
+        return np.asarray(self.spans.any(axis=2))
+
+    def lines(self) -> FloatArray:
+        """float64 [nests, accesses, loops + 1]; cache lines that the innermost n loops touch."""
+        reached: FloatArray = np.cumsum(self.spans, axis=3) + 1.0
+        reach = np.minimum(_with_one(reached), self.shapes[..., None])
+        run = reach[:, :, 0]
+        runs = np.ones_like(run)
+        whole: NDArray[np.bool_] = run >= self.shapes[:, :, 0, None]
+        for dimension in range(1, reach.shape[2]):  # whole rows lie one behind the other
+            own = reach[:, :, dimension]
+            run = np.where(whole, run * own, run)
+            runs = np.where(whole, runs, runs * own)
+            whole = np.logical_and(whole, own >= self.shapes[:, :, dimension, None])
+        touched = runs * np.ceil(run * self.element_bytes[..., None] / LINE_BYTES)
+        # In large strides not all between first and last is touched: each iteration adds no more
+        # than those of the loops inside.
+        iterations = np.where(self.moves, self.extents[:, None, :], 1.0)
+        for loop in range(iterations.shape[2]):
+            most = touched[:, :, loop] * iterations[:, :, loop]
+            touched[:, :, loop + 1] = np.minimum(touched[:, :, loop + 1], most)
+        return np.asarray(touched * (self.element_bytes > 0)[..., None])
+
+    def repeats(self) -> FloatArray:
+        """float64 [nests, accesses, loops + 1]; times that what n loops touch is fetched anew.
+
+        Loops right around them that do not move the access use the same lines again; from the
+        first that does on every iteration counts.
+        """
+        count = np.ones((*self.moves.shape[:2], self.moves.shape[2] + 1))
+        outer = np.ones(len(self.extents))
+        for loop in reversed(range(self.extents.shape[1])):
+            outer = outer * self.extents[:, loop]
+            count[:, :, loop] = np.where(
+                self.moves[:, :, loop], outer[:, None], count[:, :, loop + 1]
+            )
+        return count
+
+    def strides(self) -> FloatArray:
+        """float64 [nests, accesses, loops]; elements from one iteration of a loop to the next."""
+        sizes = np.cumprod(self.shapes, axis=2)
+        steps = np.concatenate([np.ones_like(sizes[:, :, :1]), sizes[:, :, :-1]], axis=2)
+        moved = (self.spans * steps[..., None]).sum(axis=2)
+        return np.asarray(moved / np.maximum(self.extents - 1.0, 1.0)[:, None, :])
+
+
+def _with_one(values: FloatArray) -> FloatArray:
+    """Put a 1 before the first of the last axis."""
+    return np.concatenate([np.ones((*values.shape[:-1], 1)), values], axis=-1)
+
+
+def loop_features(nests: Sequence[LoopNest]) -> RowArray:
+    """Describe loop nests.
+
+    Parameters
+    ----------
+    nests : sequence of LoopNest
+        Of stages.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 [nests, columns of `costmodels.schema.LOOP_COLUMNS`], scaled.
+    """
+    if not nests:
+        return np.empty((0, len(LOOP_COLUMNS)), np.float32)
+    laid = _Nests.of(nests)
+    counts = np.hstack([_traffic(laid), _innermost(laid, nests)])
+    return np.log2(counts + 1.0).astype(np.float32)  # of a flag: the flag
+
+
+def _traffic(nests: _Nests) -> FloatArray:
+    """float64 [nests, 2 * sizes + 1]; lines fetched into a cache of each size, those in all."""
+    lines = nests.lines()
+    held = lines.sum(axis=1)
+    fetched = lines * nests.repeats()
+    numbers = np.arange(len(held))
+    columns = []
+    for size in CACHE_BYTES:
+        # The innermost loops whose lines fit together; what the statement touches always counts.
+        level: IndexArray = np.maximum((held * LINE_BYTES <= size).sum(axis=1) - 1, 0)
+        at = fetched[numbers, :, level]
+        columns += [at[:, 0], at[:, 1:].sum(axis=1)]
+    return np.column_stack([*columns, held[:, -1]])
+
+
+def _innermost(laid: _Nests, nests: Sequence[LoopNest]) -> FloatArray:
+    """float64 [nests, loops * columns]; of the innermost loops."""
+    width = 2 + len(LOOP_KINDS) + ACCESSES_KEPT
+    found = np.zeros((len(nests), LOOPS_KEPT, width))
+    kept = min(LOOPS_KEPT, laid.extents.shape[1])
+    found[:, :kept, 2 + len(LOOP_KINDS) :] = laid.strides()[:, :, :kept].transpose(0, 2, 1)
+    for number, nest in enumerate(nests):
+        inner = zip(nest.extents, nest.reductions, nest.kinds, strict=True)
+        for loop, (extent, is_reduction, kind) in enumerate(islice(inner, kept)):
+            found[number, loop, :2] = extent, is_reduction
+            if kind >= 0:
+                found[number, loop, 2 + kind] = 1.0
+    return found.reshape(len(nests), -1)
