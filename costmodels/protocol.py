@@ -52,6 +52,33 @@ class FitProgress:
 
 
 @runtime_checkable
+class Adaptable(Protocol):
+    """A kernel model that can learn on from a data set; not every one can."""
+
+    def adapt(self, dataset: KernelDataset, *, rng: np.random.Generator) -> Self:
+        """Learn on from other kernels or another device, for all kernels that are to come.
+
+        Unlike `KernelCostModel.update`, after which a model knows better the tasks that were
+        measured, and like `KernelCostModel.fit`, but from what it knows.
+
+        Parameters
+        ----------
+        dataset : KernelDataset
+            A few kernels are enough.
+        rng : numpy.random.Generator
+            Equal states give equal models.
+
+        Raises
+        ------
+        SchemaError
+            When the features do not have the model's schema.
+        InputError
+            When no kernel ran.
+        """
+        ...
+
+
+@runtime_checkable
 class KernelCostModel(Protocol):
     """Predicts which kernels of a task are fast.
 

@@ -22,7 +22,12 @@ SHOWN_TERMS = 8
 
 def train(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A folder, or shipped:NAME.")],
-    model: Annotated[str, typer.Option(help="A registered name; see `costmodels models`.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A registered name, trained from nothing, or a trained model, which learns on."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Write the checkpoint here.")],
     split: Annotated[
         str | None,

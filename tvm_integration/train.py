@@ -13,8 +13,8 @@ from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.splits import read_split
 from costmodels.errors import CheckpointError, InputError
 from costmodels.files import path_beside
-from costmodels.protocol import FitProgress, KernelCostModel
-from costmodels.registry import new_kernel_model
+from costmodels.protocol import Adaptable, FitProgress, KernelCostModel
+from tvm_integration.cost_model import resolve_model
 from tvm_integration.featurise import featurise
 from tvm_integration.progress import OnProgress, no_progress
 
@@ -39,7 +39,8 @@ def train_model(
     dataset : StoredDataset
         To learn from.
     name : str
-        A registered name.
+        A registered name, which is trained from nothing, or a trained model, which learns on:
+        ``pretrained:NAME`` or a checkpoint.
     out : Path
         The checkpoint; written when training has ended. A killed training goes on from the file
         beside it.
@@ -64,24 +65,30 @@ def train_model(
         raise InputError(f"{out} must be a file to write, got a folder: give the name of a file")
     if out.exists():
         _require_checkpoint(out)
-    model = new_kernel_model(name, rng=np.random.default_rng(seed))
+    model = resolve_model(name, seed=seed)
+    if model.is_fitted and not isinstance(model, Adaptable):
+        raise InputError(
+            f"{name} must be a model that can learn on, got a {model.name}: give its registered "
+            "name to train a new one"
+        )
     known = None if split is None else read_split(dataset, split)
     everything = featurise(dataset, on_progress=on_features)
     training, validation = everything.kernels, None
     if known is not None:
         training, validation = everything.training_parts(known)
     progress = FitProgress(on_step, out.with_name(f".{out.name}{UNFINISHED}"))
-    model.fit(
-        training,
-        rng=np.random.default_rng(seed),
-        validation=validation,
-        progress=progress,
-    )
+    rng = np.random.default_rng(seed)
+    if model.is_fitted and isinstance(model, Adaptable):
+        start = name
+        model.adapt(training, rng=rng)
+    else:
+        start = None
+        model.fit(training, rng=rng, validation=validation, progress=progress)
     beside = path_beside(out)
     try:
         model.save(beside)
         add_provenance(
-            beside, _provenance(dataset, split, seed, len(training)), schema=model.schema
+            beside, _provenance(dataset, split, seed, len(training), start), schema=model.schema
         )
         beside.replace(out)
     finally:
@@ -99,12 +106,13 @@ def _require_checkpoint(out: Path) -> None:
 
 
 def _provenance(
-    dataset: StoredDataset, split: str | None, seed: int, programs: int
+    dataset: StoredDataset, split: str | None, seed: int, programs: int, start: str | None
 ) -> dict[str, Any]:
     return {
         "dataset": dataset.name,
         "dataset_digest": dataset.digest(),
         "split": split,
+        "start": start,
         "seed": seed,
         "programs": programs,
         "trained": datetime.now(UTC).isoformat(timespec="seconds"),

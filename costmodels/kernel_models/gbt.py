@@ -25,6 +25,7 @@ from costmodels.kernel import (
     KernelPrediction,
     Measurement,
     Unsupported,
+    concatenate,
 )
 from costmodels.kernel_models.row_sum_trees import (
     Labels,
@@ -203,6 +204,54 @@ class GradientBoostedTrees:
         newest = np.arange(len(dataset))[-max(1, len(dataset) // 5) :]
         self._refit(dataset.batch, dataset.log_latency, newest, self.config.offline, validation)
         self._base_trees = self.n_trees
+        return self
+
+    def adapt(self, dataset: KernelDataset, *, rng: np.random.Generator) -> Self:
+        """Add trees learned from other kernels or another device, and from what is remembered.
+
+        Parameters
+        ----------
+        dataset : KernelDataset
+            To learn from.
+        rng : numpy.random.Generator
+            Draws all randomness.
+
+        Returns
+        -------
+        GradientBoostedTrees
+            Itself; later updates continue from these trees.
+
+        Raises
+        ------
+        InputError
+            When no kernel ran.
+        """
+        if self._rank is None or self._seconds is None:
+            return self.fit(dataset, rng=rng)
+        self.schema.require(dataset.batch.schema, owner=self.name)
+        dataset = dataset.take(np.flatnonzero(dataset.batch.row_counts > 0))
+        if not np.any(dataset.measured):
+            raise InputError(f"{self.name} must be given kernels that ran to learn from, got none")
+        self._updates += 1
+        self._set_offsets(dataset)
+        remembered = len(self._memory)
+        batch = concatenate([self._memory.batch, dataset.batch.without_graphs()])
+        log_latency = np.concatenate([self._memory.log_latency, dataset.log_latency])
+        times = max(1, remembered // len(dataset))  # both weigh alike
+        chosen = np.concatenate(
+            [np.arange(remembered), np.tile(np.arange(remembered, len(batch)), times)]
+        )
+        labels, known = self._labels(batch.take(chosen), log_latency[chosen])
+        batch, log_latency = batch.take(chosen[known]), log_latency[chosen[known]]
+        trainer = TreeTrainer(batch, self.config.online.trees, self._seed + self._updates)
+        rounds = self.config.first_rounds
+        self._rank = trainer.grow(self._objective(labels, self._rng()), rounds, start=self._rank)
+        self._seconds = trainer.grow(
+            squared_error(self._seconds_labels(batch, log_latency)), rounds, start=self._seconds
+        )
+        self._memory.add(dataset, rng=self._rng())
+        self._base_trees = self.n_trees
+        self._set_anchors(batch, log_latency)
         return self
 
     def update(self, batch: KernelBatch, measurements: Sequence[Measurement]) -> None:
@@ -402,12 +451,17 @@ class GradientBoostedTrees:
         excess = log_latency - log_bound(batch)
         failed = np.isnan(excess)
         self._seconds_intercept = float(np.median(excess[~failed]))
-        target = np.where(failed, 0.0, self._seconds_intercept - excess)
-        # A failure says nothing of seconds: an upper bound that no prediction reaches.
-        labels = Labels(np.where(failed, np.inf, target), failed, batch.task_index)
+        labels = self._seconds_labels(batch, log_latency)
         self._seconds = trainer.grow(
             squared_error(labels), growth.seconds_rounds, eta=growth.seconds_eta
         )
+
+    def _seconds_labels(self, batch: KernelBatch, log_latency: FloatArray) -> Labels:
+        """Log speed relative to the roofline and the usual distance from it."""
+        speed = self._seconds_intercept - (log_latency - log_bound(batch))
+        failed = np.isnan(speed)
+        # A failure says nothing of seconds: an upper bound that no prediction reaches.
+        return Labels(np.where(failed, np.inf, speed), failed, batch.task_index)
 
     def _set_anchors(self, batch: KernelBatch, log_latency: FloatArray) -> None:
         """For each learned task, what to subtract a utility from to get log seconds."""

@@ -23,6 +23,7 @@ from costmodels.kernel import (
     KernelPrediction,
     Measurement,
     Unsupported,
+    concatenate,
 )
 from costmodels.learning.calibration import COVERAGE, Interval
 from costmodels.learning.kernel_tensors import KernelEncoding, KernelInputs, require_graphs
@@ -63,6 +64,8 @@ class NeuralConfig:
         Mini-batches, about, of an update of a model that was never fitted, and of one that was.
     later_learning_rate : float
         Of such a model.
+    adapt_steps : int
+        Mini-batches, about, of adapting to a data set.
     """
 
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -72,6 +75,7 @@ class NeuralConfig:
     first_steps: int = 120
     later_steps: int = 24
     later_learning_rate: float = 1e-3
+    adapt_steps: int = 240
 
     def __post_init__(self) -> None:
         if self.members < 1:
@@ -177,12 +181,7 @@ class NeuralKernelModel(ABC):
         self.seed = int(rng.integers(2**31))
         self._forget()
         rng = np.random.default_rng(self.seed)
-        dataset = _with_rows(dataset)
-        if not np.any(dataset.measured):
-            raise InputError(
-                f"{self.name} must be given kernels that ran and have rows to learn from, got none "
-                f"of {len(dataset)}"
-            )
+        dataset = self._usable(dataset)
         validation = None if validation is None else _with_rows(validation)
         if validation is None or not np.any(validation.measured):
             learned, held_out = _hold_out(dataset, rng)
@@ -210,9 +209,84 @@ class NeuralKernelModel(ABC):
                 path.unlink(missing_ok=True)
         self._memory.add(_sample(dataset, self.config.memory, rng), rng=rng)
         if held_out is not None:
-            predicted = self._outputs(held_out.batch)[1] + log_bound(held_out.batch)
-            self._interval = Interval.learn(held_out.log_latency - predicted)
+            self._calibrate(held_out)
         return self
+
+    def adapt(self, dataset: KernelDataset, *, rng: np.random.Generator) -> Self:
+        """Learn on from other kernels or another device, together with what is remembered.
+
+        Parameters
+        ----------
+        dataset : KernelDataset
+            To learn from; from eight tasks on some of them calibrate the interval.
+        rng : numpy.random.Generator
+            Draws all randomness.
+
+        Returns
+        -------
+        NeuralKernelModel
+            Itself. What tuning runs had added is forgotten.
+
+        Raises
+        ------
+        InputError
+            When no kernel ran, or graphs are needed and not there.
+        """
+        if not self._taught:
+            return self.fit(dataset, rng=rng)
+        self.schema.require(dataset.batch.schema, owner=self.name)
+        rng = np.random.default_rng(int(rng.integers(2**31)))
+        learned, held_out = _hold_out(self._usable(dataset), rng)
+        known = learned.batch if self.graphs else learned.batch.without_graphs()
+        times = max(1, len(self._memory) // len(learned))  # both weigh alike
+        new = np.tile(np.arange(len(self._memory), len(self._memory) + len(learned)), times)
+        batch = concatenate([self._memory.batch, known])
+        chosen = np.concatenate([np.arange(len(self._memory)), new])
+        log_latency = np.concatenate([self._memory.log_latency, learned.log_latency])
+        networks = copy.deepcopy(self._taught)
+        self._learn_on(
+            networks, batch.take(chosen), log_latency[chosen], self.config.adapt_steps, rng
+        )
+        self._taught, self._adapted, self._measured = networks, [], set()
+        self._memory.add(_sample(learned, self.config.memory, rng), rng=rng)
+        if held_out is not None:
+            self._calibrate(held_out)
+        return self
+
+    def _usable(self, dataset: KernelDataset) -> KernelDataset:
+        """Kernels that have rows; some of them must have run."""
+        found = _with_rows(dataset)
+        if not np.any(found.measured):
+            raise InputError(
+                f"{self.name} must be given kernels that ran and have rows to learn from, got none "
+                f"of {len(found)}"
+            )
+        return found
+
+    def _calibrate(self, held_out: KernelDataset) -> None:
+        predicted = self._outputs(held_out.batch)[1] + log_bound(held_out.batch)
+        self._interval = Interval.learn(held_out.log_latency - predicted)
+
+    def _learn_on(
+        self,
+        networks: Sequence[KernelNetwork],
+        batch: KernelBatch,
+        log_latency: FloatArray,
+        steps: int,
+        rng: np.random.Generator,
+        rate: float | None = None,
+    ) -> None:
+        """Train networks further for about so many mini-batches."""
+        config = self.config
+        known = LabelledKernels(KernelEncoding(batch, self.inputs()), _labels(batch, log_latency))
+        batches = max(1, round(len(batch) / config.training.kernels_per_batch))
+        training = replace(
+            config.training,
+            learning_rate=config.later_learning_rate if rate is None else rate,
+            epochs=max(1, round(steps / batches)),
+        )
+        for network in networks:
+            train(network, known, training, rng=rng)
 
     def parts(self, batch: KernelBatch) -> list[tuple[IndexArray, list[KernelNetwork]]]:
         """The kernels of a batch with the networks that predict them.
@@ -243,21 +317,17 @@ class NeuralKernelModel(ABC):
         chosen = self._emphasised(dataset.batch)
         batch = self._memory.batch.take(chosen)
         log_latency = self._memory.log_latency[chosen]
-        known = LabelledKernels(KernelEncoding(batch, self.inputs()), _labels(batch, log_latency))
         config = self.config
         if self._taught:
-            rate, steps = config.later_learning_rate, config.later_steps
             self._adapted = self._adapted or copy.deepcopy(self._taught)
+            self._learn_on(self._adapted, batch, log_latency, config.later_steps, rng)
         else:
-            rate, steps = config.training.learning_rate, config.first_steps
             self._adapted = [self._new_network(rng) for _ in range(config.members)]
+            encoding = KernelEncoding(batch, self.inputs())
             for network in self._adapted:
-                network.standardise(known.encoding)
-        batches = max(1, round(len(batch) / config.training.kernels_per_batch))
-        epochs = max(1, round(steps / batches))
-        training = replace(config.training, learning_rate=rate, epochs=epochs)
-        for network in self._adapted:
-            train(network, known, training, rng=rng)
+                network.standardise(encoding)
+            rate = config.training.learning_rate
+            self._learn_on(self._adapted, batch, log_latency, config.first_steps, rng, rate)
         ran = dataset.batch.task_index[dataset.measured]
         self._measured |= {dataset.batch.tasks[task].key for task in np.unique(ran)}
 

@@ -60,6 +60,10 @@ def test_a_trained_model_says_what_it_learned_from(dataset, tmp_path, name):
     scores = json.loads(judged.stdout)["models"][str(path)]
     assert np.isfinite(scores["median_ape"])
     assert (scores["coverage"] is None) == (name == "gbt")
+    further = run("train", dataset, "--model", path, "--out", tmp_path / "further.ckpt")
+    assert further.exit_code == 0, further.output
+    checkpoint = load_checkpoint(tmp_path / "further.ckpt")
+    assert (checkpoint.model, checkpoint.provenance["start"]) == (name, str(path))
 
 
 def test_a_killed_training_goes_on(dataset, tmp_path):

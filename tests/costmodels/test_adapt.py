@@ -1,0 +1,81 @@
+"""Models learn on from a data set: for all kernels of a new device, without losing the old one."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from costmodels.errors import InputError
+from costmodels.example_data import example_dataset
+from costmodels.kernel import Failure, KernelDataset, Measured, Task
+from costmodels.kernel_models.gbt import GradientBoostedTrees
+from costmodels.kernel_models.graphsage import GraphSage
+from costmodels.protocol import Adaptable
+from halide_style.model import HalideStyleModel
+
+MODELS = [GradientBoostedTrees, GraphSage, HalideStyleModel]
+SLOWER = 6.0
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def made_up(seed, **options) -> KernelDataset:
+    return example_dataset(rng(seed), kernels_per_task=48, failures=False, **options)
+
+
+def elsewhere(dataset: KernelDataset) -> KernelDataset:
+    """The same kernels on a device that is slower in a way its figures do not tell."""
+    tasks = tuple(
+        Task(
+            f"{t.key} elsewhere", replace(t.device, name="slow", vector_bits=128, l3_bytes=1 << 21)
+        )
+        for t in dataset.batch.tasks
+    )
+    latency_s = SLOWER * np.exp(dataset.log_latency)
+    measurements = tuple(Measured((float(value),)) for value in latency_s)
+    return KernelDataset(replace(dataset.batch, tasks=tasks), measurements)
+
+
+def bias(model, dataset):
+    """Median of the logarithm of predicted over measured seconds."""
+    latency_s = model.predict(dataset.batch).latency_s
+    return float(np.median(np.log(latency_s) - dataset.log_latency))
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_a_few_kernels_of_a_new_device_tell_of_its_other_kernels(make, tmp_path):
+    model = make().fit(made_up(0, tasks=20), rng=rng())
+    assert isinstance(model, Adaptable)
+    here = made_up(1, tasks=5, first_task=40)
+    there = elsewhere(here)
+    assert bias(model, there) < -1.0
+    model.adapt(elsewhere(made_up(2, tasks=10, first_task=20)), rng=rng())
+    assert abs(bias(model, there)) < 0.6
+    assert abs(bias(model, here)) < 0.6
+    model.save(tmp_path / "model.ckpt")
+    again = make.load(tmp_path / "model.ckpt")
+    np.testing.assert_array_equal(
+        again.predict(there.batch).latency_s, model.predict(there.batch).latency_s
+    )
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_without_kernels_that_ran_nothing_changes(make):
+    data = made_up(0, tasks=4)
+    model = make().fit(data, rng=rng())
+    before = model.predict(data.batch).utility
+    failed = KernelDataset(data.batch, (Failure("run", "made up"),) * len(data))
+    with pytest.raises(InputError, match="must be given kernels that ran"):
+        model.adapt(failed, rng=rng())
+    np.testing.assert_array_equal(model.predict(data.batch).utility, before)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_a_new_model_learns_as_from_nothing(make):
+    data = made_up(0, tasks=4)
+    adapted, fitted = make().adapt(data, rng=rng()), make().fit(data, rng=rng())
+    np.testing.assert_array_equal(
+        adapted.predict(data.batch).utility, fitted.predict(data.batch).utility
+    )
