@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 from benchmark_results import ROOT, Results, run_child
 from benchmark_tasks import TASKS
+from benchmark_winners import best_of, geometric_mean, measure_side_by_side, record_text
 from benchmark_workers import host_cpu
 
 MODELS = ("gbt", "stock", "random")
 TRIALS, BATCH = 128, 32
-WINNERS = 3
-"""Programs of each run that are measured again; the best of them counts."""
 SHOWN_RATIO = 4.0
 """Latencies up to so many times the best are charted."""
 
@@ -62,47 +61,8 @@ def tune_once(model: str, task: str, seed: int) -> dict[str, object]:
             measure_callbacks=measure_callbacks(MeasureLog(runner, on_event=on_event)),
             seed=seed,
         )
-        records = [r for r in database.get_all_tuning_records() if float(r.run_secs[0]) < 1e9]
-        winners = [json.dumps(r.as_json(), default=lambda x: x.value) for r in records[:WINNERS]]
+        winners = [record_text(record) for record in best_of(database.get_all_tuning_records())]
     return {"winners": winners, "curve": curve, "wall_s": time.perf_counter() - start}
-
-
-def measure_winners(task: str, runs: dict[str, list[str]]) -> dict[str, list[float]]:
-    """Latencies of each run's winners, measured in turn in one process."""
-    import tvm
-    from tvm.s_tir import meta_schedule as ms
-
-    workload = ms.database.Workload(
-        tvm.get_global_func("tvm.s_tir.meta_schedule.normalize_mod")(TASKS[task]())
-    )
-    kernels = []
-    for name, winners in runs.items():
-        for text in winners:
-            record = ms.database.TuningRecord.from_json(json.loads(text), workload)
-            candidate = record.as_measure_candidate()
-            module = ms.builder.local_builder.default_build(candidate.sch.mod, record.target, None)
-            kernels.append((name, tvm.runtime.Executable(module).jit()))
-            arguments = [
-                tvm.runtime.empty(tuple(int(n) for n in info.shape), info.dtype)
-                for info in candidate.args_info
-            ]
-    fill = tvm.get_global_func("tvm.contrib.random.random_fill_for_measure")
-    for argument in arguments:
-        fill(argument)
-    times: dict[int, list[float]] = {}
-    for _ in range(7):
-        for index, (_, kernel) in enumerate(kernels):
-            evaluate = kernel.time_evaluator("main", tvm.cpu(), number=1, min_repeat_ms=60)
-            times.setdefault(index, []).append(float(evaluate(*arguments).mean))
-    best: dict[str, list[float]] = {}
-    for index, (name, _) in enumerate(kernels):
-        best.setdefault(name, []).append(statistics.median(times[index]))
-    return best
-
-
-def geometric_mean(values: list[float]) -> float:
-    """exp of the mean logarithm."""
-    return math.exp(statistics.fmean(math.log(v) for v in values))
 
 
 def draw(results: Results, seeds: int, path: Path) -> None:
@@ -159,7 +119,7 @@ def main() -> None:
         return
     if options.winners:
         task, path = options.winners
-        print(json.dumps(measure_winners(task, json.loads(Path(path).read_text()))))
+        print(json.dumps(measure_side_by_side(TASKS[task](), json.loads(Path(path).read_text()))))
         return
     results = Results(options.out, fresh=options.fresh)
     for seed in range(1, options.seeds + 1):
