@@ -7,9 +7,8 @@ from costmodels.errors import InputError
 
 PREFIX = "pretrained:"
 BEST = "best"
-BEST_MODEL = "halide"
-"""What ``pretrained:best`` stands for: its seconds are nearest, and it predicts twice as many
-programs a second as the graph model, which ranks about as well (docs/leaderboard.md)."""
+BEST_MODEL = "ensemble"
+"""What ``pretrained:best`` stands for: it orders kernels of validation networks best."""
 
 
 def pretrained_models() -> dict[str, Path]:

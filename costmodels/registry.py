@@ -17,6 +17,7 @@ from costmodels.protocol import KernelCostModel
 ENTRY_POINT_GROUP = "costmodels.kernel_models"
 
 KERNEL_MODELS: Mapping[str, str] = {
+    "ensemble": "costmodels.kernel_models.ensemble:Ensemble",
     "gbt": "costmodels.kernel_models.gbt:GradientBoostedTrees",
     "graphsage": "costmodels.kernel_models.graphsage:GraphSage",
     "random": "costmodels.kernel_models.random:RandomModel",

@@ -1,9 +1,10 @@
-"""Time and memory of `predict` and of learning: our trees against TVM's XGBModel.
+"""Time and memory of `predict` and of learning: our models against TVM's XGBModel.
 
 Programs of the five tasks are scheduled at random and measured once. Larger sample sizes draw from
 them again, with one percent of noise on the features so that no two samples are equal. Learning is
-timed without feature extraction, which both share: TVM's XGBModel retrains on all samples, ours
-takes in a batch of 64 more; several updates in a row are averaged, so that refits count.
+timed without feature extraction, which both share: TVM's XGBModel retrains on all samples, our
+trees take in a batch of 64 more; several updates in a row are averaged, so that refits count.
+Predicting is timed with feature extraction, all models in turn: new trees, and the shipped models.
 """
 
 import argparse
@@ -25,6 +26,9 @@ REPEATS = 5
 BATCH = 64
 UPDATES = 12
 PER_TASK = 128
+STOCK = "XGBModel"
+MODELS = ("gbt", "pretrained:gbt", "pretrained:graphsage", "pretrained:halide")
+SITUATIONS = {"new": "512 new programs", "search": "a call in the search"}
 
 
 def candidates_of(task: str, count: int, seed: int = 1) -> tuple[Any, list[Any]]:
@@ -52,18 +56,20 @@ def candidates_of(task: str, count: int, seed: int = 1) -> tuple[Any, list[Any]]
 
 
 def collect(path: Path) -> dict[str, int]:
-    """Measure random programs of every task; write their raw rows and times."""
+    """Measure random programs of every task; write TVM's rows, ours, and times."""
     from tvm.s_tir.meta_schedule.builder import BuilderInput
     from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
     from tvm.s_tir.meta_schedule.runner import RunnerInput
 
     from tvm_integration import WarmBuilder, WarmRunner
+    from tvm_integration.features import FeatureExtractor
 
-    builder, runner = WarmBuilder(), WarmRunner()
-    rows, counts, times, tasks = [], [], [], []
+    builder, runner, extractor = WarmBuilder(), WarmRunner(), FeatureExtractor()
+    rows, own, counts, times, tasks = [], [], [], [], []
     for number, task in enumerate(TASKS):
         context, candidates = candidates_of(task, PER_TASK)
         raw = [r.numpy() for r in PerStoreFeature().extract_from(context, candidates)]
+        programs = extractor.programs(context, candidates)
         built = builder.build([BuilderInput(c.sch.mod, context.target) for c in candidates])
         kept = [i for i, b in enumerate(built) if b.error_msg is None]
         inputs = [RunnerInput(built[i].artifact_path, "cpu", candidates[i].args_info) for i in kept]
@@ -71,17 +77,19 @@ def collect(path: Path) -> dict[str, int]:
             result = future.result()
             if result.run_secs:
                 rows.append(raw[i])
+                own.append(programs[i].rows)
                 counts.append(len(raw[i]))
                 times.append(statistics.median(float(t) for t in result.run_secs))
                 tasks.append(number)
-    np.savez_compressed(path, rows=np.concatenate(rows), counts=counts, times=times, tasks=tasks)
+    both = {"stock": np.concatenate(rows), "ours": np.concatenate(own)}
+    np.savez_compressed(path, counts=counts, times=times, tasks=tasks, **both)
     return {"measured": len(times)}
 
 
-def sample(path: Path, count: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Raw rows, times and task numbers of so many samples."""
+def sample(path: Path, who: str, count: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Rows as TVM's model or ours has them, times and task numbers of so many samples."""
     with np.load(path) as data:
-        each = np.split(data["rows"], np.cumsum(data["counts"])[:-1])
+        each = np.split(data[who], np.cumsum(data["counts"])[:-1])
         times, tasks = data["times"], data["tasks"]
     rng = np.random.default_rng(0)
     chosen = np.concatenate([rng.permutation(len(each)) for _ in range(count // len(each) + 1)])
@@ -117,11 +125,11 @@ def learn_ours(rows: list[np.ndarray], times: np.ndarray, tasks: np.ndarray) -> 
     from costmodels.kernel import KernelBatch, KernelDataset, Measured, Task
     from costmodels.kernel_models.gbt import GradientBoostedTrees
     from costmodels.schema import PER_STORE
-    from tvm_integration.features import rows_from_tvm
 
     offsets = np.concatenate([[0], np.cumsum([len(r) for r in rows])]).astype(np.int64)
     known = tuple(Task(name, detect_host()) for name in TASKS)
-    batch = KernelBatch(PER_STORE, rows_from_tvm(np.concatenate(rows)), offsets, known, tasks)
+    joined = np.concatenate(rows).astype(np.float32)
+    batch = KernelBatch(PER_STORE, joined, offsets, known, tasks)
     dataset = KernelDataset(batch, tuple(Measured((float(t),)) for t in times))
     start_mib = peak_mib()
     model = GradientBoostedTrees()
@@ -144,11 +152,11 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def predict_both(task: str) -> dict[str, dict[str, float]]:
-    """Time the scoring of 512 programs, features included, with both models in turn.
+def predict_all(task: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Time the scoring of 512 programs, features included, with all models in turn.
 
     Once as new programs; once over the calls of one round of the search, which asks again for
-    some, and per call. Each model has learned 128 programs.
+    some, and per call. The models that come untrained have learned 128 programs.
     """
     from tvm.s_tir.meta_schedule.cost_model import XGBModel
     from tvm.s_tir.meta_schedule.runner import RunnerResult
@@ -158,28 +166,34 @@ def predict_both(task: str) -> dict[str, dict[str, float]]:
     context, candidates = candidates_of(task, PREDICTED, seed=2)
     times = np.random.default_rng(0).uniform(1e-4, 1e-2, 128)
     results = [RunnerResult([float(t)], None) for t in times]
-    learned, stock = MetaScheduleCostModel("gbt"), XGBModel()
-    for model in (learned, stock):
+    ours, stock = {name: MetaScheduleCostModel(name) for name in MODELS}, XGBModel()
+    for model in (ours["gbt"], stock):
         model.update(context, candidates[:128], results)
-    measured: dict[str, dict[str, float]] = {}
-    for situation, calls in {"new": [candidates], "search": search_calls(task, learned)}.items():
-        ours_s, stock_s = [], []
+    measured: dict[str, dict[str, dict[str, float]]] = {}
+    calls_in = {"new": [candidates], "search": search_calls(task, ours["gbt"])}
+    for situation, calls in calls_in.items():
+        seconds: dict[str, list[float]] = {name: [] for name in (STOCK, *MODELS)}
         for _ in range(REPEATS + 1):
-            ours = MetaScheduleCostModel(learned.kernel_model)  # has scored nothing before
-            for model, seconds in ((ours, ours_s), (stock, stock_s)):
+            fresh = {name: MetaScheduleCostModel(m.kernel_model) for name, m in ours.items()}
+            for name, model in {STOCK: stock, **fresh}.items():  # ours have scored nothing before
                 start = time.perf_counter()
                 for call in calls:
                     model.predict(context, call)
-                seconds.append((time.perf_counter() - start) / len(calls))
-        ratios = [a / b for a, b in zip(ours_s[1:], stock_s[1:], strict=True)]
+                seconds[name].append((time.perf_counter() - start) / len(calls))
         measured[situation] = {
-            "ours_s": statistics.median(ours_s[1:]),
-            "stock_s": statistics.median(stock_s[1:]),
-            "ratio": statistics.median(ratios),
-            "least": min(ratios),
-            "most": max(ratios),
+            name: _summary(values[1:], seconds[STOCK][1:]) for name, values in seconds.items()
         }
     return measured
+
+
+def _summary(seconds: list[float], stock_s: list[float]) -> dict[str, float]:
+    ratios = [a / b for a, b in zip(seconds, stock_s, strict=True)]
+    return {
+        "seconds": statistics.median(seconds),
+        "ratio": statistics.median(ratios),
+        "least": min(ratios),
+        "most": max(ratios),
+    }
 
 
 def search_calls(task: str, model: Any) -> list[list[Any]]:
@@ -241,9 +255,9 @@ def _child(programs: Path, what: str, who: str, size: str) -> dict[str, Any]:
         programs.parent.mkdir(parents=True, exist_ok=True)
         return collect(programs)
     if what == "predict":
-        return predict_both(size)
+        return predict_all(size)
     learn = learn_ours if who == "ours" else learn_stock
-    return learn(*sample(programs, int(size)))
+    return learn(*sample(programs, who, int(size)))
 
 
 def print_tables(results: Results) -> None:
@@ -261,15 +275,16 @@ def print_tables(results: Results) -> None:
             f"| {ours['learn_s'] / stock['learn_s']:.2f} | 0.2 "
             f"| {ours['added_mib']:.0f} | {stock['added_mib']:.0f} |"
         )
-    head = "ours, s | XGBModel, s | ratio (min-max)"
-    print(f"\n| task | new: {head} | in the search: {head} | at most |")
-    print("|---|---|---|---|---|---|---|---|")
-    for task in TASKS:
-        cells = " | ".join(
-            "{ours_s:.2f} | {stock_s:.2f} | {ratio:.2f} ({least:.2f}-{most:.2f})".format(**kind)
-            for kind in results.values[f"predict | {task}"].values()
-        )
-        print(f"| {task} | {cells} | 1 |")
+    print(f"\n| programs | task | {STOCK}, s | " + " | ".join(MODELS) + " |")
+    print("|---" * (3 + len(MODELS)) + "|")
+    for situation, meaning in SITUATIONS.items():
+        for task in TASKS:
+            found = results.values[f"predict | {task}"][situation]
+            cells = " | ".join(
+                "{ratio:.2f} ({least:.2f}-{most:.2f})".format(**found[name]) for name in MODELS
+            )
+            print(f"| {meaning} | {task} | {found[STOCK]['seconds']:.2f} | {cells} |")
+    print("\nRatios to XGBModel; at most 1 for trees, 1.3 for the others.")
 
 
 if __name__ == "__main__":

@@ -112,9 +112,9 @@ def choose_once(model: str, key: str, seed: int) -> dict[str, Any]:
     name, mod = workload(key)
     target = host_target()
     start = time.perf_counter()
-    with MetaScheduleCostModel(model, seed=seed) as cost_model:
-        task = FusedTask(name, 1, mod, (name,), 0.0)
-        chosen = choose_schedules([task], target, cost_model, seed=seed)[name]
+    task = FusedTask(name, 1, mod, (name,), 0.0)
+    cost_model = MetaScheduleCostModel(model, seed=seed)
+    chosen = choose_schedules([task], target, cost_model, seed=seed)[name]
     arguments = ms.arg_info.ArgInfo.from_entry_func(mod, remove_preproc=True)
     trace = chosen.trace or ms.Schedule(mod).trace
     record = ms.database.TuningRecord(trace, ms.database.Workload(mod), [1.0], target, arguments)

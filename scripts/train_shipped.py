@@ -16,7 +16,7 @@ from costmodels.dataset.shipped import dataset_path
 from tvm_integration.progress import counted, timed_bar
 from tvm_integration.train import train_model
 
-MODELS = ("gbt", "graphsage", "halide")
+MODELS = ("ensemble", "gbt", "graphsage", "halide")
 LARGEST_BYTES = 6_000_000
 
 

@@ -26,6 +26,7 @@ from costmodels.kernel import (
     concatenate,
 )
 from costmodels.learning.calibration import COVERAGE, Interval
+from costmodels.learning.holding_out import hold_out
 from costmodels.learning.kernel_tensors import KernelEncoding, KernelInputs, require_graphs
 from costmodels.learning.labels import KernelLabels
 from costmodels.learning.network import KernelNetwork
@@ -37,12 +38,8 @@ from costmodels.roofline import log_bound
 from costmodels.schema import PER_STORE, FeatureSchema
 
 PREDICTED_AT_ONCE = 1024
-LEAST_HELD_OUT = 8
-"""Tasks from which on a part of them is held out to stop by, where no others are given."""
 KEPT_OF_TASK = 16
 """Kernels of a task that a fit keeps to learn on from."""
-HELD_OUT_SHARE = 0.125
-"""Of the tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +181,7 @@ class NeuralKernelModel(ABC):
         dataset = self._usable(dataset)
         validation = None if validation is None else _with_rows(validation)
         if validation is None or not np.any(validation.measured):
-            learned, held_out = _hold_out(dataset, rng)
+            learned, held_out = hold_out(dataset, rng)
         else:
             learned, held_out = dataset, validation
         training = self._labelled(learned)
@@ -236,7 +233,7 @@ class NeuralKernelModel(ABC):
             return self.fit(dataset, rng=rng)
         self.schema.require(dataset.batch.schema, owner=self.name)
         rng = np.random.default_rng(int(rng.integers(2**31)))
-        learned, held_out = _hold_out(self._usable(dataset), rng)
+        learned, held_out = hold_out(self._usable(dataset), rng)
         known = learned.batch if self.graphs else learned.batch.without_graphs()
         times = max(1, len(self._memory) // len(learned))  # both weigh alike
         new = np.tile(np.arange(len(self._memory), len(self._memory) + len(learned)), times)
@@ -485,17 +482,3 @@ def _sample(dataset: KernelDataset, size: int, rng: np.random.Generator) -> Kern
         if sum(map(len, chosen)) >= size:
             break
     return dataset.take(np.sort(np.concatenate(chosen))[:size])
-
-
-def _hold_out(
-    dataset: KernelDataset, rng: np.random.Generator
-) -> tuple[KernelDataset, KernelDataset | None]:
-    """Some of the tasks to learn from, the others to judge by; None when they are too few."""
-    tasks = len(dataset.batch.tasks)
-    if tasks < LEAST_HELD_OUT:
-        return dataset, None
-    chosen = rng.choice(tasks, max(1, round(tasks * HELD_OUT_SHARE)), replace=False)
-    judging = np.isin(dataset.batch.task_index, chosen)
-    if not (np.any(dataset.measured[judging]) and np.any(dataset.measured[~judging])):
-        return dataset, None
-    return dataset.take(np.flatnonzero(~judging)), dataset.take(np.flatnonzero(judging))

@@ -8,12 +8,13 @@ import pytest
 from costmodels.errors import InputError
 from costmodels.example_data import example_dataset
 from costmodels.kernel import Failure, KernelDataset, Measured, Task
+from costmodels.kernel_models.ensemble import Ensemble
 from costmodels.kernel_models.gbt import GradientBoostedTrees
 from costmodels.kernel_models.graphsage import GraphSage
 from costmodels.protocol import Adaptable
 from halide_style.model import HalideStyleModel
 
-MODELS = [GradientBoostedTrees, GraphSage, HalideStyleModel]
+MODELS = [GradientBoostedTrees, GraphSage, HalideStyleModel, Ensemble]
 SLOWER = 6.0
 
 

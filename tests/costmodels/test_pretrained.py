@@ -11,7 +11,7 @@ from costmodels.example_data import example_dataset
 from costmodels.pretrained import BEST_MODEL, pretrained_models, pretrained_path
 from costmodels.registry import kernel_model_class
 
-NAMES = ("gbt", "graphsage", "halide")
+NAMES = ("ensemble", "gbt", "graphsage", "halide")
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def digest():
     return read_dataset(dataset_path("shipped:cpu")).digest()
 
 
-def test_all_three_are_there():
+def test_all_are_there():
     assert set(pretrained_models()) == set(NAMES)
     assert pretrained_path("pretrained:best") == pretrained_models()[BEST_MODEL]
 
@@ -38,6 +38,6 @@ def test_each_loads_and_predicts(name, digest):
 
 
 def test_an_unknown_one_lists_those_there_are():
-    message = "must be one of gbt, graphsage, halide, best, got 'tree'"
+    message = "must be one of ensemble, gbt, graphsage, halide, best, got 'tree'"
     with pytest.raises(InputError, match=message):
         pretrained_path("pretrained:tree")

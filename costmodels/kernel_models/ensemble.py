@@ -1,0 +1,182 @@
+"""Several kernel models as one: their mean order and the geometric mean of their seconds.
+
+Models of different kinds err on different kernels (Dietterich, "Ensemble Methods in Machine
+Learning", MCS 2000); extracting features takes far longer than any of them.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+
+from costmodels.checkpoint import load_checkpoint, require, save_checkpoint
+from costmodels.kernel import (
+    FloatArray,
+    KernelBatch,
+    KernelDataset,
+    KernelPrediction,
+    Measurement,
+    Unsupported,
+)
+from costmodels.learning.calibration import COVERAGE, Interval
+from costmodels.learning.holding_out import hold_out
+from costmodels.protocol import Adaptable, Claims, FitProgress, KernelCostModel
+from costmodels.registry import kernel_model_class, new_kernel_model
+from costmodels.schema import PER_STORE, FeatureSchema
+
+MEMBERS = ("gbt", "halide")
+"""Registered names; neither needs graphs."""
+
+
+class Ensemble:
+    """The mean of boosted trees and of the Halide-style model.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator, optional
+        Draws the seeds of the members.
+    """
+
+    name: ClassVar[str] = "ensemble"
+    paper: ClassVar[str] = "Dietterich, Ensemble Methods in Machine Learning, MCS 2000"
+    claims: ClassVar[Claims] = Claims(seconds=True, interval=True)
+    schema: ClassVar[FeatureSchema] = PER_STORE
+    graphs: ClassVar[bool] = False
+
+    def __init__(self, *, rng: np.random.Generator | None = None) -> None:
+        rng = rng or np.random.default_rng(0)
+        self.members: tuple[KernelCostModel, ...] = tuple(
+            new_kernel_model(name, rng=rng) for name in MEMBERS
+        )
+        self._interval = Interval()
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether any measured kernel has been learned."""
+        return all(member.is_fitted for member in self.members)
+
+    def fit(
+        self,
+        dataset: KernelDataset,
+        *,
+        rng: np.random.Generator,
+        validation: KernelDataset | None = None,
+        progress: FitProgress | None = None,
+    ) -> Self:
+        """Forget, then let every member learn from a data set.
+
+        Parameters
+        ----------
+        dataset : KernelDataset
+            To learn from.
+        rng : numpy.random.Generator
+            Draws all randomness.
+        validation : KernelDataset, optional
+            Kernels of other tasks, to stop and to calibrate by; a part of the tasks by default.
+        progress : FitProgress, optional
+            Told how far each member has come.
+        """
+        self.schema.require(dataset.batch.schema, owner=self.name)
+        if validation is None:
+            dataset, validation = hold_out(dataset, rng)
+        new = tuple(new_kernel_model(name, rng=rng) for name in MEMBERS)
+        for number, member in enumerate(new):
+            member.fit(dataset, rng=rng, validation=validation, progress=_part(progress, number))
+        self.members = new
+        self._interval = Interval()
+        if validation is not None:
+            self._calibrate(validation)
+        return self
+
+    def adapt(self, dataset: KernelDataset, *, rng: np.random.Generator) -> Self:
+        """Let every member learn on from a data set; see `costmodels.protocol.Adaptable`."""
+        if not self.is_fitted:
+            return self.fit(dataset, rng=rng)
+        self.schema.require(dataset.batch.schema, owner=self.name)
+        learned, held_out = hold_out(dataset, rng)
+        for member in self.members:
+            assert isinstance(member, Adaptable)
+            member.adapt(learned, rng=rng)
+        if held_out is not None:
+            self._calibrate(held_out)
+        return self
+
+    def update(self, batch: KernelBatch, measurements: Sequence[Measurement]) -> None:
+        """Let every member learn new measurements."""
+        for member in self.members:
+            member.update(batch, measurements)
+
+    def predict(self, batch: KernelBatch) -> KernelPrediction:
+        """Predict each kernel on its own; one that a member does not support is unsupported."""
+        found = [member.predict(batch) for member in self.members]
+        log_latency = np.mean([np.log(_seconds(each)) for each in found], axis=0)
+        unsupported: dict[int, Unsupported] = {}
+        for each in found:
+            unsupported |= {problem.kernel: problem for problem in each.unsupported}
+        return KernelPrediction(
+            np.mean([each.utility for each in found], axis=0),
+            np.exp(log_latency),
+            np.exp(log_latency + self._interval.low),
+            np.exp(log_latency + self._interval.high),
+            COVERAGE,
+            tuple(unsupported[kernel] for kernel in sorted(unsupported)),
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint that holds those of the members."""
+        arrays = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for name, member in zip(MEMBERS, self.members, strict=True):
+                file = Path(folder) / name
+                member.save(file)
+                arrays[name] = np.frombuffer(file.read_bytes(), np.uint8)
+        settings = {"low": self._interval.low, "high": self._interval.high}
+        save_checkpoint(path, model=self.name, schema=self.schema, arrays=arrays, settings=settings)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a checkpoint, also one saved before anything was learned."""
+        checkpoint = load_checkpoint(path)
+        require(checkpoint, path=path, model=cls.name, schema=cls.schema)
+        model = cls()
+        with tempfile.TemporaryDirectory() as folder:
+            members = []
+            for name in MEMBERS:
+                file = Path(folder) / name
+                file.write_bytes(checkpoint.arrays[name].tobytes())
+                members.append(kernel_model_class(name).load(file))
+        model.members = tuple(members)
+        model._interval = Interval(checkpoint.settings["low"], checkpoint.settings["high"])
+        return model
+
+    def _calibrate(self, held_out: KernelDataset) -> None:
+        predicted = np.log(_seconds(self.predict(held_out.batch)))
+        self._interval = Interval.learn(held_out.log_latency - predicted)
+
+
+def _seconds(prediction: KernelPrediction) -> FloatArray:
+    assert prediction.latency_s is not None
+    return prediction.latency_s
+
+
+def _part(progress: FitProgress | None, number: int) -> FitProgress | None:
+    """What a member tells and keeps of a fit of all."""
+    if progress is None:
+        return None
+    unfinished = progress.unfinished
+    if unfinished is not None:
+        unfinished = unfinished.with_name(f"{unfinished.name}.{MEMBERS[number]}")
+    on_progress = progress.on_progress
+    return FitProgress(
+        None if on_progress is None else partial(_tell, on_progress, number), unfinished
+    )
+
+
+def _tell(
+    on_progress: Callable[[int, int, str], None], number: int, done: int, most: int, text: str
+) -> None:
+    on_progress(number * most + done, len(MEMBERS) * most, f"{MEMBERS[number]}: {text}")

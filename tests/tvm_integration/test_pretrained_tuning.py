@@ -1,0 +1,54 @@
+"""Each shipped model tunes a network, through TVM's own `tune_relax` and through ours."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from tvm_integration import MetaScheduleCostModel, WarmBuilder, WarmRunner
+from tvm_integration.compat import meta_schedule, relax, tvm
+from tvm_integration.frontend import load_network
+from tvm_integration.fusion import fuse
+from tvm_integration.targets import host_target
+from tvm_integration.tune import tune_network
+from tvm_integration.tune_state import TuneOptions
+
+NAMES = ["pretrained:best", "pretrained:gbt", "pretrained:graphsage", "pretrained:halide"]
+NETWORK = "zoo:mlp"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tune_relax(name, tmp_path, monkeypatch):
+    # TVM asks every handler for its name, and pytest's have none.
+    monkeypatch.setattr(logging.getLogger("tvm.s_tir.meta_schedule"), "handlers", [])
+    target = host_target()
+    fused = fuse(load_network(NETWORK).module, target, prepack_weights=False)
+    cost_model = MetaScheduleCostModel(name, work_dir=tmp_path)
+    database = meta_schedule.relax_integration.tune_relax(
+        fused.module,
+        {},
+        target,
+        str(tmp_path),
+        max_trials_global=24,
+        num_trials_per_iter=8,
+        builder=WarmBuilder(),
+        runner=WarmRunner(),
+        cost_model=cost_model,
+    )
+    reports = cost_model.reports
+    assert len(reports) == len(fused.tasks) == 3
+    assert all(report.predicted for report in reports), "the first batch is predicted already"
+    library = meta_schedule.relax_integration.compile_relax(database, fused.module, target, {})
+    machine = relax.VirtualMachine(library, tvm.cpu())
+    (given,) = fused.inputs
+    x = np.random.default_rng(0).normal(size=given.shape).astype(given.dtype)
+    assert np.all(np.isfinite(machine["main"](tvm.runtime.tensor(x)).numpy()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tune(name, tmp_path):
+    options = TuneOptions(tmp_path, trials=24, trials_per_iter=8, cost_model=name)
+    found = tune_network(load_network(NETWORK), host_target(), options)
+    assert found.outputs_match
+    assert found.trials_by_model == found.trials > 0
+    assert found.tuned_s < found.untuned_s
