@@ -94,6 +94,30 @@ class ReplayMemory:
         self.log_latency = self.log_latency[kept]
         return np.flatnonzero(kept >= before)
 
+    def with_dataset(self, dataset: KernelDataset) -> tuple[KernelBatch, FloatArray]:
+        """What is remembered and a data set, whose kernels repeat so that both weigh alike.
+
+        Parameters
+        ----------
+        dataset : KernelDataset
+            Of the memory's schema; not added to it.
+
+        Returns
+        -------
+        KernelBatch
+            With graphs where the memory keeps them.
+        numpy.ndarray
+            float64 [kernels]; log seconds, NaN for a failure.
+        """
+        remembered = len(self)
+        new = dataset.batch if self._graphs else dataset.batch.without_graphs()
+        joined = concatenate([self.batch, new])
+        log_latency = np.concatenate([self.log_latency, dataset.log_latency])
+        times = max(1, remembered // len(dataset))
+        again = np.tile(np.arange(remembered, len(joined)), times)
+        chosen = np.concatenate([np.arange(remembered), again])
+        return joined.take(chosen), log_latency[chosen]
+
     def _choose(self, rng: np.random.Generator) -> NDArray[np.int64]:
         groups = list(task_groups(self.batch.task_index))
         quota = _fair_quota(np.array([len(group) for group in groups]), self.capacity)

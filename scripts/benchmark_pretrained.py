@@ -8,14 +8,19 @@ side by side, and only those times are compared. Goals: after 32 trials no worse
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmark_results import ROOT, Results, run_child
-from benchmark_winners import best_of, geometric_mean, measure_side_by_side, record_text
+from benchmark_winners import (
+    best_of,
+    geometric_mean,
+    measure_in_child,
+    measure_side_by_side,
+    record_text,
+)
 
 DATASET, SPLIT = "shipped:cpu", "networks"
 TASKS = 6
@@ -208,11 +213,7 @@ def winners(results: Results, key: str, seed: int, models: list[str]) -> dict[st
     for model in models:
         runs[f"{model} {TRIALS}"] = values[f"{key} | {seed} | {model}"]["winners"]
         runs[f"{model} 0"] = values[f"{key} | {seed} | {model} | 0"]["winners"]
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(runs, file)
-        file.flush()
-        os.fsync(file.fileno())
-        return run_child("--winners", key, file.name)
+    return measure_in_child(key, runs)
 
 
 def print_table(results: Results, keys: list[str], seeds: range, models: list[str]) -> None:

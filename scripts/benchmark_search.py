@@ -16,7 +16,13 @@ from pathlib import Path
 import numpy as np
 from benchmark_results import ROOT, Results, run_child
 from benchmark_tasks import TASKS
-from benchmark_winners import best_of, geometric_mean, measure_side_by_side, record_text
+from benchmark_winners import (
+    best_of,
+    geometric_mean,
+    measure_in_child,
+    measure_side_by_side,
+    record_text,
+)
 from benchmark_workers import host_cpu
 
 MODELS = ("gbt", "stock", "random")
@@ -137,10 +143,7 @@ def _winners(results: Results, task: str, seeds: int) -> dict[str, list[float]]:
         f"{model} | {seed}": results.values[f"{task} | {seed} | {model}"]["winners"]
         for model, seed in itertools.product(MODELS, range(1, seeds + 1))
     }
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(runs, file)
-        file.flush()
-        return run_child("--winners", task, file.name)
+    return measure_in_child(task, runs)
 
 
 def print_table(results: Results, seeds: int) -> None:

@@ -3,8 +3,11 @@
 import json
 import math
 import statistics
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from benchmark_results import run_child
 
 WINNERS = 3
 """Programs of each run that are measured again; the best of them counts."""
@@ -25,6 +28,14 @@ def best_of(records: Sequence[Any]) -> list[Any]:
 def record_text(record: Any) -> str:
     """A tuning record as JSON."""
     return json.dumps(record.as_json(), default=lambda x: x.value)
+
+
+def measure_in_child(kernel: str, runs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Start the script anew with ``--winners KERNEL FILE``, which calls `measure_side_by_side`."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(runs, file)
+        file.flush()
+        return run_child("--winners", kernel, file.name)
 
 
 def measure_side_by_side(function: Any, runs: Mapping[str, Sequence[str]]) -> dict[str, Any]:

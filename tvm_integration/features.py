@@ -206,7 +206,15 @@ class FeatureExtractor:
     def programs(
         self, context: meta_schedule.TuneContext, candidates: Sequence[MeasureCandidate]
     ) -> list[ProgramFeatures]:
-        """Rows and graph of each candidate."""
+        """Extract the features of candidates, each program once.
+
+        Parameters
+        ----------
+        context : TuneContext
+            Its workload, target and number of threads are used.
+        candidates : sequence of MeasureCandidate
+            Programs of the workload; may be empty.
+        """
         kind = str(context.target.kind.name)  # TVM extracts for a GPU or for a CPU
         workload = int(structural_hash(context.mod))
         with ThreadPoolExecutor(int(context.num_threads)) as threads:  # TVM gives the lock free

@@ -76,6 +76,8 @@ def train_model(
     training, validation = everything.kernels, None
     if known is not None:
         training, validation = everything.training_parts(known)
+    elif not np.any(training.measured):
+        raise InputError(f"{dataset.path} must have programs that ran to learn from, got none")
     progress = FitProgress(on_step, out.with_name(f".{out.name}{UNFINISHED}"))
     rng = np.random.default_rng(seed)
     if model.is_fitted and isinstance(model, Adaptable):

@@ -9,7 +9,7 @@ cap on their number; and the number of new trees is chosen on kernels held out.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -25,17 +25,16 @@ from costmodels.kernel import (
     KernelPrediction,
     Measurement,
     Unsupported,
-    concatenate,
 )
 from costmodels.kernel_models.row_sum_trees import (
     Labels,
     Objective,
-    TreeParameters,
     TreeTrainer,
     pairwise,
     predict_sum,
     squared_error,
 )
+from costmodels.kernel_models.trees_config import Growth, TreesConfig
 from costmodels.metrics import task_groups
 from costmodels.protocol import Claims, FitProgress
 from costmodels.replay import ReplayMemory
@@ -44,82 +43,6 @@ from costmodels.schema import PER_STORE, FeatureSchema
 
 MANY_TASKS = 5
 """From this many tasks on, validation holds out whole tasks; with fewer, the newest batch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """Shape and number of trees that are grown at once.
-
-    Parameters
-    ----------
-    trees : TreeParameters
-        Their shape.
-    most_rounds : int
-        Trees at most; as many as rank the held-out kernels best.
-    seconds_rounds, seconds_eta : int, float
-        Trees and learning rate of the seconds head, which only tasks never measured need.
-    """
-
-    trees: TreeParameters = field(default_factory=TreeParameters)
-    most_rounds: int = 200
-    seconds_rounds: int = 15
-    seconds_eta: float = 0.3
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Growth":
-        """Undo `dataclasses.asdict`."""
-        return cls(**{**values, "trees": TreeParameters(**values["trees"])})
-
-
-OFFLINE = Growth(TreeParameters(max_depth=8, eta=0.1), 400, 150, 0.1)
-"""Of `GradientBoostedTrees.fit`: a data set has kernels for deep trees, and time to grow them."""
-
-
-@dataclass(frozen=True, slots=True)
-class TreesConfig:
-    """How the trees are grown.
-
-    Parameters
-    ----------
-    objective : str
-        ``"squared_error"`` or ``"pairwise"``.
-    offline, online : Growth
-        Of a fit to a data set, and of updates.
-    memory : int
-        Kernels kept to learn from; bounds the time of an update.
-    first_rounds : int
-        Trees grown when nothing can be held out yet.
-    rounds_per_update : int
-        Trees added by an update that is not a refit.
-    most_trees : int
-        Cap on the trees that updates add to those of `GradientBoostedTrees.fit`.
-    refit_growth : float
-        Refit when this many times as many kernels are known as at the last refit.
-    patience : int
-        Trees without improvement on the held-out kernels after which a refit stops.
-    """
-
-    objective: str = "squared_error"
-    offline: Growth = OFFLINE
-    online: Growth = field(default_factory=Growth)
-    memory: int = 4096
-    first_rounds: int = 40
-    rounds_per_update: int = 7
-    most_trees: int = 260
-    refit_growth: float = 1.5
-    patience: int = 10
-
-    def __post_init__(self) -> None:
-        if self.objective not in ("squared_error", "pairwise"):
-            raise InputError(
-                f"objective must be 'squared_error' or 'pairwise', got {self.objective!r}"
-            )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "TreesConfig":
-        """Undo `dataclasses.asdict`."""
-        growths = {name: Growth.from_dict(values[name]) for name in ("offline", "online")}
-        return cls(**{**values, **growths})
 
 
 class GradientBoostedTrees:
@@ -234,15 +157,9 @@ class GradientBoostedTrees:
             raise InputError(f"{self.name} must be given kernels that ran to learn from, got none")
         self._updates += 1
         self._set_offsets(dataset)
-        remembered = len(self._memory)
-        batch = concatenate([self._memory.batch, dataset.batch.without_graphs()])
-        log_latency = np.concatenate([self._memory.log_latency, dataset.log_latency])
-        times = max(1, remembered // len(dataset))  # both weigh alike
-        chosen = np.concatenate(
-            [np.arange(remembered), np.tile(np.arange(remembered, len(batch)), times)]
-        )
-        labels, known = self._labels(batch.take(chosen), log_latency[chosen])
-        batch, log_latency = batch.take(chosen[known]), log_latency[chosen[known]]
+        batch, log_latency = self._memory.with_dataset(dataset)
+        labels, known = self._labels(batch, log_latency)
+        batch, log_latency = batch.take(known), log_latency[known]
         trainer = TreeTrainer(batch, self.config.online.trees, self._seed + self._updates)
         rounds = self.config.first_rounds
         self._rank = trainer.grow(self._objective(labels, self._rng()), rounds, start=self._rank)

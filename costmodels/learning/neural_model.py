@@ -23,7 +23,6 @@ from costmodels.kernel import (
     KernelPrediction,
     Measurement,
     Unsupported,
-    concatenate,
 )
 from costmodels.learning.calibration import COVERAGE, Interval
 from costmodels.learning.holding_out import hold_out
@@ -184,8 +183,8 @@ class NeuralKernelModel(ABC):
             learned, held_out = hold_out(dataset, rng)
         else:
             learned, held_out = dataset, validation
-        training = self._labelled(learned)
-        judging = None if held_out is None else self._labelled(held_out)
+        training = self._labelled(learned.batch, learned.log_latency)
+        judging = None if held_out is None else self._labelled(held_out.batch, held_out.log_latency)
         progress = progress or FitProgress()
         kept = _unfinished(progress.unfinished, self.config.members)
         for number in range(self.config.members):
@@ -234,16 +233,9 @@ class NeuralKernelModel(ABC):
         self.schema.require(dataset.batch.schema, owner=self.name)
         rng = np.random.default_rng(int(rng.integers(2**31)))
         learned, held_out = hold_out(self._usable(dataset), rng)
-        known = learned.batch if self.graphs else learned.batch.without_graphs()
-        times = max(1, len(self._memory) // len(learned))  # both weigh alike
-        new = np.tile(np.arange(len(self._memory), len(self._memory) + len(learned)), times)
-        batch = concatenate([self._memory.batch, known])
-        chosen = np.concatenate([np.arange(len(self._memory)), new])
-        log_latency = np.concatenate([self._memory.log_latency, learned.log_latency])
+        known = self._labelled(*self._memory.with_dataset(learned))
         networks = copy.deepcopy(self._taught)
-        self._learn_on(
-            networks, batch.take(chosen), log_latency[chosen], self.config.adapt_steps, rng
-        )
+        self._learn_on(networks, known, self.config.adapt_steps, rng)
         self._taught, self._adapted, self._measured = networks, [], set()
         self._memory.add(_sample(learned, self.config.memory, rng), rng=rng)
         if held_out is not None:
@@ -267,16 +259,14 @@ class NeuralKernelModel(ABC):
     def _learn_on(
         self,
         networks: Sequence[KernelNetwork],
-        batch: KernelBatch,
-        log_latency: FloatArray,
+        known: LabelledKernels,
         steps: int,
         rng: np.random.Generator,
         rate: float | None = None,
     ) -> None:
         """Train networks further for about so many mini-batches."""
         config = self.config
-        known = LabelledKernels(KernelEncoding(batch, self.inputs()), _labels(batch, log_latency))
-        batches = max(1, round(len(batch) / config.training.kernels_per_batch))
+        batches = max(1, round(len(known.encoding) / config.training.kernels_per_batch))
         training = replace(
             config.training,
             learning_rate=config.later_learning_rate if rate is None else rate,
@@ -312,19 +302,17 @@ class NeuralKernelModel(ABC):
         if not np.any(np.isfinite(self._memory.log_latency)):
             return
         chosen = self._emphasised(dataset.batch)
-        batch = self._memory.batch.take(chosen)
-        log_latency = self._memory.log_latency[chosen]
+        known = self._labelled(self._memory.batch.take(chosen), self._memory.log_latency[chosen])
         config = self.config
         if self._taught:
             self._adapted = self._adapted or copy.deepcopy(self._taught)
-            self._learn_on(self._adapted, batch, log_latency, config.later_steps, rng)
+            self._learn_on(self._adapted, known, config.later_steps, rng)
         else:
             self._adapted = [self._new_network(rng) for _ in range(config.members)]
-            encoding = KernelEncoding(batch, self.inputs())
             for network in self._adapted:
-                network.standardise(encoding)
+                network.standardise(known.encoding)
             rate = config.training.learning_rate
-            self._learn_on(self._adapted, batch, log_latency, config.first_steps, rng, rate)
+            self._learn_on(self._adapted, known, config.first_steps, rng, rate)
         ran = dataset.batch.task_index[dataset.measured]
         self._measured |= {dataset.batch.tasks[task].key for task in np.unique(ran)}
 
@@ -438,11 +426,9 @@ class NeuralKernelModel(ABC):
             text += f", held out {epoch.validation_loss:.3f}"
         progress.on_progress(done, most, text)
 
-    def _labelled(self, dataset: KernelDataset) -> LabelledKernels:
-        return LabelledKernels(
-            KernelEncoding(dataset.batch, self.inputs()),
-            _labels(dataset.batch, dataset.log_latency),
-        )
+    def _labelled(self, batch: KernelBatch, log_latency: FloatArray) -> LabelledKernels:
+        labels = KernelLabels(batch.task_index, log_latency, log_latency - log_bound(batch))
+        return LabelledKernels(KernelEncoding(batch, self.inputs()), labels)
 
     def _outputs(self, batch: KernelBatch) -> tuple[FloatArray, FloatArray]:
         """Mean utility and mean log seconds above the roofline: each float64 [kernels]."""
@@ -467,10 +453,6 @@ def _unfinished(path: Path | None, members: int) -> list[Path | None]:
 
 def _with_rows(dataset: KernelDataset) -> KernelDataset:
     return dataset.take(np.flatnonzero(dataset.batch.row_counts > 0))
-
-
-def _labels(batch: KernelBatch, log_latency: FloatArray) -> KernelLabels:
-    return KernelLabels(batch.task_index, log_latency, log_latency - log_bound(batch))
 
 
 def _sample(dataset: KernelDataset, size: int, rng: np.random.Generator) -> KernelDataset:

@@ -6,7 +6,7 @@ import pytest
 from costmodels.errors import InputError
 from costmodels.example_data import example_dataset
 from costmodels.kernel import Failure, Measured
-from costmodels.kernel_models.gbt import GradientBoostedTrees, Growth, TreesConfig
+from costmodels.kernel_models.gbt import GradientBoostedTrees
 from costmodels.kernel_models.row_sum_trees import (
     Labels,
     TreeParameters,
@@ -14,6 +14,7 @@ from costmodels.kernel_models.row_sum_trees import (
     ranking_error,
     squared_error,
 )
+from costmodels.kernel_models.trees_config import Growth, TreesConfig
 from costmodels.metrics import kendall_tau, median_ape, per_task
 
 

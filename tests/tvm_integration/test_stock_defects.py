@@ -26,8 +26,9 @@ def test_the_tree_method_is_lost():
 
 def test_our_tree_parameters_arrive():
     from costmodels.example_data import example_dataset
-    from costmodels.kernel_models.gbt import GradientBoostedTrees, Growth, TreesConfig
+    from costmodels.kernel_models.gbt import GradientBoostedTrees
     from costmodels.kernel_models.row_sum_trees import TreeParameters, TreeTrainer
+    from costmodels.kernel_models.trees_config import Growth, TreesConfig
 
     config = TreesConfig(online=Growth(TreeParameters(max_depth=2)))
     model = MetaScheduleCostModel(GradientBoostedTrees(config))
