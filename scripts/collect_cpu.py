@@ -43,6 +43,35 @@ TRAINING_NETWORKS = (
     "hf:BertConfig,num_hidden_layers=1,sequence=384",
     "hf:BertConfig,num_hidden_layers=1,batch=4,sequence=128",
 )
+MORE_NETWORKS = (
+    "hf:PoolFormerConfig,depths=[1,1,1,1]",
+    "hf:SegformerConfig,depths=[1,1,1,1]",
+    "hf:PvtV2Config,depths=[1,1,1,1]",
+    "hf:PvtConfig,depths=[1,1,1,1]",
+    "hf:LevitConfig,depths=[1,1,1]",
+    "hf:MobileViTConfig",
+    "hf:MobileNetV2Config,image_size=192",
+    "hf:FocalNetConfig,depths=[1,1,1,1]",
+    "hf:BitConfig,depths=[1,1,1,1]",
+    "hf:ResNetConfig,depths=[1,1,1,1],image=128",
+    "hf:SwiftFormerConfig,depths=[1,1,1,1]",
+    "hf:HGNetV2Config",
+    "hf:Swinv2Config,depths=[1,1,1,1]",
+    "hf:Dinov2Config,num_hidden_layers=1",
+    "hf:HieraConfig,depths=[1,1,1,1]",
+    "hf:BeitConfig,num_hidden_layers=1",
+    "hf:OPTConfig,num_hidden_layers=1,sequence=64",
+    "hf:LlamaConfig,num_hidden_layers=1,hidden_size=512,intermediate_size=1376,"
+    "num_attention_heads=8,sequence=128",
+    "hf:GPTNeoXConfig,num_hidden_layers=1,hidden_size=512,intermediate_size=2048,"
+    "num_attention_heads=8,sequence=96",
+    "hf:Qwen2Config,num_hidden_layers=1,hidden_size=448,intermediate_size=1216,"
+    "num_attention_heads=7,num_key_value_heads=1,sequence=160",
+    "hf:T5Config,num_layers=1,sequence=128",
+    "hf:Wav2Vec2Config,num_hidden_layers=1,samples=8000",
+    "hf:SqueezeBertConfig,num_hidden_layers=1,sequence=128",
+    "hf:MobileBertConfig,num_hidden_layers=1,sequence=128",
+)
 HELD_OUT_NETWORKS = (
     "hf:EfficientNetConfig,image_size=224,width_coefficient=1.0,depth_coefficient=1.0,"
     "hidden_dim=1280",
@@ -84,7 +113,9 @@ SPLITS = "splits"
 PARTS = {
     "held-out": Part(HELD_OUT_NETWORKS, 65, 33, mixture=ONLY_RANDOM),
     "training": Part(TRAINING_NETWORKS, 17, 9),
+    "more training": Part(MORE_NETWORKS, 12, 6),
     "drawn": Part(("drawn:274",), 12, 12),
+    "more drawn": Part(("drawn:300,seed=1",), 12, 12),
     "drawn int8": Part(("drawn:50,dtype=int8",), 12, 12),
     "drawn float16": Part(("drawn:40,dtype=float16",), 12, 12),
     "host again": Part(FIVE_NETWORKS, 42, 21),

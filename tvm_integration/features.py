@@ -252,14 +252,18 @@ class FeatureExtractor:
         """Rows and graph of candidates never seen."""
         if not candidates:
             return []
-        tensors = self._extractor.extract_from(context, list(candidates))
-        raw = [np.from_dlpack(tensor) for tensor in tensors]
+        with ThreadPoolExecutor(1) as thread:  # TVM's part needs no lock, ours nothing else
+            tensors = thread.submit(self._extractor.extract_from, context, list(candidates))
+            programs = [
+                None if stages is None else stages.extract(each.sch.mod) for each in candidates
+            ]
+            raw = [np.from_dlpack(tensor) for tensor in tensors.result()]
         offsets = np.cumsum([0, *(len(part) for part in raw)])
         rows = np.zeros((offsets[-1], len(PER_STORE.columns)), np.float32)
         rows[:, : -len(LOOP_COLUMNS)] = rows_from_tvm(np.concatenate(raw))
         found: list[ProgramStages | None] = [
-            None if stages is None else stages.extract(candidate.sch.mod, len(part))
-            for candidate, part in zip(candidates, raw, strict=True)
+            None if stages is None or program is None else stages.checked(program, len(part))
+            for program, part in zip(programs, raw, strict=True)
         ]
         told: list[int] = []
         nests: list[LoopNest] = []

@@ -150,7 +150,8 @@ def _inputs(
     if kind == "pixel_values" and not encoder_decoder:
         side = getattr(config, "image_size", None) or sizes["image"]
         height, width = side if isinstance(side, list | tuple) else (side, side)
-        return {kind: torch.randn(batch, config.num_channels, height, width)}
+        channels = getattr(config, "num_channels", 3)
+        return {kind: torch.randn(batch, channels, height, width)}
     if kind == "input_values" and not encoder_decoder:
         return {kind: torch.randn(batch, sizes["samples"])}
     if kind == "input_ids" and hasattr(config, "vocab_size"):

@@ -19,8 +19,11 @@ _KINDS = {
 """Kind of a loop in TVM -> position in `costmodels.schema.LOOP_KINDS`."""
 assert len(_KINDS) == len(LOOP_KINDS)
 
-Spans: TypeAlias = dict[Any, int]
-"""Loop variable -> how far an expression moves from its first to its last iteration."""
+Spans: TypeAlias = dict[int, int]
+"""Loop variable -> how far an expression moves from its first to its last iteration.
+
+By its hash, which is its address: comparing variables of TVM makes an expression each time.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +91,12 @@ def loop_nest(realize: Any, loops: Sequence[Any], accesses: Sequence[BlockAccess
     accesses : sequence of BlockAccess
         Of the block.
     """
-    extents: dict[Any, int] = {}
+    extents: dict[int, int] = {}
     kinds = []
     for loop in reversed(loops):
         extent = int(loop.extent) if isinstance(loop.extent, tirx.IntImm) else 1
         if extent > 1:
-            extents[loop.loop_var] = extent
+            extents[hash(loop.loop_var)] = extent
             kinds.append(_KINDS.get(int(loop.kind), -1))
     number = {variable: position for position, variable in enumerate(extents)}
     moved: list[list[tuple[int, int]]] = []
@@ -121,10 +124,11 @@ def _placed(access: BlockAccess, moved: Sequence[Sequence[tuple[int, int]]]) -> 
     return Access(access.element_bytes, access.shape, placed)
 
 
-def _spans(value: Any, extents: Mapping[Any, int]) -> Spans:
+def _spans(value: Any, extents: Mapping[int, int]) -> Spans:
     """How far loops move an index; a fused loop is taken apart by divisions."""
     if isinstance(value, tirx.Var):
-        return {value: extents[value] - 1} if value in extents else {}
+        variable = hash(value)
+        return {variable: extents[variable] - 1} if variable in extents else {}
     if isinstance(value, tirx.IntImm):
         return {}
     if isinstance(value, tirx.Add | tirx.Sub):
@@ -139,7 +143,8 @@ def _spans(value: Any, extents: Mapping[Any, int]) -> Spans:
             return {v: _scaled(value, span, abs(int(factor))) for v, span in spans.items()}
     if isinstance(value, tirx.Cast):
         return _spans(value.value, extents)
-    return {each: extents[each] - 1 for each in variables(value) if each in extents}
+    reached = {hash(each) for each in variables(value)}
+    return {each: extents[each] - 1 for each in reached if each in extents}
 
 
 def _scaled(operation: Any, span: int, factor: int) -> int:

@@ -10,6 +10,7 @@ consumer. What is left over are copies, parts of a split reduction, and operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any, TypeAlias
 
@@ -61,6 +62,45 @@ class _Leaf:
     writes: tuple[int, ...]
     rows: int
     loops: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What follows from a leaf block alone, wherever a program has it.
+
+    Parameters
+    ----------
+    realize : SBlockRealize
+        The block; only buffers of its own program compare equal to those of another `_Described`.
+    """
+
+    realize: Any
+
+    @cached_property
+    def block(self) -> Block:
+        """Its variables, stores and buffers."""
+        return Block.of(self.realize)
+
+    @cached_property
+    def stores(self) -> list[Any]:
+        """Those of its initialisation, then those of its body."""
+        init = self.realize.block.init
+        return [*([] if init is None else stores_of(init)), *self.block.stores]
+
+    @cached_property
+    def sets_constants(self) -> bool:
+        """Whether its body stores nothing else."""
+        return all(_is_constant(store.value) for store in self.block.stores)
+
+    @cached_property
+    def operator(self) -> Operator:
+        """What it computes."""
+        return block_operator(self.block, {})
+
+    @cached_property
+    def accesses(self) -> tuple[BlockAccess, ...]:
+        """What it stores and loads."""
+        return block_accesses(self.realize)
 
 
 @dataclass(frozen=True)
@@ -118,33 +158,47 @@ class StageExtractor:
         self.graph: KernelGraph = kernel_graph(mod)
         self._parameters = _parameter_nodes(mod)
         self._by_tree: dict[BlockTree, _Tree] = {}
+        self._by_block: dict[int, _Described] = {}
         self._distinct: dict[tuple[tuple[tuple[int, int], ...], int], StagedGraph] = {}
 
-    def extract(self, mod: IRModule, rows: int) -> ProgramStages:
+    def extract(self, mod: IRModule) -> ProgramStages:
         """Find the stages of a program.
 
         Parameters
         ----------
         mod : IRModule
             A program scheduled from the kernel.
-        rows : int
-            How many rows the feature extractor gave for it. A program whose stages cannot be told
-            from its blocks gets no stage, rather than wrong ones.
         """
         leaves = _leaves(mod)
         key = tuple((_hash(each), each.reads, each.writes, each.rows) for each in leaves)
         tree = self._by_tree.get(key)
         if tree is None:
-            tree = self._by_tree[key] = _tree(self.graph, self._parameters, leaves)
-        if tree.staged.rows != rows:
-            return ProgramStages(self._staged((), rows), (None,) * rows)
+            described = [
+                self._by_block.setdefault(block, _Described(leaf.realize))
+                for (block, *_), leaf in zip(key, leaves, strict=True)
+            ]
+            tree = _tree(self.graph, self._parameters, leaves, described)
+            self._by_tree[key] = tree
         nests = {
             leaf: loop_nest(leaves[leaf].realize, leaves[leaf].loops, accesses)
             for leaf, accesses in tree.accesses.items()
         }
-        return ProgramStages(
-            self._staged(tree.staged.stages, rows), tuple(nests.get(leaf) for leaf in tree.row_leaf)
-        )
+        staged = self._staged(tree.staged.stages, tree.staged.rows)
+        return ProgramStages(staged, tuple(nests.get(leaf) for leaf in tree.row_leaf))
+
+    def checked(self, found: ProgramStages, rows: int) -> ProgramStages:
+        """Of a program whose stages cannot be told from its blocks: none, rather than wrong ones.
+
+        Parameters
+        ----------
+        found : ProgramStages
+            From `extract`.
+        rows : int
+            How many the feature extractor gave for the program.
+        """
+        if found.staged.rows == rows:
+            return found
+        return ProgramStages(self._staged((), rows), (None,) * rows)
 
     def _staged(self, stages: tuple[tuple[int, int], ...], rows: int) -> StagedGraph:
         """Equal ones as one object."""
@@ -155,8 +209,12 @@ def _hash(leaf: _Leaf) -> int:
     return int(structural_hash(leaf.realize.block, map_free_vars=True))
 
 
-def _tree(graph: KernelGraph, parameters: Mapping[int, int], leaves: Sequence[_Leaf]) -> _Tree:
-    described = [Block.of(leaf.realize) for leaf in leaves]
+def _tree(
+    graph: KernelGraph,
+    parameters: Mapping[int, int],
+    leaves: Sequence[_Leaf],
+    described: Sequence[_Described],
+) -> _Tree:
     rows = _rows(leaves, described)
     staged = staged_graph(graph, parameters, leaves, described, rows)
     row_leaf = [-1] * staged.rows
@@ -166,7 +224,7 @@ def _tree(graph: KernelGraph, parameters: Mapping[int, int], leaves: Sequence[_L
                 for row in rows.get(buffer, ()):
                     row_leaf[row] = position
     told = {position for position in row_leaf if position >= 0}
-    accesses = {position: block_accesses(leaves[position].realize) for position in told}
+    accesses = {position: described[position].accesses for position in told}
     return _Tree(staged, tuple(row_leaf), accesses)
 
 
@@ -181,14 +239,14 @@ def _parameter_nodes(mod: IRModule) -> dict[int, int]:
 def _leaves(mod: IRModule) -> list[_Leaf]:
     """The leaf blocks of a program in order."""
     function = mod["main"]
-    number = {buffer: position for position, buffer in enumerate(function.params)}
+    number = {hash(buffer): position for position, buffer in enumerate(function.params)}
     found = []
     for realize, loops in leaf_blocks_under_loops(function.body):
         block = realize.block
         if _IGNORED in block.annotations:
             continue
         reads, writes = (
-            tuple(number.setdefault(buffer, len(number)) for buffer in buffers)
+            tuple(number.setdefault(hash(buffer), len(number)) for buffer in buffers)
             for buffers in (read_by(block), written_by(block))
         )
         found.append(_Leaf(realize, reads, writes, _rows_a_buffer(realize, loops), loops))
@@ -225,7 +283,7 @@ def staged_graph(
     graph: KernelGraph,
     parameters: Mapping[int, int],
     leaves: Sequence[_Leaf],
-    described: Sequence[Block],
+    described: Sequence[_Described],
     rows: Mapping[int, Sequence[int]],
 ) -> StagedGraph:
     """Match the blocks of a program to operators, and operators to rows.
@@ -253,14 +311,14 @@ def staged_graph(
     return StagedGraph(graph, tuple(sorted(pairs)), sum(len(each) for each in rows.values()))
 
 
-def _rows(leaves: Sequence[_Leaf], described: Sequence[Block]) -> dict[int, list[int]]:
+def _rows(leaves: Sequence[_Leaf], described: Sequence[_Described]) -> dict[int, list[int]]:
     """Buffer -> its rows, in the order of the first stores of more than a constant."""
     counts: dict[int, int] = {}
-    for leaf, block in zip(leaves, described, strict=True):
-        number = dict(zip(block.writes, leaf.writes, strict=True))
-        for store in [*_init_stores(leaf), *block.stores]:
+    for leaf, each in zip(leaves, described, strict=True):
+        number = dict(zip(each.block.writes, leaf.writes, strict=True))
+        for store in each.stores:
             buffer = number.get(store.buffer)
-            if buffer is not None and not isinstance(store.value, tirx.IntImm | tirx.FloatImm):
+            if buffer is not None and not _is_constant(store.value):
                 counts[buffer] = max(counts.get(buffer, 0), leaf.rows)
     rows: dict[int, list[int]] = {}
     start = 0
@@ -270,22 +328,20 @@ def _rows(leaves: Sequence[_Leaf], described: Sequence[Block]) -> dict[int, list
     return rows
 
 
-def _init_stores(leaf: _Leaf) -> list[Any]:
-    init = leaf.realize.block.init
-    return [] if init is None else list(stores_of(init))
+def _is_constant(value: Any) -> bool:
+    return isinstance(value, tirx.IntImm | tirx.FloatImm)
 
 
 def _by_extents(
-    graph: KernelGraph, leaves: Sequence[_Leaf], described: Sequence[Block]
+    graph: KernelGraph, leaves: Sequence[_Leaf], described: Sequence[_Described]
 ) -> dict[int, int]:
     """Block -> operator with its domain, the last ones first."""
     free = [n for n, each in enumerate(graph.operators) if each.opcode != "parameter"]
     found: dict[int, int] = {}
     for position in reversed(range(len(described))):
-        block = described[position]
         if _is_init(position, leaves, described):
             continue
-        own = block_operator(block, {})
+        own = described[position].operator
         alike = [n for n in free if _same_domain(graph.operators[n], own)]
         if own.opcode in _MOVES:  # schedules add copies, and no other moves
             kept = ("copy",) if own.opcode == "copy" else _MOVES
@@ -298,13 +354,12 @@ def _by_extents(
     return found
 
 
-def _is_init(position: int, leaves: Sequence[_Leaf], described: Sequence[Block]) -> bool:
+def _is_init(position: int, leaves: Sequence[_Leaf], described: Sequence[_Described]) -> bool:
     """Whether a block only sets constants that a later block adds to."""
-    constants = all(
-        isinstance(store.value, tirx.IntImm | tirx.FloatImm) for store in described[position].stores
-    )
     later = leaves[position + 1 :]
-    return constants and any(set(leaves[position].writes) & set(each.writes) for each in later)
+    writes = set(leaves[position].writes)
+    constants = described[position].sets_constants
+    return constants and any(writes & set(each.writes) for each in later)
 
 
 def _same_domain(operator: Operator, own: Operator) -> bool:
@@ -320,12 +375,12 @@ def _assign_rest(
     graph: KernelGraph,
     parameters: Mapping[int, int],
     leaves: Sequence[_Leaf],
-    described: Sequence[Block],
+    described: Sequence[_Described],
     found: dict[int, int],
 ) -> None:
     """Give the blocks without an operator that of what they copy, or are a part of."""
     for position in reversed(range(len(leaves))):
-        block = described[position]
+        block = described[position].block
         if position in found or not block.reduction or _is_init(position, leaves, described):
             continue
         part = _split_reduction(graph, leaves, block, position, found)

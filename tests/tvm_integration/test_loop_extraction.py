@@ -15,7 +15,7 @@ PARALLEL, VECTORIZED, UNROLLED = map(LOOP_KINDS.index, ("parallel", "vectorized"
 
 
 def nest_of(mod, schedule):
-    (nest,) = StageExtractor(mod).extract(schedule.mod, 1).nests
+    (nest,) = StageExtractor(mod).extract(schedule.mod).nests
     return nest
 
 

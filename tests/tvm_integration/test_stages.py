@@ -36,7 +36,8 @@ def rows_of(mod: IRModule, target: Target = TARGET) -> int:
 
 def stages_of(mod: IRModule, schedule: Schedule) -> dict[str, list[int]]:
     """Opcode -> rows, of kernels in which each opcode occurs once."""
-    found = StageExtractor(mod).extract(schedule.mod, rows_of(schedule.mod)).staged
+    found = StageExtractor(mod).extract(schedule.mod).staged
+    assert found.rows == rows_of(schedule.mod)
     stages: dict[str, list[int]] = {}
     for operator, row in found.stages:
         stages.setdefault(found.graph.operators[operator].opcode, []).append(row)
@@ -78,7 +79,8 @@ def test_the_unscheduled_program_has_a_stage_for_each_operator():
     for make in KERNELS.values():
         mod = make()
         graph = kernel_graph(mod)
-        found = StageExtractor(mod).extract(mod, rows_of(mod)).staged
+        found = StageExtractor(mod).extract(mod).staged
+        assert found.rows == rows_of(mod)
         computed = [n for n, each in enumerate(graph.operators) if each.opcode != "parameter"]
         assert found.stages == tuple(zip(computed, range(len(computed)), strict=True))
 
@@ -133,12 +135,13 @@ def test_renaming_changes_nothing():
             schedule = Schedule(mod)
             (block,) = schedule.get_child_blocks(schedule.get_sblock("root"))
             schedule.cache_write(block, 0, "global")
-            found.append(StageExtractor(mod).extract(schedule.mod, rows_of(schedule.mod)))
+            found.append(StageExtractor(mod).extract(schedule.mod))
         assert found[0] == found[1]
 
 
 def test_a_program_of_another_kernel_gets_no_stage():
-    found = StageExtractor(matmul(64)).extract(softmax(), 7)
+    extractor = StageExtractor(matmul(64))
+    found = extractor.checked(extractor.extract(softmax()), 7)
     assert (found.staged.stages, found.staged.rows) == ((), 7)
     assert found.nests == (None,) * 7
 
@@ -175,7 +178,7 @@ def test_what_the_search_makes_of_a_kernel(name):
             operators = {operator for operator, each in found.stages if each == row}
             truth = [n for n, each in enumerate(names) if written.startswith(each)]
             assert any(parameters + n in operators for n in truth), (written, operators)
-        assert StageExtractor(mod).extract(candidate.sch.mod, found.rows).staged == found
+        assert StageExtractor(mod).extract(candidate.sch.mod).staged == found
 
 
 def test_gpu_programs_have_a_stage_for_each_row():
@@ -201,8 +204,8 @@ def test_cached_and_uncached_extraction_agree_on_the_shipped_programs():
         shared = StageExtractor(mod)
         for program in programs:
             rows = rows_of(program, target)
-            cached = shared.extract(program, rows)
-            assert cached == StageExtractor(mod).extract(program, rows)
+            cached = shared.checked(shared.extract(program), rows)
+            assert cached == StageExtractor(mod).extract(program)
             unstaged += not cached.staged.stages
             untold += cached.nests.count(None)
     assert unstaged == 0
