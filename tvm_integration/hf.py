@@ -150,7 +150,7 @@ def _inputs(
     if kind == "pixel_values" and not encoder_decoder:
         side = getattr(config, "image_size", None) or sizes["image"]
         height, width = side if isinstance(side, list | tuple) else (side, side)
-        channels = getattr(config, "num_channels", 3)
+        channels = getattr(config, "num_channels", 3)  # some call it otherwise: red, green, blue
         return {kind: torch.randn(batch, channels, height, width)}
     if kind == "input_values" and not encoder_decoder:
         return {kind: torch.randn(batch, sizes["samples"])}

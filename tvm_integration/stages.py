@@ -66,12 +66,13 @@ class _Leaf:
 
 @dataclass(frozen=True)
 class _Described:
-    """What follows from a leaf block alone, wherever a program has it.
+    """What follows from a leaf block alone: the same for every program that has an equal one.
 
-    Parameters
+    Attributes
     ----------
     realize : SBlockRealize
-        The block; only buffers of its own program compare equal to those of another `_Described`.
+        The first such block that was met. Its buffers are those of its own program: in another they
+        are known by their order alone, as `_Leaf` numbers them.
     """
 
     realize: Any

@@ -4,6 +4,7 @@ import pytest
 from network_checks import assert_equals_reference, error_text
 
 from tvm_integration.frontend import load_network
+from tvm_integration.hf import build_hf
 
 
 def test_hf_network_from_its_configuration():
@@ -26,6 +27,11 @@ def test_hf_vision_network():
     assert network.input_names == ("pixel_values",)
     assert network.inputs[0].shape == (1, 3, 32, 32)
     assert_equals_reference(network)
+
+
+def test_a_configuration_that_names_no_channels_gets_colour_images():
+    _, inputs = build_hf("TextNetConfig", {"image_size": "[64,32]"}, seed=0)
+    assert inputs["pixel_values"].shape == (1, 3, 64, 32)
 
 
 @pytest.mark.parametrize(
