@@ -86,8 +86,10 @@ class Scores:
         (top-k - that of random picks) / (1 - that of random picks), of the means.
     kendall_tau, pair_accuracy : Score
         Means over tasks.
+    supported : Score or None
+        Share of kernels that the model has seconds for; the others do not count in what follows.
     mape, median_ape, within_10pct : Score or None
-        Of the seconds, pooled over kernels.
+        Of the seconds, pooled over kernels; None where it has none.
     coverage, interval_width : Score or None
         Share of kernels inside their interval; median of (high - low) / measured.
     """
@@ -100,6 +102,7 @@ class Scores:
     top5_gain: Score
     kendall_tau: Score
     pair_accuracy: Score
+    supported: Score | None
     mape: Score | None
     median_ape: Score | None
     within_10pct: Score | None
@@ -220,29 +223,34 @@ def _seconds(
     rng: np.random.Generator,
 ) -> dict[str, Score | None]:
     predicted, low, high = prediction.latency_s, prediction.low_s, prediction.high_s
-
-    def pooled(metric: Callable[[NDArray[np.int64]], float]) -> Score:
-        everything = np.concatenate(groups)
-        draws = []
-        for _ in range(BOOTSTRAP_DRAWS if len(groups) > 1 else 0):
-            drawn = rng.integers(len(groups), size=len(groups))
-            draws.append(metric(np.concatenate([groups[task] for task in drawn])))
-        return _score(metric(everything), draws)
-
     found: dict[str, Score | None] = dict.fromkeys(
-        ("mape", "median_ape", "within_10pct", "coverage", "interval_width")
+        ("supported", "mape", "median_ape", "within_10pct", "coverage", "interval_width")
     )
-    if predicted is not None:
-        seconds = predicted
+    if predicted is None:
+        return found
+    seconds = predicted
+    known = np.isfinite(seconds)
 
-        def error(metric: Callable[[FloatArray, FloatArray], float]) -> Score:
-            return pooled(lambda kernels: metric(seconds[kernels], latency_s[kernels]))
+    def pooled(metric: Callable[[NDArray[np.int64]], float], parts: Groups) -> Score:
+        draws = []
+        for _ in range(BOOTSTRAP_DRAWS if len(parts) > 1 else 0):
+            drawn = rng.integers(len(parts), size=len(parts))
+            draws.append(metric(np.concatenate([parts[task] for task in drawn])))
+        return _score(metric(np.concatenate(parts)), draws)
 
-        found |= {"mape": error(mape), "median_ape": error(median_ape)}
-        found["within_10pct"] = error(within)
+    found["supported"] = pooled(lambda kernels: float(np.mean(known[kernels])), groups)
+    answered = [group[known[group]] for group in groups if np.any(known[group])]
+    if not answered:
+        return found
+
+    def error(metric: Callable[[FloatArray, FloatArray], float]) -> Score:
+        return pooled(lambda kernels: metric(seconds[kernels], latency_s[kernels]), answered)
+
+    found |= {"mape": error(mape), "median_ape": error(median_ape)}
+    found["within_10pct"] = error(within)
     if low is not None and high is not None:
         inside = ((low <= latency_s) & (latency_s <= high)).astype(np.float64)
         width = (high - low) / latency_s
-        found["coverage"] = pooled(lambda kernels: float(np.mean(inside[kernels])))
-        found["interval_width"] = pooled(lambda kernels: float(np.median(width[kernels])))
+        found["coverage"] = pooled(lambda kernels: float(np.mean(inside[kernels])), answered)
+        found["interval_width"] = pooled(lambda k: float(np.median(width[k])), answered)
     return found

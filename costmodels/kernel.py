@@ -123,6 +123,28 @@ class KernelBatch:
         """int64 [kernels]; rows of each kernel."""
         return np.diff(self.row_offsets)
 
+    def require_graphs(self, owner: str) -> IndexArray:
+        """The position of each kernel's graph.
+
+        Parameters
+        ----------
+        owner : str
+            Who needs graphs, for the message.
+
+        Raises
+        ------
+        InputError
+            When the batch has none.
+        """
+        if self.graph_index is not None:
+            return self.graph_index
+        if len(self):
+            raise InputError(
+                f"{owner} must be given kernels with graphs, got rows alone: extract the features "
+                "again with graphs"
+            )
+        return np.zeros(0, np.int64)
+
     @cached_property
     def row_kernel(self) -> IndexArray:
         """int64 [rows]; the kernel that each row belongs to."""

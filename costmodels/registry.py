@@ -20,7 +20,10 @@ KERNEL_MODELS: Mapping[str, str] = {
     "ensemble": "costmodels.kernel_models.ensemble:Ensemble",
     "gbt": "costmodels.kernel_models.gbt:GradientBoostedTrees",
     "graphsage": "costmodels.kernel_models.graphsage:GraphSage",
+    "lookup_table": "costmodels.kernel_models.lookup_table:LookupTable",
+    "paleo": "costmodels.kernel_models.paleo:Paleo",
     "random": "costmodels.kernel_models.random:RandomModel",
+    "sparse_polynomial": "costmodels.kernel_models.sparse_polynomial:SparsePolynomial",
 }
 """Name -> ``module:class`` of the models that come with this package."""
 

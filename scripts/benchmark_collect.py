@@ -61,9 +61,9 @@ def measure_sample(folder: Path, who: str) -> dict[str, float]:
     """Build and measure some of the programs collected."""
     from costmodels.dataset.folder import read_dataset
     from tvm_integration import WarmBuilder, WarmRunner
-    from tvm_integration.collect import MEASURE
     from tvm_integration.compat import BuilderInput, RunnerInput, meta_schedule
     from tvm_integration.dataset_rows import schedule_of, target_of, workload_of
+    from tvm_integration.program_records import MEASURE
     from tvm_integration.tune_measure import allocate_safe_arguments
 
     dataset = read_dataset(folder)

@@ -18,7 +18,7 @@ from typer.exceptions import TyperException
 
 from costmodels.errors import CostModelError
 from costmodels.json_text import json_text
-from tvm_integration import cli_collect, cli_dataset, cli_models
+from tvm_integration import cli_collect, cli_dataset, cli_estimate, cli_models
 
 WIDTH_OF_FILES = 120
 """Columns of output that goes to a file or a pipe."""
@@ -31,6 +31,9 @@ app = typer.Typer(
     help="Learned cost models for Apache TVM: tune networks faster.",
 )
 app.command()(cli_collect.collect)
+app.command()(cli_estimate.estimate)
+app.command()(cli_estimate.calibrate)
+app.command()(cli_estimate.table)
 app.command()(cli_models.train)
 app.command()(cli_collect.evaluate)
 app.command()(cli_models.models)

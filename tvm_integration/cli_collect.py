@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from costmodels.evaluation import Score
     from tvm_integration.collect import CollectState
+    from tvm_integration.collect_networks import NetworkCollector, NetworkProgress
     from tvm_integration.evaluate import Evaluation
 
 
@@ -53,6 +55,21 @@ def collect(
         typer.Option(metavar="HOST:PORT", help="Measure on devices of this TVM RPC tracker."),
     ] = None,
     rpc_key: Annotated[str | None, typer.Option(help="Key of the devices at the tracker.")] = None,
+    networks: Annotated[
+        bool,
+        typer.Option(
+            "--networks", help="Measure whole networks, and one program of each of their kernels."
+        ),
+    ] = False,
+    schedules_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="With --networks: let this trained model choose the schedules."
+        ),
+    ] = None,
+    unfused: Annotated[
+        bool, typer.Option("--unfused", help="With --networks: leave each operator a kernel.")
+    ] = False,
     licence: Annotated[str, typer.Option(help="Of a new data set.")] = "Apache-2.0",
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
 ) -> None:
@@ -73,6 +90,7 @@ def collect(
     from costmodels.device import read_device
     from tvm_integration.collect import CollectOptions, Collector
     from tvm_integration.collect_choice import MIXTURE, parse_mixture
+    from tvm_integration.collect_networks import NetworkCollector, check_can_choose
     from tvm_integration.collect_tasks import tasks_of_networks
     from tvm_integration.execution import check_runs_here
     from tvm_integration.rpc_runner import parse_rpc
@@ -96,6 +114,29 @@ def collect(
         )
     described = read_device(device) if device is not None else device_of(parsed)
     info = {"licence": licence, "provenance": {"command": ["costmodels", *sys.argv[1:]]}}
+    if (schedules_by is not None or unfused) and not networks:
+        raise InputError("--schedules-by and --unfused must be given with --networks, got no such")
+    if networks:
+        if rpc is not None:
+            raise InputError("networks must be measured on this machine, got --rpc-tracker")
+        if schedules_by is not None:
+            check_can_choose(schedules_by)
+        with DatasetWriter(out, info) as writer, _interruptible() as interrupted:
+            failed = _collect_networks(
+                console,
+                NetworkCollector(
+                    writer, parsed, described, schedules_by=schedules_by, fused=not unfused
+                ),
+                models,
+                minutes,
+                interrupted,
+            )
+            measured = len(writer.networks)
+        for name, reason in failed.items():
+            sys.stderr.write(f"{name}: {reason}\n")
+        sys.stdout.write(f"{out}: {measured} networks, {len(failed)} failed\n")
+        _end(interrupted())
+        return
     with DatasetWriter(out, info) as writer:
         tasks = tasks_of_networks(
             models,
@@ -114,9 +155,40 @@ def collect(
     sys.stdout.write(
         f"{out}: {state.measured} programs of {state.tasks} kernels ran, {state.failed} failed\n"
     )
-    if interrupted():
+    _end(interrupted())
+
+
+def _end(interrupted: bool) -> None:
+    if interrupted:
         sys.stdout.write("interrupted: the same command goes on from here\n")
         raise typer.Exit(130)
+
+
+def _collect_networks(
+    console: "Console",
+    collector: "NetworkCollector",
+    models: list[str],
+    minutes: float | None,
+    interrupted: Callable[[], bool],
+) -> dict[str, str]:
+    """Measure networks with a bar; return why some could not be."""
+    from tvm_integration.progress import duration_text, progress_bar
+
+    start = time.monotonic()
+    try:
+        with progress_bar(console, "networks") as show:
+
+            def on_progress(state: "NetworkProgress") -> None:
+                text = f"{state.failed} failed, {state.current}, ETA "
+                show(state.done, state.wanted, text + duration_text(state.remaining_s))
+
+            def should_stop() -> bool:
+                late = minutes is not None and time.monotonic() - start > 60 * minutes
+                return late or interrupted()
+
+            return collector.run(models, on_progress=on_progress, should_stop=should_stop)
+    finally:
+        collector.close()
 
 
 @contextmanager
@@ -205,6 +277,7 @@ _MEANING = {
     "top5_gain": "likewise of top5",
     "kendall_tau": "rank correlation, mean over kernels; 1 is perfect, 0 chance",
     "pair_accuracy": "pairs of programs in the right order; 0.5 is chance",
+    "supported": "programs that the model has seconds for; the others do not count below",
     "mape": "mean error of the seconds; lower is better",
     "median_ape": "median error of the seconds; lower is better",
     "within_10pct": "programs whose seconds are within 10 %; higher is better",
@@ -212,7 +285,7 @@ _MEANING = {
     "interval_width": "median width of the interval over the latency",
 }
 """Score -> what it says."""
-_SHARES = ("mape", "median_ape", "within_10pct", "coverage", "interval_width")
+_SHARES = ("supported", "mape", "median_ape", "within_10pct", "coverage", "interval_width")
 """Scores shown in percent."""
 
 

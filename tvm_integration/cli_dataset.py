@@ -107,6 +107,7 @@ def merge(
 ) -> None:
     """Join data sets; a program of one task that is in several is kept once."""
     from costmodels.dataset.writer import DatasetWriter
+    from tvm_integration.dataset_rows import with_names_of
 
     stored = [_read(path) for path in datasets]
     licences = sorted({str(each.info.get("licence")) for each in stored})
@@ -116,7 +117,12 @@ def merge(
     }
     with DatasetWriter(out, info) as writer:
         for each in stored:
-            writer.add([*each.tasks.values(), *each.records, *each.reference])
+            writer.add(each.tasks.values())
+            records = [
+                with_names_of(record, each.tasks[record.task], writer.tasks[record.task])
+                for record in each.records
+            ]
+            writer.add([*records, *each.reference, *each.networks])
         _say(f"{out}: {len(writer.records)} records of {len(writer.tasks)} tasks")
 
 

@@ -18,13 +18,12 @@ from costmodels.dataset.rows import RecordRow, ReferenceRow, now
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.kernel import Failure, Measured, Measurement, Task
+from costmodels.kernel import Failure, Measured, Task
 from tvm_integration.builder import WarmBuilder
 from tvm_integration.candidates import CandidateSource, program_hash
 from tvm_integration.collect_choice import MIXTURE, Chooser, Committee, deficits
 from tvm_integration.compat import (
     BuilderInput,
-    EvaluatorConfig,
     IRModule,
     MeasureCandidate,
     RPCConfig,
@@ -37,23 +36,25 @@ from tvm_integration.compat import (
 )
 from tvm_integration.dataset_rows import (
     TraceApplier,
-    evaluator_text,
     processor_fingerprint,
     target_of,
     task_row,
-    trace_text,
     workload_of,
 )
-from tvm_integration.failures import failure_from_message
 from tvm_integration.features import FeatureExtractor
+from tvm_integration.program_records import (
+    MEASURE,
+    build_failure,
+    device_type,
+    outcome_of,
+    program_record,
+)
 from tvm_integration.rpc_runner import WarmRPCRunner
 from tvm_integration.runner import WarmRunner
 from tvm_integration.thread_limit import worker_initializer
 from tvm_integration.tune_measure import allocate_safe_arguments
 from tvm_integration.work_dir import measurement_of
 
-MEASURE = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=25)
-"""How programs are measured: three times 25 ms agree within 0.5 % at the median."""
 REFERENCE_EVERY = 8
 """Batches between two readings of the reference kernel."""
 REFERENCE_SIZE = 256
@@ -285,39 +286,28 @@ class Collector:
         built = self._builder.build([BuilderInput(c.sch.mod, target) for c in candidates])
         records = []
         inputs = [
-            RunnerInput(b.artifact_path, _device_type(target), c.args_info)
+            RunnerInput(b.artifact_path, device_type(target), c.args_info)
             for b, c in zip(built, candidates, strict=True)
             if b.error_msg is None
         ]
         results = iter(self._runner.run(inputs))
         for origin, candidate, artifact in zip(origins, candidates, built, strict=True):
             early_stopped = False
-            failed_in = None
-            measurement: Measurement
             if artifact.error_msg is not None:
-                measurement, failed_in = failure_from_message(str(artifact.error_msg)), "build"
+                outcome = build_failure(artifact.error_msg)
             else:
-                result = next(results).result()
+                outcome = outcome_of(next(results).result())
                 note = self._runner.take_note(artifact.artifact_path)
                 early_stopped = note is not None and note.early_stopped
-                if result.error_msg is not None:
-                    measurement, failed_in = failure_from_message(str(result.error_msg)), "run"
-                else:
-                    measurement = measurement_of(result.run_secs) or Failure("run", "no valid time")
-                    failed_in = "run" if isinstance(measurement, Failure) else None
                 shutil.rmtree(Path(str(artifact.artifact_path)).parent, ignore_errors=True)
             records.append(
-                RecordRow(
-                    task=key,
-                    trace=trace_text(candidate.sch.trace),
-                    program=program_hash(candidate.sch),
-                    measurement=measurement,
-                    failed_in=failed_in,
+                program_record(
+                    key,
+                    candidate.sch,
+                    outcome,
                     origin=origin,
-                    early_stopped=early_stopped,
-                    evaluator=evaluator_text(MEASURE),
-                    measured_at=now(),
                     processor=self._processor,
+                    early_stopped=early_stopped,
                 )
             )
         return records
@@ -375,7 +365,7 @@ class Collector:
             self._reference = self._make_reference()
         key, program, path, arguments = self._reference
         target = target_of(self._writer.tasks[key])
-        (future,) = self._runner.run([RunnerInput(path, _device_type(target), arguments)])
+        (future,) = self._runner.run([RunnerInput(path, device_type(target), arguments)])
         measured = measurement_of(future.result().run_secs)
         if isinstance(measured, Measured):
             self._writer.add([ReferenceRow(key, program, measured.run_s, now(), self._processor)])
@@ -415,10 +405,6 @@ class Collector:
             failed=failed,
             reference_s=readings,
         )
-
-
-def _device_type(target: Target) -> str:
-    return "cpu" if target.kind.name == "llvm" else str(target.kind.name)
 
 
 def _reference_matmul() -> IRModule:

@@ -48,7 +48,8 @@ def resolve_model(model: str | os.PathLike[str] | KernelCostModel, *, seed: int)
     Parameters
     ----------
     model : str, path or KernelCostModel
-        A registered name, ``pretrained:NAME``, a checkpoint file, or a model.
+        A registered name, ``pretrained:NAME``, a checkpoint file, the export of a lookup table
+        (.csv), or a model.
     seed : int
         For a new model.
 
@@ -72,6 +73,10 @@ def resolve_model(model: str | os.PathLike[str] | KernelCostModel, *, seed: int)
         return new_kernel_model(model, rng=np.random.default_rng(seed))
     if isinstance(model, str) and is_pretrained(model):
         model = pretrained_path(model)
+    if os.fspath(model).endswith(".csv"):
+        from costmodels.kernel_models.lookup_table import LookupTable
+
+        return LookupTable.from_export(model)
     if os.fspath(model).endswith(".ckpt") or Path(model).exists():
         checkpoint = load_checkpoint(model)
         return kernel_model_class(checkpoint.model).load(model)

@@ -3,11 +3,12 @@
 import json
 import platform
 from collections.abc import Mapping
-from functools import cache
+from dataclasses import replace
+from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from costmodels.dataset.rows import TaskRow
+from costmodels.dataset.rows import RecordRow, TaskRow
 from costmodels.device import Device, detect_host
 from costmodels.errors import InputError
 from costmodels.json_text import parse_json
@@ -24,6 +25,7 @@ from tvm_integration.compat import (
     tvm,
 )
 from tvm_integration.record_json import check_trace
+from tvm_integration.tir_blocks import leaf_blocks
 
 
 def task_row(
@@ -178,6 +180,48 @@ def schedule_of(mod: IRModule, trace: str) -> Schedule:
         When it no longer applies.
     """
     return TraceApplier(mod).schedule(trace)
+
+
+def with_names_of(record: RecordRow, own: TaskRow, known: TaskRow) -> RecordRow:
+    """A record whose trace applies to the workload that a data set keeps of its task.
+
+    Equal workloads can differ in the names of their blocks, as these come from the network, and a
+    trace asks for blocks by name.
+
+    Parameters
+    ----------
+    record : RecordRow
+        Of the task.
+    own : TaskRow
+        The task as the record's trace was made for it.
+    known : TaskRow
+        The same task as the data set keeps it.
+    """
+    if own.workload == known.workload:
+        return record
+    names = zip(_block_names(own.workload), _block_names(known.workload), strict=True)
+    renamed = dict(names)
+    instructions, decisions = parse_json(record.trace)
+    for instruction in instructions:
+        if instruction[0] == "GetSBlock":
+            instruction[2][0] = _renamed(instruction[2][0], renamed)
+    trace = json.dumps([instructions, decisions], separators=(",", ":"))
+    return replace(record, trace=trace)
+
+
+def _renamed(name: str, names: Mapping[str, str]) -> str:
+    """The new name of a block; those that a schedule makes begin with that of another."""
+    for before in sorted(names, key=len, reverse=True):
+        if name == before or name.startswith(f"{before}_"):
+            return names[before] + name.removeprefix(before)
+    return name
+
+
+@lru_cache(maxsize=256)
+def _block_names(workload: str) -> tuple[str, ...]:
+    """Names of a workload's blocks in program order."""
+    blocks = leaf_blocks(load_json(workload)["main"].body)
+    return tuple(str(realize.block.name_hint) for realize in blocks)
 
 
 @cache

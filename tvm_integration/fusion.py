@@ -23,7 +23,15 @@ from tvm_integration.compat import (
 )
 from tvm_integration.foreign_errors import one_line
 
-__all__ = ["FusedNetwork", "FusedTask", "InputSpec", "UntunableKernel", "fuse", "fusion_passes"]
+__all__ = [
+    "FusedNetwork",
+    "FusedTask",
+    "InputSpec",
+    "UntunableKernel",
+    "callee",
+    "fuse",
+    "fusion_passes",
+]
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,9 @@ class FusedNetwork:
     inputs: tuple[InputSpec, ...]
 
 
-def fusion_passes(target: Target, *, prepack_weights: bool) -> list[tvm.transform.Pass]:
+def fusion_passes(
+    target: Target, *, prepack_weights: bool, fuse_operators: bool = True
+) -> list[tvm.transform.Pass]:
     """Return the passes from an imported module to one of fused kernels.
 
     Parameters
@@ -106,8 +116,11 @@ def fusion_passes(target: Target, *, prepack_weights: bool) -> list[tvm.transfor
         They must run under `with target`.
     prepack_weights : bool
         Mark the constants whose layout a schedule may change.
+    fuse_operators : bool
+        Without, each operator stays a kernel of its own.
     """
     transform = relax.transform
+    together = [transform.FuseOps(), transform.FuseTIR()] if fuse_operators else []
     passes = [
         transform.DecomposeOpsForInference(),
         transform.CanonicalizeBindings(),
@@ -115,8 +128,7 @@ def fusion_passes(target: Target, *, prepack_weights: bool) -> list[tvm.transfor
         transform.LegalizeOps(),
         transform.AnnotateTIROpPattern(),
         transform.FoldConstant(),
-        transform.FuseOps(),
-        transform.FuseTIR(),
+        *together,
         transform.RewriteDataflowReshape(),
         transform.DeadCodeElimination(),
     ]
@@ -125,7 +137,9 @@ def fusion_passes(target: Target, *, prepack_weights: bool) -> list[tvm.transfor
     return passes
 
 
-def fuse(module: IRModule, target: Target, *, prepack_weights: bool = True) -> FusedNetwork:
+def fuse(
+    module: IRModule, target: Target, *, prepack_weights: bool = True, fuse_operators: bool = True
+) -> FusedNetwork:
     """Cut a network into fused kernels and list them.
 
     Parameters
@@ -137,6 +151,8 @@ def fuse(module: IRModule, target: Target, *, prepack_weights: bool = True) -> F
     prepack_weights : bool
         Let schedules choose the layout of the weights; `build` then rearranges them once, at
         compile time. Records of tuning with and without it are not interchangeable.
+    fuse_operators : bool
+        Without, each operator stays a kernel of its own: to see what fusion changes.
 
     Returns
     -------
@@ -149,7 +165,9 @@ def fuse(module: IRModule, target: Target, *, prepack_weights: bool = True) -> F
         A tensor inside the network whose shape depends on data; what TVM cannot lower or fuse.
     """
     with target:
-        passes = fusion_passes(target, prepack_weights=prepack_weights)
+        passes = fusion_passes(
+            target, prepack_weights=prepack_weights, fuse_operators=fuse_operators
+        )
         try:
             module = tvm.transform.Sequential(passes)(module)
         except Exception as error:  # each of its passes reports what it cannot do its own way
@@ -160,7 +178,7 @@ def fuse(module: IRModule, target: Target, *, prepack_weights: bool = True) -> F
     calls = Counter[str]()
     untunable = Counter[tuple[str, str]]()
     for call in _calls(module):
-        name, reason = _callee(module, call)
+        name, reason = callee(module, call)
         if reason is None:
             calls[name] += 1
         elif reason:
@@ -214,8 +232,21 @@ def _check_fixed_shape(binding: relax.Binding) -> None:
             )
 
 
-def _callee(module: IRModule, call: relax.Call) -> tuple[str, str | None]:
-    """Return what is called, and why it cannot be tuned: None if it can, "" if it takes no time."""
+def callee(module: IRModule, call: relax.Call) -> tuple[str, str | None]:
+    """Tell what is called and whether it can be tuned.
+
+    Parameters
+    ----------
+    module : IRModule
+        Of fused kernels.
+    call : relax.Call
+        In one of its Relax functions.
+
+    Returns
+    -------
+    tuple
+        Its name, and why it cannot be tuned: None if it can, "" if it takes no time.
+    """
     operator = call.op.name if isinstance(call.op, tvm.ir.Op) else ""
     if operator == "relax.call_tir":
         name = str(call.args[0].name_hint)

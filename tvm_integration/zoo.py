@@ -1,8 +1,8 @@
 """The zoo: real networks that need no download, as `zoo:NAME[,option=value...]`.
 
-This module is the catalogue. The networks are written in plain torch in `zoo_vision` and
-`zoo_transformers`, which are imported when a network is built: listing names and checking options
-needs no torch.
+This module is the catalogue. The networks are written in plain torch in `zoo_vision`,
+`zoo_transformers` and `zoo_families`, which are imported when a network is built: listing names and
+checking options needs no torch.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from costmodels.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ZooEntry", "build", "check_options", "zoo_entry", "zoo_names"]
+__all__ = ["ZooEntry", "build", "check_options", "zoo_entry", "zoo_families", "zoo_names"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class ZooEntry:
         The module of this package that holds it; it has a function called `name`, which takes
         `defaults` as keywords and returns the network and its example inputs.
     defaults : Mapping[str, int]
-        The options and their default values.
+        The options and their default values. Those of a family have ``number``: another number is
+        another network.
     multiples : Mapping[str, int]
         Options that must be a multiple of a number (a patch size, say).
     """
@@ -84,8 +85,33 @@ _ENTRIES = {
 }
 
 
+_FAMILIES = {
+    name: ZooEntry(name, paper, "zoo_families", {"number": 1})
+    for name, paper in {
+        "dense": "Huang et al. 2017, DenseNet",
+        "encoder": "Devlin et al. 2019, BERT",
+        "fire": "Iandola et al. 2016, SqueezeNet",
+        "inception": "Szegedy et al. 2015, Inception",
+        "mixer": "Tolstikhin et al. 2021, MLP-Mixer",
+        "nasbench201": "Dong and Yang 2020, NAS-Bench-201",
+        "once_for_all": "Cai et al. 2020, Once-for-All; the space of MobileNetV3",
+        "plain": "Simonyan and Zisserman 2015, VGG",
+        "residual": "He et al. 2016, ResNet",
+        "shuffle": "Zhang et al. 2018, ShuffleNet",
+        "unet": "Ronneberger et al. 2015, U-Net",
+        "vision_transformer": "Dosovitskiy et al. 2021, ViT",
+    }.items()
+}
+"""Name -> entry of families: `zoo:NAME,number=N` is one network of the family, drawn by N."""
+
+
+def zoo_families() -> tuple[str, ...]:
+    """Return the names of the families, of which `number` draws a network, sorted."""
+    return tuple(sorted(_FAMILIES))
+
+
 def zoo_names() -> tuple[str, ...]:
-    """Return the names of the networks, sorted.
+    """Return the names of the single networks, sorted.
 
     Examples
     --------
@@ -103,11 +129,15 @@ def zoo_entry(name: str) -> ZooEntry:
     InputError
         There is none; the message lists the names and the nearest one.
     """
-    if name in _ENTRIES:
-        return _ENTRIES[name]
-    near = get_close_matches(name, zoo_names(), n=1)
+    everything = _ENTRIES | _FAMILIES
+    if name in everything:
+        return everything[name]
+    near = get_close_matches(name, everything, n=1)
     hint = f": did you mean zoo:{near[0]}?" if near else ""
-    raise InputError(f"zoo network must be one of {', '.join(zoo_names())}, got {name!r}{hint}")
+    raise InputError(
+        f"zoo network must be one of {', '.join(zoo_names())}, or of a family with a number "
+        f"({', '.join(zoo_families())}), got {name!r}{hint}"
+    )
 
 
 def check_options(name: str, options: Mapping[str, int]) -> dict[str, int]:
@@ -144,11 +174,11 @@ def build(
     Parameters
     ----------
     name : str
-        One of `zoo_names()`.
+        One of `zoo_names()` or `zoo_families()`.
     seed : int
         Weights and example inputs are a function of it; torch's global state is left alone.
     **options : int
-        `batch`, `image` (side in pixels), `sequence` (tokens) or `classes`; see
+        `batch`, `image` (side in pixels), `sequence` (tokens), `classes` or `number`; see
         `zoo_entry(name).defaults`. Weights do not depend on `batch`, `image` of a convolutional
         network, or `sequence`.
 

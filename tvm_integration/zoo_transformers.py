@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 
-def _init_linear(network: nn.Module) -> nn.Module:
+def init_linear(network: nn.Module) -> nn.Module:
+    """Draw weights, and vary the affine part of the normalisation."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
@@ -51,7 +52,7 @@ def _feed_forward(width: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
 
-class _EncoderLayer(nn.Module):
+class EncoderLayer(nn.Module):
     """A transformer layer, normalised before its branches (ViT) or after them (BERT)."""
 
     def __init__(self, width: int, heads: int, *, norm_first: bool) -> None:
@@ -64,6 +65,7 @@ class _EncoderLayer(nn.Module):
         self.norm_first = norm_first
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens in, tokens out: `[batch, tokens, width]`."""
         if self.norm_first:
             x = x + self.attention(self.attention_norm(x))
             x = x + self.feed_forward(self.feed_forward_norm(x))
@@ -84,7 +86,7 @@ class _Bert(nn.Module):
         self.segments = nn.Embedding(2, width)
         self.norm = nn.LayerNorm(width, eps=1e-12)
         self.layers = nn.Sequential(
-            *(_EncoderLayer(width, heads, norm_first=False) for _ in range(depth))
+            *(EncoderLayer(width, heads, norm_first=False) for _ in range(depth))
         )
         self.pooler = nn.Linear(width, width)
 
@@ -101,11 +103,11 @@ def bert_tiny(*, batch: int, sequence: int) -> tuple[nn.Module, tuple[torch.Tens
     Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers"; the size is the
     smallest of Turc et al. 2019. Outputs: the last hidden state and the pooled first token.
     """
-    network = _init_linear(_Bert(width=128, depth=2, heads=2))
+    network = init_linear(_Bert(width=128, depth=2, heads=2))
     return network, (torch.randint(0, _Bert.VOCABULARY, (batch, sequence)),)
 
 
-class _Patches(nn.Module):
+class Patches(nn.Module):
     """Cut an image into square patches and embed each: `[batch, patches, width]`."""
 
     def __init__(self, width: int, patch: int) -> None:
@@ -113,6 +115,7 @@ class _Patches(nn.Module):
         self.projection = nn.Conv2d(3, width, patch, stride=patch)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images in, tokens out."""
         patches: torch.Tensor = self.projection(x)
         return patches.flatten(2).transpose(1, 2)
 
@@ -120,11 +123,11 @@ class _Patches(nn.Module):
 class _ViT(nn.Module):
     def __init__(self, *, image: int, classes: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
-        self.patches = _Patches(width, 16)
+        self.patches = Patches(width, 16)
         self.class_token = nn.Parameter(torch.randn(1, 1, width))
         self.positions = nn.Parameter(torch.randn(1, (image // 16) ** 2 + 1, width) * 0.5)
         self.layers = nn.Sequential(
-            *(_EncoderLayer(width, heads, norm_first=True) for _ in range(depth))
+            *(EncoderLayer(width, heads, norm_first=True) for _ in range(depth))
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.classifier = nn.Linear(width, classes)
@@ -142,11 +145,13 @@ def vit_tiny(*, batch: int, image: int, classes: int) -> tuple[nn.Module, tuple[
     Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words"; the size is DeiT-Ti of Touvron et
     al. 2021.
     """
-    network = _init_linear(_ViT(image=image, classes=classes, width=192, depth=12, heads=3))
+    network = init_linear(_ViT(image=image, classes=classes, width=192, depth=12, heads=3))
     return network, (torch.randn(batch, 3, image, image),)
 
 
-class _MixerLayer(nn.Module):
+class MixerLayer(nn.Module):
+    """Two perceptrons, one across patches and one across channels: Tolstikhin et al. 2021."""
+
     def __init__(self, *, tokens: int, width: int, token_hidden: int, channel_hidden: int) -> None:
         super().__init__()
         self.token_norm = nn.LayerNorm(width, eps=1e-6)
@@ -155,6 +160,7 @@ class _MixerLayer(nn.Module):
         self.mix_channels = _feed_forward(width, channel_hidden)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens in, tokens out: `[batch, tokens, width]`."""
         x = x + self.mix_tokens(self.token_norm(x).transpose(1, 2)).transpose(1, 2)
         mixed: torch.Tensor = self.mix_channels(self.channel_norm(x))
         return x + mixed
@@ -163,10 +169,10 @@ class _MixerLayer(nn.Module):
 class _Mixer(nn.Module):
     def __init__(self, *, image: int, classes: int) -> None:
         super().__init__()
-        self.patches = _Patches(512, 32)
+        self.patches = Patches(512, 32)
         sizes = {"tokens": (image // 32) ** 2, "width": 512}
         self.layers = nn.Sequential(
-            *(_MixerLayer(**sizes, token_hidden=256, channel_hidden=2048) for _ in range(8))
+            *(MixerLayer(**sizes, token_hidden=256, channel_hidden=2048) for _ in range(8))
         )
         self.norm = nn.LayerNorm(512, eps=1e-6)
         self.classifier = nn.Linear(512, classes)
@@ -181,5 +187,5 @@ def mixer_s32(
     *, batch: int, image: int, classes: int
 ) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     """Build MLP-Mixer S/32: Tolstikhin et al. 2021, "An all-MLP Architecture", table 1."""
-    network = _init_linear(_Mixer(image=image, classes=classes))
+    network = init_linear(_Mixer(image=image, classes=classes))
     return network, (torch.randn(batch, 3, image, image),)

@@ -9,7 +9,7 @@ from tvm_integration.batch_norm import calibrate_batch_norm
 _PROBE_SHAPE = (8, 3, 64, 64)
 
 
-def _init_convolutions(network: nn.Module) -> None:
+def init_convolutions(network: nn.Module) -> None:
     """Draw weights as He et al. 2015 do, and vary the affine part of the normalisation."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
@@ -19,9 +19,10 @@ def _init_convolutions(network: nn.Module) -> None:
             nn.init.normal_(layer.bias, std=0.1)
 
 
-def _convolution(
+def convolution(
     channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
+    """A convolution that keeps the image's size but for its stride, and its normalisation."""
     return nn.Sequential(
         nn.Conv2d(
             channels_in,
@@ -36,50 +37,56 @@ def _convolution(
     )
 
 
-class _BasicBlock(nn.Module):
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut: He et al. 2016."""
+
     expansion = 1
 
     def __init__(self, channels_in: int, width: int, stride: int) -> None:
         super().__init__()
-        self.first = _convolution(channels_in, width, 3, stride=stride)
-        self.second = _convolution(width, width, 3)
+        self.first = convolution(channels_in, width, 3, stride=stride)
+        self.second = convolution(width, width, 3)
         self.shortcut = (
             nn.Identity()
             if stride == 1 and channels_in == width
-            else _convolution(channels_in, width, 1, stride=stride)
+            else convolution(channels_in, width, 1, stride=stride)
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images in, images out: `[batch, channels, height, width]`."""
         y = self.second(F.relu(self.first(x)))
         return F.relu(y + self.shortcut(x))
 
 
-class _Bottleneck(nn.Module):
+class Bottleneck(nn.Module):
+    """A 3x3 convolution between two of 1x1, beside a shortcut: He et al. 2016."""
+
     expansion = 4
 
     def __init__(self, channels_in: int, width: int, stride: int) -> None:
         super().__init__()
         channels_out = width * self.expansion
-        self.reduce = _convolution(channels_in, width, 1)
-        self.spatial = _convolution(width, width, 3, stride=stride)
-        self.expand = _convolution(width, channels_out, 1)
+        self.reduce = convolution(channels_in, width, 1)
+        self.spatial = convolution(width, width, 3, stride=stride)
+        self.expand = convolution(width, channels_out, 1)
         self.shortcut = (
             nn.Identity()
             if stride == 1 and channels_in == channels_out
-            else _convolution(channels_in, channels_out, 1, stride=stride)
+            else convolution(channels_in, channels_out, 1, stride=stride)
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images in, images out: `[batch, channels, height, width]`."""
         y = F.relu(self.spatial(F.relu(self.reduce(x))))
         return F.relu(self.expand(y) + self.shortcut(x))
 
 
 class _ResNet(nn.Module):
     def __init__(
-        self, block: type[_BasicBlock] | type[_Bottleneck], depths: tuple[int, ...], classes: int
+        self, block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, ...], classes: int
     ) -> None:
         super().__init__()
-        self.stem = _convolution(3, 64, 7, stride=2)
+        self.stem = convolution(3, 64, 7, stride=2)
         channels = 64
         blocks: list[nn.Module] = []
         for stage, depth in enumerate(depths):
@@ -100,7 +107,7 @@ class _ResNet(nn.Module):
 def _vision(
     network: nn.Module, batch: int, image: int
 ) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
-    _init_convolutions(network)
+    init_convolutions(network)
     # A batch of fixed shape, so that the weights do not depend on `batch` and `image`.
     calibrate_batch_norm(network, (torch.randn(_PROBE_SHAPE),))
     return network, (torch.randn(batch, 3, image, image),)
@@ -108,7 +115,7 @@ def _vision(
 
 def resnet18(*, batch: int, image: int, classes: int) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     """Build ResNet-18: He et al. 2016, "Deep Residual Learning for Image Recognition", table 1."""
-    return _vision(_ResNet(_BasicBlock, (2, 2, 2, 2), classes), batch, image)
+    return _vision(_ResNet(BasicBlock, (2, 2, 2, 2), classes), batch, image)
 
 
 def resnet50(*, batch: int, image: int, classes: int) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
@@ -117,7 +124,7 @@ def resnet50(*, batch: int, image: int, classes: int) -> tuple[nn.Module, tuple[
     The paper has the stride on the first 1x1; Goyal et al. 2017 moved it, and so do the usual
     implementations ("v1.5").
     """
-    return _vision(_ResNet(_Bottleneck, (3, 4, 6, 3), classes), batch, image)
+    return _vision(_ResNet(Bottleneck, (3, 4, 6, 3), classes), batch, image)
 
 
 class _InvertedResidual(nn.Module):
@@ -126,11 +133,11 @@ class _InvertedResidual(nn.Module):
         width = channels_in * expansion
         layers: list[nn.Module] = []
         if expansion != 1:
-            layers += [_convolution(channels_in, width, 1), nn.ReLU6()]
+            layers += [convolution(channels_in, width, 1), nn.ReLU6()]
         layers += [
-            _convolution(width, width, 3, stride=stride, groups=width),
+            convolution(width, width, 3, stride=stride, groups=width),
             nn.ReLU6(),
-            _convolution(width, channels_out, 1),
+            convolution(width, channels_out, 1),
         ]
         self.layers = nn.Sequential(*layers)
         self.residual = stride == 1 and channels_in == channels_out
@@ -155,7 +162,7 @@ _MOBILENET_V2_STAGES = (
 class _MobileNetV2(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = [_convolution(3, 32, 3, stride=2), nn.ReLU6()]
+        layers: list[nn.Module] = [convolution(3, 32, 3, stride=2), nn.ReLU6()]
         channels = 32
         for expansion, channels_out, repeats, stride in _MOBILENET_V2_STAGES:
             for i in range(repeats):
@@ -163,7 +170,7 @@ class _MobileNetV2(nn.Module):
                     _InvertedResidual(channels, channels_out, stride if i == 0 else 1, expansion)
                 )
                 channels = channels_out
-        layers += [_convolution(channels, 1280, 1), nn.ReLU6()]
+        layers += [convolution(channels, 1280, 1), nn.ReLU6()]
         self.layers = nn.Sequential(*layers)
         self.classifier = nn.Linear(1280, classes)
 

@@ -61,6 +61,7 @@ def describe(dataset: StoredDataset) -> dict[str, Any]:
         "first_measured": _time(record.measured_at for record in dataset.records),
         "last_measured": _time((record.measured_at for record in dataset.records), last=True),
         "rows_kept_out": len(dataset.problems),
+        "measured_networks": len(dataset.networks),
         "duplicates": dataset.duplicates,
     }
 

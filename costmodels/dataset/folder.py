@@ -1,4 +1,4 @@
-"""A data set as a folder: three Parquet tables, `dataset.json`, and a journal while it is written.
+"""A data set as a folder: Parquet tables, `dataset.json`, and a journal while it is written.
 
 Reading it; `costmodels.dataset.writer` adds to it.
 """
@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from costmodels.dataset.network_rows import NETWORKS, NetworkIdentity, NetworkRow
 from costmodels.dataset.rows import RECORDS, REFERENCE, TASKS, RecordRow, ReferenceRow, TaskRow
 from costmodels.errors import InputError
 from costmodels.json_text import parse_json
@@ -31,12 +32,15 @@ SHOWN = 40
 
 Place: TypeAlias = tuple[str, int]
 """Name of a file and row, counted from 1."""
-Row: TypeAlias = TaskRow | RecordRow | ReferenceRow
+Row: TypeAlias = TaskRow | RecordRow | ReferenceRow | NetworkRow
 TABLES: Mapping[str, tuple[type[Any], pa.Schema]] = {
     "tasks": (TaskRow, TASKS),
     "records": (RecordRow, RECORDS),
     "reference": (ReferenceRow, REFERENCE),
+    "networks": (NetworkRow, NETWORKS),
 }
+OPTIONAL = frozenset({"networks"})
+"""Tables that are only there when they have rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,8 @@ class StoredDataset:
         Each of a task in `tasks`; no two of one task and one program.
     reference : tuple of ReferenceRow
         Readings of the reference kernel, in order of time.
+    networks : tuple of NetworkRow
+        Whole networks; all their tasks are in `tasks`.
     problems : tuple of Problem
         Rows that were kept out.
     places : mapping
@@ -94,6 +100,7 @@ class StoredDataset:
     tasks: Mapping[str, TaskRow]
     records: tuple[RecordRow, ...]
     reference: tuple[ReferenceRow, ...]
+    networks: tuple[NetworkRow, ...] = ()
     problems: tuple[Problem, ...] = ()
     places: Mapping[Hashable, Place] = field(default_factory=dict)
     duplicates: int = 0
@@ -115,12 +122,14 @@ class StoredDataset:
         return Problem(*self.places.get(_identity(row), ("?", 0)), what)
 
     def digest(self) -> str:
-        """16 hexadecimal digits that change with any task or record."""
+        """16 hexadecimal digits that change with any task, record or network."""
         state = blake2b(digest_size=8)
         for key in self.tasks:
             state.update(key.encode())
         for record in self.records:
             state.update(f"{record.identity} {record.measurement}".encode())
+        for network in self.networks:
+            state.update(f"{network.identity} {network.run_s}".encode())
         return state.hexdigest()
 
 
@@ -167,6 +176,7 @@ def read_dataset(path: str | os.PathLike[str]) -> StoredDataset:
         tasks=contents.tasks,
         records=tuple(contents.records.values()),
         reference=tuple(sorted(contents.reference.values(), key=lambda row: row.measured_at)),
+        networks=tuple(contents.networks.values()),
         problems=tuple(problems),
         places=contents.places,
         duplicates=contents.duplicates,
@@ -181,6 +191,7 @@ class Contents:
     tasks: dict[str, TaskRow] = field(default_factory=dict)
     records: dict[tuple[str, int], RecordRow] = field(default_factory=dict)
     reference: dict[tuple[str, datetime, str], ReferenceRow] = field(default_factory=dict)
+    networks: dict[NetworkIdentity, NetworkRow] = field(default_factory=dict)
     places: dict[Hashable, Place] = field(default_factory=dict)
     duplicates: int = 0
 
@@ -190,9 +201,12 @@ class Contents:
             known = self.tasks.get(row.key)
             self.tasks[row.key] = row if known is None else known.with_networks(row.networks)
             return True
-        if row.task not in self.tasks:
-            task = repr(row.task[:SHOWN])
-            raise InputError(f"its task must be in the table of tasks, got {task}")
+        for key in tasks_of(row):
+            if key not in self.tasks:
+                raise InputError(f"its task must be in the table of tasks, got {key[:SHOWN]!r}")
+        if isinstance(row, NetworkRow):
+            self.networks[row.identity] = row
+            return True
         if isinstance(row, ReferenceRow):
             self.reference[row.identity] = row
             return True
@@ -201,6 +215,11 @@ class Contents:
             return False
         self.records[row.identity] = row
         return True
+
+
+def tasks_of(row: RecordRow | ReferenceRow | NetworkRow) -> Iterable[str]:
+    """Keys of the tasks that must be there before a row."""
+    return row.tasks if isinstance(row, NetworkRow) else [row.task]
 
 
 def _take_rows(
@@ -218,7 +237,7 @@ def _take_rows(
             if file == JOURNAL:
                 _require_fit(values, name)
             row = row_class.from_values(values)
-            if contents.add(row) and not isinstance(row, ReferenceRow):
+            if contents.add(row) and isinstance(row, TaskRow | RecordRow):
                 contents.places.setdefault(_identity(row), (file, number))
         except InputError as error:
             problems.append(Problem(file, number, str(error)))
@@ -268,9 +287,10 @@ def _read_info(folder: Path) -> dict[str, Any]:
 
 
 def _require_tables(folder: Path) -> None:
-    """Refuse a folder that lost a table: the three are written together, after the journal."""
-    missing = [f"{name}.parquet" for name in TABLES if not (folder / f"{name}.parquet").exists()]
-    if 0 < len(missing) < len(TABLES) and not (folder / JOURNAL).exists():
+    """Refuse a folder that lost a table: they are written together, after the journal."""
+    needed = [name for name in TABLES if name not in OPTIONAL]
+    missing = [f"{name}.parquet" for name in needed if not (folder / f"{name}.parquet").exists()]
+    if 0 < len(missing) < len(needed) and not (folder / JOURNAL).exists():
         raise InputError(
             f"data set {folder} must have all of its tables, got none of {', '.join(missing)}: "
             "restore them from a copy"

@@ -1,8 +1,7 @@
 """A data set as a page to look at: one self-contained HTML file with charts."""
 
 import html
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,27 +12,8 @@ from costmodels.dataset.describe import (
     reference_readings,
 )
 from costmodels.dataset.folder import StoredDataset
+from costmodels.html_page import key_figures, page, svg
 from costmodels.kernel import Failure, Measured
-
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-       color: #1c2733; background: #fff; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
-p.note { color: #52616f; margin-top: 0 }
-dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); gap: .6rem }
-dl div { background: #f3f6f9; border-radius: .4rem; padding: .5rem .8rem }
-dt { color: #52616f; font-size: .85rem } dd { margin: 0; font-size: 1.25rem }
-table { border-collapse: collapse; width: 100% }
-td, th { text-align: left; padding: .15rem .6rem .15rem 0 }
-td { overflow-wrap: anywhere; vertical-align: top } .columns > div { min-width: 0 }
-td.number, th.number { white-space: nowrap; text-align: right; font-variant-numeric: tabular-nums }
-tr:nth-child(even) td { background: #f7f9fb } svg { max-width: 100%; height: auto }
-.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 2rem }
-"""
-
-
-_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-"""Keeps the page the same for the same data, and free of links."""
 
 
 def report_html(dataset: StoredDataset) -> str:
@@ -67,9 +47,7 @@ def report_html(dataset: StoredDataset) -> str:
         f"<h1>{html.escape(dataset.name)}</h1>",
         f'<p class="note">{html.escape(str(found["licence"]))} · digest {found["digest"]} · '
         f"measured {found['first_measured'] or '-'} to {found['last_measured'] or '-'}</p>",
-        "<dl>",
-        *(f"<div><dt>{html.escape(k)}</dt><dd>{v}</dd></div>" for k, v in figures.items()),
-        "</dl>",
+        key_figures(figures),
     ]
     for title, chart in charts.items():
         drawn = chart(dataset)
@@ -88,13 +66,7 @@ def report_html(dataset: StoredDataset) -> str:
         if found[title]:
             parts += [f"<div><h2>{title}</h2>", _table(found[title]), "</div>"]
     parts.append("</div>")
-    body = "\n".join(parts)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(dataset.name)}</title><style>{_STYLE}</style></head>\n"
-        f"<body>\n{body}\n</body></html>\n"
-    )
+    return page(dataset.name, parts)
 
 
 def _table(counts: Mapping[str, int]) -> str:
@@ -103,25 +75,6 @@ def _table(counts: Mapping[str, int]) -> str:
         for name, count in counts.items()
     )
     return f"<table>{rows}</table>"
-
-
-def _draw(plot: Callable[[Any], None], *, height: float = 3.2) -> str:
-    """An SVG of one chart."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    with plt.rc_context({"svg.fonttype": "none", "font.size": 9, "svg.hashsalt": "costmodels"}):
-        figure, axis = plt.subplots(figsize=(9.5, height))
-        axis.spines[["top", "right"]].set_visible(False)
-        plot(axis)
-        figure.tight_layout()
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata=_NO_METADATA)
-        plt.close(figure)
-    text = file.getvalue()
-    return text[text.index("<svg") :]
 
 
 def _spread_chart(dataset: StoredDataset) -> str:
@@ -141,7 +94,7 @@ def _spread_chart(dataset: StoredDataset) -> str:
         axis.locator_params(axis="x", integer=True)
         axis.legend(frameon=False)
 
-    return _draw(plot)
+    return svg(plot)
 
 
 def _origin_chart(dataset: StoredDataset) -> str:
@@ -163,7 +116,7 @@ def _origin_chart(dataset: StoredDataset) -> str:
         axis.set_xlim(0, 1)
         axis.legend(frameon=False)
 
-    return _draw(plot)
+    return svg(plot)
 
 
 def _reference_chart(dataset: StoredDataset) -> str:
@@ -177,7 +130,7 @@ def _reference_chart(dataset: StoredDataset) -> str:
         axis.set_ylabel("latency / its median")
         axis.tick_params(axis="x", rotation=20)
 
-    return _draw(plot, height=2.4)
+    return svg(plot, height=2.4)
 
 
 def _latency_chart(dataset: StoredDataset) -> str:
@@ -197,4 +150,4 @@ def _latency_chart(dataset: StoredDataset) -> str:
         axis.set_yscale("log")
         axis.legend(frameon=False)
 
-    return _draw(plot)
+    return svg(plot)

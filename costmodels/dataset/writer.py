@@ -25,12 +25,15 @@ from costmodels.dataset.folder import (
     FORMAT_VERSION,
     INFO,
     JOURNAL,
+    OPTIONAL,
     TABLES,
     Contents,
     Row,
     is_dataset,
     read_dataset,
+    tasks_of,
 )
+from costmodels.dataset.network_rows import NetworkIdentity, NetworkRow
 from costmodels.dataset.rows import RecordRow, ReferenceRow, TaskRow, now
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
@@ -75,6 +78,7 @@ class DatasetWriter:
             dict(stored.tasks),
             {record.identity: record for record in stored.records},
             {row.identity: row for row in stored.reference},
+            {row.identity: row for row in stored.networks},
         )
         self._journal_rows = 0
         if stored.problems or (self.path / JOURNAL).exists():
@@ -108,13 +112,19 @@ class DatasetWriter:
         """Readings of the reference kernel."""
         return tuple(self._contents.reference.values())
 
+    @property
+    def networks(self) -> Mapping[NetworkIdentity, NetworkRow]:
+        """What was measured of whole networks."""
+        return self._contents.networks
+
     def add(self, rows: Iterable[Row]) -> int:
         """Add rows; they are on the disk when this returns.
 
         Parameters
         ----------
         rows : iterable
-            A record's task must have been added. A task that is there gains networks.
+            The task of a record must have been added, and so those of a network. A task that is
+            there gains networks; a network that is there is replaced.
 
         Returns
         -------
@@ -132,8 +142,8 @@ class DatasetWriter:
             if isinstance(row, TaskRow):
                 self._require_one_device(row)
                 coming.add(row.key)
-            elif row.task not in self.tasks and row.task not in coming:
-                raise InputError(f"the task of a record must be added before it, got {row.task!r}")
+            else:
+                self._require_tasks(row, coming)
             if self._is_new(row):
                 new.append(row)
                 lines.append(json.dumps([_table_of(row), row.as_values()], default=_json_value))
@@ -145,6 +155,12 @@ class DatasetWriter:
         if self._journal_rows >= MERGE_AFTER_ROWS:
             self.merge()
         return added
+
+    def _require_tasks(self, row: RecordRow | ReferenceRow | NetworkRow, coming: set[str]) -> None:
+        for key in tasks_of(row):
+            if key not in self.tasks and key not in coming:
+                what = "network" if isinstance(row, NetworkRow) else "record"
+                raise InputError(f"the task of a {what} must be added before it, got {key!r}")
 
     def _require_one_device(self, row: TaskRow) -> None:
         """Refuse a task that was measured elsewhere: its latencies would not be comparable.
@@ -194,7 +210,10 @@ class DatasetWriter:
                 ("tasks", contents.tasks),
                 ("records", contents.records),
                 ("reference", contents.reference),
+                ("networks", contents.networks),
             ):
+                if name in OPTIONAL and not rows:
+                    continue
                 _write_table(self.path / f"{name}.parquet", name, list(rows.values()))
             (self.path / JOURNAL).unlink(missing_ok=True)
         except OSError as error:

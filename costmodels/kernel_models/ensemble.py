@@ -1,4 +1,4 @@
-"""Several kernel models as one: their mean order and the geometric mean of their seconds.
+"""Several kernel models as one: their mean order and the weighted geometric mean of their seconds.
 
 Models of different kinds err on different kernels (Dietterich, "Ensemble Methods in Machine
 Learning", MCS 2000); extracting features takes far longer than any of them.
@@ -7,6 +7,7 @@ Learning", MCS 2000); extracting features takes far longer than any of them.
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Self
@@ -22,7 +23,7 @@ from costmodels.kernel import (
     Measurement,
     Unsupported,
 )
-from costmodels.learning.calibration import COVERAGE, Interval
+from costmodels.learning.calibration import COVERAGE, Interval, spread_of
 from costmodels.learning.holding_out import hold_out
 from costmodels.protocol import Adaptable, Claims, FitProgress, KernelCostModel
 from costmodels.registry import kernel_model_class, new_kernel_model
@@ -30,6 +31,8 @@ from costmodels.schema import PER_STORE, FeatureSchema
 
 MEMBERS = ("gbt", "halide")
 """Registered names; neither needs graphs."""
+SECONDS_WEIGHTS = (0.3, 0.7)
+"""Of the members' log seconds; chosen on networks of the training part, left out in turn."""
 
 
 class Ensemble:
@@ -113,15 +116,16 @@ class Ensemble:
     def predict(self, batch: KernelBatch) -> KernelPrediction:
         """Predict each kernel on its own; one that a member does not support is unsupported."""
         found = [member.predict(batch) for member in self.members]
-        log_latency = np.mean([np.log(_seconds(each)) for each in found], axis=0)
+        log_latency, spread = _log_seconds(found)
+        low_s, high_s = self._interval.around(log_latency, spread)
         unsupported: dict[int, Unsupported] = {}
         for each in found:
             unsupported |= {problem.kernel: problem for problem in each.unsupported}
         return KernelPrediction(
             np.mean([each.utility for each in found], axis=0),
             np.exp(log_latency),
-            np.exp(log_latency + self._interval.low),
-            np.exp(log_latency + self._interval.high),
+            low_s,
+            high_s,
             COVERAGE,
             tuple(unsupported[kernel] for kernel in sorted(unsupported)),
         )
@@ -134,7 +138,7 @@ class Ensemble:
                 file = Path(folder) / name
                 member.save(file)
                 arrays[name] = np.frombuffer(file.read_bytes(), np.uint8)
-        settings = {"low": self._interval.low, "high": self._interval.high}
+        settings = {"interval": asdict(self._interval)}
         save_checkpoint(path, model=self.name, schema=self.schema, arrays=arrays, settings=settings)
 
     @classmethod
@@ -150,17 +154,22 @@ class Ensemble:
                 file.write_bytes(checkpoint.arrays[name].tobytes())
                 members.append(kernel_model_class(name).load(file))
         model.members = tuple(members)
-        model._interval = Interval(checkpoint.settings["low"], checkpoint.settings["high"])
+        settings = checkpoint.settings
+        model._interval = Interval.from_dict(settings.get("interval", settings))
         return model
 
     def _calibrate(self, held_out: KernelDataset) -> None:
-        predicted = np.log(_seconds(self.predict(held_out.batch)))
-        self._interval = Interval.learn(held_out.log_latency - predicted)
+        batch = held_out.batch
+        predicted, spread = _log_seconds([member.predict(batch) for member in self.members])
+        error = held_out.log_latency - predicted
+        self._interval = Interval.learn(error, spread, batch.task_index)
 
 
-def _seconds(prediction: KernelPrediction) -> FloatArray:
-    assert prediction.latency_s is not None
-    return prediction.latency_s
+def _log_seconds(found: Sequence[KernelPrediction]) -> tuple[FloatArray, FloatArray]:
+    """What the members predict together, and how much they disagree: each [kernels]."""
+    seconds = [each.latency_s for each in found if each.latency_s is not None]
+    each = np.log(seconds)
+    return np.average(each, axis=0, weights=SECONDS_WEIGHTS), spread_of(each)
 
 
 def _part(progress: FitProgress | None, number: int) -> FitProgress | None:

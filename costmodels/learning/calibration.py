@@ -1,14 +1,25 @@
-"""Intervals around predicted seconds that hold as often as they say: split conformal prediction."""
+"""Intervals around predicted seconds that hold as often as they say: conformal prediction.
 
+Two things make the errors of kernels unlike those that statistics books assume. They differ
+between kernels: where models disagree they are larger, so an interval grows with the disagreement
+(Papadopoulos et al., "Inductive Confidence Machines for Regression", ECML 2002). And those of one
+task resemble each other: what is promised is a share of the kernels of a task never seen, so it is
+tasks that count, not kernels (Dunn et al., "Distribution-Free Prediction Sets for Two-Layer
+Hierarchical Models", JASA 2022).
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from costmodels.kernel import FloatArray
+from costmodels.kernel import FloatArray, IndexArray
 
 COVERAGE = 0.9
 """Share of kernels whose seconds an interval is meant to hold."""
+LEAST_SPREAD = 0.3
+"""Disagreement of models that agree perfectly, in log seconds: they can be wrong together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,30 +28,76 @@ class Interval:
 
     Parameters
     ----------
-    low, high : float
-        Added to predicted log seconds; ``low <= 0 <= high``.
+    reach : float
+        In spreads, upwards and downwards; without anything to learn from it is wide.
     """
 
-    low: float = -3.0
-    high: float = 3.0
+    reach: float = 10.0
 
     @classmethod
-    def learn(cls, log_error: FloatArray) -> Self:
-        """Take the interval from kernels of tasks that nothing was learned from.
+    def learn(cls, log_error: FloatArray, spread: FloatArray, task_index: IndexArray) -> Self:
+        """Take the reach from kernels of tasks that nothing was learned from.
 
-        Vovk et al., "Algorithmic Learning in a Random World", 2005: with n errors the quantile at
-        (n + 1) / n of the share keeps the promise for kernels drawn alike.
+        With n tasks the quantile at (n + 1) / n of the share keeps the promise for one more task.
 
         Parameters
         ----------
         log_error : numpy.ndarray
             [kernels]; measured minus predicted log seconds; those that are not finite do not count.
-            Without any the widest interval stays.
+            Without any the interval stays wide.
+        spread : numpy.ndarray
+            [kernels]; as of `spread_of`.
+        task_index : numpy.ndarray
+            int64 [kernels]; all tasks count the same.
         """
-        known = log_error[np.isfinite(log_error)]
-        if not len(known):
+        known = np.isfinite(log_error)
+        if not np.any(known):
             return cls()
-        tail = (1.0 - COVERAGE) / 2
-        share = min(1.0, (1.0 - tail) * (len(known) + 1) / len(known))
-        low, high = np.quantile(known, (1.0 - share, share))
-        return cls(min(float(low), 0.0), max(float(high), 0.0))
+        error = np.abs(log_error[known] / spread[known])
+        _, task, kernels = np.unique(task_index[known], return_inverse=True, return_counts=True)
+        order = np.argsort(error)
+        share = np.cumsum(1.0 / kernels[task[order]]) / len(kernels)
+        wanted = COVERAGE * (len(kernels) + 1) / len(kernels)
+        place = min(int(np.searchsorted(share, wanted)), len(error) - 1)
+        return cls(float(error[order[place]]))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `dataclasses.asdict`; the two ends in older checkpoints give the farther one."""
+        if "reach" in values:
+            return cls(float(values["reach"]))
+        return cls(max(-values["low"], values["high"]) / LEAST_SPREAD)
+
+    def around(self, log_latency: FloatArray, spread: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The interval of each kernel.
+
+        Parameters
+        ----------
+        log_latency : numpy.ndarray
+            [kernels]; predicted log seconds.
+        spread : numpy.ndarray
+            [kernels]; as of `spread_of`.
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            Seconds: [kernels] its lower and its upper end.
+        """
+        return np.exp(log_latency - self.reach * spread), np.exp(log_latency + self.reach * spread)
+
+
+def spread_of(log_latency: FloatArray) -> FloatArray:
+    """How much models disagree on each kernel.
+
+    Parameters
+    ----------
+    log_latency : numpy.ndarray
+        [models, kernels]; log seconds that each model predicts, or all of them less the same.
+
+    Returns
+    -------
+    numpy.ndarray
+        [kernels]; log seconds between the highest and the lowest, and `LEAST_SPREAD`.
+    """
+    spread: FloatArray = LEAST_SPREAD + np.ptp(log_latency, axis=0)
+    return spread

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from costmodels.errors import InputError
 from costmodels.graph import KernelGraph, StagedGraph
 from costmodels.kernel import FloatArray, IndexArray, KernelBatch, RowArray
 from costmodels.operator_features import opcode_numbers, operator_features
@@ -105,15 +104,6 @@ class KernelInputs:
     graphs: bool = False
 
 
-def require_graphs(batch: KernelBatch) -> None:
-    """Raise InputError unless a batch has graphs."""
-    if batch.graph_index is None:
-        raise InputError(
-            "the kernels must have graphs for this model, got rows alone: extract the features "
-            "again with graphs"
-        )
-
-
 LARGEST = 1e4
 """No feature of a real program is larger."""
 
@@ -145,7 +135,7 @@ class KernelEncoding:
         """float64 [kernels]; logarithm of the roofline."""
         self._graphs: _GraphTable | None = None
         if inputs.graphs and len(batch):
-            require_graphs(batch)
+            batch.require_graphs("this network")
             self._graphs = _GraphTable(batch.graphs)
 
     def __len__(self) -> int:

@@ -24,9 +24,9 @@ from costmodels.kernel import (
     Measurement,
     Unsupported,
 )
-from costmodels.learning.calibration import COVERAGE, Interval
+from costmodels.learning.calibration import COVERAGE, Interval, spread_of
 from costmodels.learning.holding_out import hold_out
-from costmodels.learning.kernel_tensors import KernelEncoding, KernelInputs, require_graphs
+from costmodels.learning.kernel_tensors import KernelEncoding, KernelInputs
 from costmodels.learning.labels import KernelLabels
 from costmodels.learning.network import KernelNetwork
 from costmodels.learning.training import Epoch, LabelledKernels, TrainingConfig, train
@@ -253,8 +253,9 @@ class NeuralKernelModel(ABC):
         return found
 
     def _calibrate(self, held_out: KernelDataset) -> None:
-        predicted = self._outputs(held_out.batch)[1] + log_bound(held_out.batch)
-        self._interval = Interval.learn(held_out.log_latency - predicted)
+        _, log_excess, spread = self._outputs(held_out.batch)
+        error = held_out.log_latency - log_excess - log_bound(held_out.batch)
+        self._interval = Interval.learn(error, spread, held_out.batch.task_index)
 
     def _learn_on(
         self,
@@ -295,7 +296,7 @@ class NeuralKernelModel(ABC):
         if not len(dataset):
             return
         if self.inputs().graphs:
-            require_graphs(batch)
+            batch.require_graphs(self.name)
         self._updates += 1
         rng = np.random.default_rng([self.seed, self._updates])
         self._memory.add(dataset, rng=rng)
@@ -328,15 +329,16 @@ class NeuralKernelModel(ABC):
             return KernelPrediction(
                 np.zeros(len(batch)), unknown, unknown.copy(), unknown.copy(), COVERAGE, unsupported
             )
-        utility, log_excess = self._outputs(batch)
+        utility, log_excess, spread = self._outputs(batch)
         utility[missing] = 0.0
         log_latency = log_excess + log_bound(batch)
         log_latency[missing] = np.nan
+        low_s, high_s = self._interval.around(log_latency, spread)
         return KernelPrediction(
             utility,
             np.exp(log_latency),
-            np.exp(log_latency + self._interval.low),
-            np.exp(log_latency + self._interval.high),
+            low_s,
+            high_s,
             COVERAGE,
             unsupported,
         )
@@ -384,7 +386,7 @@ class NeuralKernelModel(ABC):
         self.seed = int(settings["seed"])
         self._updates = int(settings["updates"])
         self._measured = set(settings["measured"])
-        self._interval = Interval(**settings["interval"])
+        self._interval = Interval.from_dict(settings["interval"])
         self._memory = ReplayMemory.from_state(
             self.config.memory, PER_STORE, arrays, settings["memory"], graphs=self.graphs
         )
@@ -430,18 +432,20 @@ class NeuralKernelModel(ABC):
         labels = KernelLabels(batch.task_index, log_latency, log_latency - log_bound(batch))
         return LabelledKernels(KernelEncoding(batch, self.inputs()), labels)
 
-    def _outputs(self, batch: KernelBatch) -> tuple[FloatArray, FloatArray]:
-        """Mean utility and mean log seconds above the roofline: each float64 [kernels]."""
+    def _outputs(self, batch: KernelBatch) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Mean utility, mean log seconds above the roofline, their spread: float64 [kernels]."""
         encoding = KernelEncoding(batch, self.inputs())
         found: FloatArray = np.zeros((len(batch), 2))
+        spread = spread_of(np.zeros((1, len(batch))))
         with torch.no_grad():
             for kernels, networks in self.parts(batch):
                 for start in range(0, len(kernels), PREDICTED_AT_ONCE):
                     some = kernels[start : start + PREDICTED_AT_ONCE]
                     tensors = encoding.tensors(some)
-                    mean = torch.stack([network(tensors) for network in networks]).mean(dim=0)
-                    found[some] = mean.double().numpy()
-        return found[:, 0].copy(), found[:, 1].copy()
+                    each = torch.stack([network(tensors) for network in networks]).double().numpy()
+                    found[some] = each.mean(axis=0)
+                    spread[some] = spread_of(each[:, :, 1])
+        return found[:, 0].copy(), found[:, 1].copy(), spread
 
 
 def _unfinished(path: Path | None, members: int) -> list[Path | None]:

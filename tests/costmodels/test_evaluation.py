@@ -29,7 +29,7 @@ def test_a_perfect_model(test_set):
     perfect = KernelPrediction(-np.log(latency_s), latency_s, latency_s, latency_s, 0.9)
     values = judge(perfect, test_set).values()
     ones = {"top1", "top5", "top1_weighted", "top5_weighted", "top1_gain", "top5_gain"}
-    ones |= {"kendall_tau", "pair_accuracy", "within_10pct", "coverage"}
+    ones |= {"kendall_tau", "pair_accuracy", "supported", "within_10pct", "coverage"}
     assert {name: round(value, 12) for name, value in values.items()} == {
         name: 1.0 if name in ones else 0.0 for name in values
     }
@@ -42,6 +42,19 @@ def test_a_model_that_knows_nothing_gains_nothing(test_set):
     assert scores.pair_accuracy.value == 0.5
     assert scores.mape is None
     assert scores.coverage is None
+
+
+def test_kernels_without_seconds_do_not_count_in_their_errors(test_set):
+    latency_s = np.exp(test_set.kernels.log_latency)
+    predicted = np.where(test_set.kernels.batch.task_index % 2 == 0, latency_s, np.nan)
+    prediction = KernelPrediction(-np.log(latency_s), predicted, predicted, predicted, 0.9)
+    scores = judge(prediction, test_set)
+    assert scores.supported.value == pytest.approx(np.isfinite(predicted).mean())
+    assert (scores.mape.value, scores.coverage.value) == (0.0, 1.0)
+    nothing = KernelPrediction(-np.log(latency_s), np.full(len(latency_s), np.nan))
+    scores = judge(nothing, test_set)
+    assert scores.supported.value == 0.0
+    assert scores.mape is None
 
 
 def test_the_worst_model_is_below_chance(test_set):

@@ -25,6 +25,7 @@ KEYS = {
     "top5_gain",
     "kendall_tau",
     "pair_accuracy",
+    "supported",
     "mape",
     "median_ape",
     "within_10pct",

@@ -83,6 +83,22 @@ def test_weights_and_inputs_follow_the_seed_and_torch_is_left_alone(name):
     )
 
 
+@pytest.mark.parametrize("name", zoo.zoo_families())
+def test_every_number_of_a_family_is_another_network(name):
+    shapes = set()
+    for number in range(1, 9):
+        network, inputs = zoo.build(name, number=number)
+        (result,) = outputs(network, inputs)
+        assert torch.isfinite(result).all()
+        assert result.std() > 1e-3
+        parameters = tuple(tuple(p.shape) for p in network.parameters())
+        shapes.add((parameters, tuple(inputs[0].shape)))
+    assert len(shapes) >= 7
+    again, _ = zoo.build(name, number=1)
+    first, _ = zoo.build(name, number=1)
+    assert [p.shape for p in again.parameters()] == [p.shape for p in first.parameters()]
+
+
 def test_weights_of_a_convolutional_network_do_not_depend_on_batch_and_image():
     small, _ = zoo.build("resnet18", image=32)
     large, inputs = zoo.build("resnet18", image=64, batch=2)
@@ -94,9 +110,11 @@ def test_weights_of_a_convolutional_network_do_not_depend_on_batch_and_image():
 def test_unknown_name_lists_the_names_and_the_nearest():
     with pytest.raises(InputError) as error:
         zoo.build("resnet81")
+    families = ", ".join(zoo.zoo_families())
     assert str(error.value) == (
         "zoo network must be one of bert_tiny, mixer_s32, mlp, mobilenet_v2, resnet18, resnet50, "
-        "vit_tiny, got 'resnet81': did you mean zoo:resnet18?"
+        f"vit_tiny, or of a family with a number ({families}), got 'resnet81': did you mean "
+        "zoo:resnet18?"
     )
 
 

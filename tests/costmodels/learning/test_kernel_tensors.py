@@ -45,6 +45,6 @@ def test_nodes_of_one_workload_are_encoded_once():
 def test_a_batch_without_graphs_is_refused_where_they_are_wanted():
     batch = example_dataset(np.random.default_rng(0), tasks=1).batch
     bare = KernelBatch(batch.schema, batch.rows, batch.row_offsets, batch.tasks, batch.task_index)
-    with pytest.raises(InputError, match="must have graphs for this model, got rows alone"):
+    with pytest.raises(InputError, match="must be given kernels with graphs, got rows alone"):
         KernelEncoding(bare, KernelInputs(graphs=True))
     assert KernelEncoding(bare, KernelInputs()).tensors(np.arange(3)).graph is None

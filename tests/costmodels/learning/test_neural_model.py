@@ -9,7 +9,6 @@ from costmodels.errors import InputError
 from costmodels.example_data import example_dataset
 from costmodels.kernel import Failure
 from costmodels.kernel_models.graphsage import GraphSage, GraphSageShape
-from costmodels.learning.calibration import Interval
 from costmodels.learning.neural_model import NeuralConfig
 from costmodels.learning.training import TrainingConfig
 from costmodels.metrics import kendall_tau, median_ape, per_task
@@ -78,14 +77,6 @@ def test_intervals_hold_about_as_often_as_they_say(make):
     assert 0.8 < inside.mean() < 0.97
 
 
-def test_an_interval_keeps_the_share_of_what_it_learned():
-    error = rng().normal(size=2000)
-    found = Interval.learn(np.concatenate([error, [np.nan, np.inf]]))
-    assert 0.9 <= np.mean((found.low <= error) & (error <= found.high)) < 0.91
-    assert Interval.learn(np.array([0.5])) == Interval(0.0, 0.5)
-    assert Interval.learn(np.empty(0)) == Interval()
-
-
 @pytest.mark.parametrize("pooling", [("mean",), ("max",), ("mean", "max"), ("sum",)])
 @pytest.mark.parametrize("schedule", ["nodes", "kernel", "both", "none"])
 def test_every_shape_learns_and_survives_saving(pooling, schedule, tmp_path):
@@ -134,7 +125,7 @@ def test_no_model_without_members():
 def test_a_refused_update_changes_nothing():
     data = example_dataset(rng(), tasks=2)
     model = GraphSage()
-    with pytest.raises(InputError, match="must have graphs for this model, got rows alone"):
+    with pytest.raises(InputError, match="must be given kernels with graphs, got rows alone"):
         model.update(data.batch.without_graphs(), data.measurements)
     model.update(data.batch, data.measurements)
     assert model.is_fitted

@@ -1,0 +1,1 @@
+"""Latency of whole networks, one module a model."""

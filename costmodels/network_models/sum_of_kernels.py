@@ -1,0 +1,302 @@
+"""The latency of a network as the sum of its kernels, and what a sum leaves out.
+
+Between two kernels the virtual machine dispatches and allocates; weights that a kernel finds in a
+cache while it is measured over and over come from memory in a network; and the errors of a model on
+the kernels of one network go together. Each of these is one number, fitted on whole networks.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from scipy.optimize import minimize_scalar, nnls
+
+from costmodels.device import Device
+from costmodels.errors import InputError
+from costmodels.fused_graph import FusedGraph
+from costmodels.kernel import FloatArray
+
+SOURCES = ("measured", "looked up", "predicted")
+NORMAL_90 = 1.645
+"""Standard deviations of a normal distribution that hold 90 % of it, up and down."""
+LEAST_RESIDUAL = 0.01
+"""Of a network's latency: what is left unexplained where nothing is known of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLatency:
+    """What is known of one kernel of a network.
+
+    Parameters
+    ----------
+    latency_s, low_s, high_s : float
+        Of one call; the interval holds 90 %.
+    source : str
+        One of `SOURCES`.
+    """
+
+    latency_s: float
+    low_s: float
+    high_s: float
+    source: str
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low_s <= self.latency_s <= self.high_s < math.inf:
+            raise InputError(
+                "a latency must be above 0 and lie in its interval, got "
+                f"{self.low_s:g} <= {self.latency_s:g} <= {self.high_s:g}"
+            )
+        if self.source not in SOURCES:
+            raise InputError(f"source must be one of {', '.join(SOURCES)}, got {self.source!r}")
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the log seconds that the interval stands for."""
+        return math.log(self.high_s / self.low_s) / (2 * NORMAL_90)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A fitted number and its standard deviation."""
+
+    value: float = 0.0
+    deviation: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Overheads:
+    """What a sum of kernels leaves out, on one target.
+
+    Parameters
+    ----------
+    launch_s : Parameter
+        Seconds of a launch beyond the kernel: dispatch, allocation.
+    cold_share : Parameter
+        Share of the time that fetching cold weights at the device's bandwidth takes, by which a
+        kernel takes longer than in a loop. May be above 1.
+    residual : float
+        Standard deviation of what is then left unexplained, over the network's latency.
+    common_error : float
+        Correlation of the errors of predicted kernels of one network, 0 to 1.
+    bias : float
+        Log of the measured over the predicted sum, on average: for models that are off on a
+        target as a whole. It counts for predicted kernels alone.
+    networks : int
+        On how many it was fitted; 0 for what is assumed.
+    """
+
+    launch_s: Parameter = Parameter()
+    cold_share: Parameter = Parameter()
+    residual: float = LEAST_RESIDUAL
+    common_error: float = 0.5
+    bias: float = 0.0
+    networks: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `as_dict`.
+
+        Raises
+        ------
+        InputError
+            When a value is missing or of another kind.
+        """
+        try:
+            both = {name: Parameter(**values[name]) for name in ("launch_s", "cold_share")}
+            return cls(**{**values, **both})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"overheads must have all their fields, got {error!r}") from None
+
+
+NOTHING = Overheads()
+"""The plain sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """Latency of a whole network.
+
+    Parameters
+    ----------
+    total_s, low_s, high_s : float
+        The interval holds 90 %.
+    kernels_s, launches_s, cold_s : float
+        What `total_s` is made of.
+    """
+
+    total_s: float
+    low_s: float
+    high_s: float
+    kernels_s: float
+    launches_s: float
+    cold_s: float
+
+
+def add_up(
+    graph: FusedGraph,
+    kernels: Mapping[str, KernelLatency],
+    device: Device,
+    overheads: Overheads = NOTHING,
+) -> Total:
+    """Add up the kernels of a network and what lies between them.
+
+    Parameters
+    ----------
+    graph : FusedGraph
+        The network.
+    kernels : mapping
+        Name -> latency. Launches without one are left out: what that means is the caller's to say.
+    device : Device
+        What it runs on.
+    overheads : Overheads
+        Of the target; nothing by default, and then this is a plain sum.
+
+    Returns
+    -------
+    Total
+    """
+    counts = {name: count for name, count in graph.counts("kernel").items() if name in kernels}
+    scale = math.exp(overheads.bias)
+    parts = np.array(
+        [
+            count * kernels[name].latency_s * (scale if kernels[name].source == "predicted" else 1)
+            for name, count in counts.items()
+        ]
+    )
+    deviations = np.array([kernels[name].deviation for name in counts])
+    known = [launch for launch in graph.launches if launch.kind == "kernel"]
+    launches_s = overheads.launch_s.value * len(known)
+    cold_s_at_peak = cold_bytes(graph, device) / device.bandwidth_byte_per_s
+    cold_s = overheads.cold_share.value * cold_s_at_peak
+    kernels_s = float(parts.sum())
+    total_s = kernels_s + launches_s + cold_s
+    if not total_s > 0:
+        return Total(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    variance = (
+        _variance(parts, deviations, overheads.common_error)
+        + (overheads.launch_s.deviation * len(known)) ** 2
+        + (overheads.cold_share.deviation * cold_s_at_peak) ** 2
+        + (overheads.residual * total_s) ** 2
+    )
+    # Of the logarithm: a latency has no negative side, and errors of models are factors.
+    reach = NORMAL_90 * math.sqrt(math.log1p(variance / total_s**2))
+    low_s, high_s = total_s * math.exp(-reach), total_s * math.exp(reach)
+    return Total(total_s, low_s, high_s, kernels_s, launches_s, cold_s)
+
+
+def _variance(parts: FloatArray, deviations: FloatArray, correlation: float) -> float:
+    """Of a sum of log-normal parts whose errors are correlated."""
+    each = parts * np.sqrt(np.expm1(np.minimum(deviations, 3.0) ** 2))
+    together, alone = float(each.sum()) ** 2, float((each**2).sum())
+    return correlation * together + (1.0 - correlation) * alone
+
+
+def cold_bytes(graph: FusedGraph, device: Device) -> float:
+    """Weights that a network cannot keep in the last cache from one run to the next.
+
+    Parameters
+    ----------
+    graph : FusedGraph
+        The network.
+    device : Device
+        What it runs on.
+    """
+    weights = sum(launch.constant_bytes for launch in graph.launches)
+    cache = device.l3_bytes or device.l2_bytes * device.cores
+    return float(max(0, weights - cache))
+
+
+@dataclass(frozen=True)
+class MeasuredNetwork:
+    """A network that was measured, and what is known of its kernels.
+
+    Parameters
+    ----------
+    graph : FusedGraph
+        The network.
+    device : Device
+        What it ran on.
+    latency_s : float
+        Of the whole.
+    measured, predicted : mapping
+        Name of a kernel -> latency; the latter may be empty.
+    """
+
+    graph: FusedGraph
+    device: Device
+    latency_s: float
+    measured: Mapping[str, KernelLatency]
+    predicted: Mapping[str, KernelLatency]
+
+
+def fit_overheads(networks: Sequence[MeasuredNetwork]) -> Overheads:
+    """Fit what a sum leaves out: by least squares of relative errors, none of it negative.
+
+    Parameters
+    ----------
+    networks : sequence of MeasuredNetwork
+        Of one target, all their kernels measured.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than four, or a kernel of one was not measured.
+    """
+    if len(networks) < 4:
+        raise InputError(
+            f"overheads must be fitted on at least 4 networks, got {len(networks)}: measure more"
+        )
+    for network in networks:
+        missing = network.graph.counts("kernel").keys() - network.measured.keys()
+        if missing:
+            raise InputError(
+                f"every kernel of a network must be measured, got none for {sorted(missing)[0]}"
+            )
+    total = np.array([network.latency_s for network in networks])
+    plain = np.array([add_up(n.graph, n.measured, n.device).total_s for n in networks])
+    launches = np.array([sum(n.graph.counts("kernel").values()) for n in networks])
+    cold_s = np.array(
+        [cold_bytes(n.graph, n.device) / n.device.bandwidth_byte_per_s for n in networks]
+    )
+    inputs = np.column_stack([launches, cold_s]) / total[:, None]
+    wanted = (total - plain) / total
+    sizes = np.maximum(np.linalg.norm(inputs, axis=0), 1e-12)
+    values = nnls(inputs / sizes, wanted)[0] / sizes
+    left = wanted - inputs @ values
+    residual = float(np.sqrt(np.mean(left**2)))
+    gram = (inputs / sizes).T @ (inputs / sizes) + 1e-9 * np.eye(2)
+    deviations = residual * np.sqrt(np.diag(np.linalg.inv(gram))) / sizes
+    launch_s, cold_share = (
+        Parameter(float(value), float(deviation) if value > 0 else 0.0)
+        for value, deviation in zip(values, deviations, strict=True)
+    )
+    found = Overheads(launch_s, cold_share, max(residual, LEAST_RESIDUAL), networks=len(networks))
+    predicted = [n for n in networks if n.predicted.keys() >= n.graph.counts("kernel").keys()]
+    return _with_errors(found, predicted) if len(predicted) >= 4 else found
+
+
+def _with_errors(found: Overheads, networks: Sequence[MeasuredNetwork]) -> Overheads:
+    """Fit bias and correlation: the latter by maximum likelihood of the networks' totals."""
+
+    def errors(overheads: Overheads) -> tuple[FloatArray, FloatArray]:
+        totals = [add_up(n.graph, n.predicted, n.device, overheads) for n in networks]
+        error = np.array(
+            [math.log(n.latency_s / t.total_s) for n, t in zip(networks, totals, strict=True)]
+        )
+        deviation = np.array([math.log(t.high_s / t.low_s) / (2 * NORMAL_90) for t in totals])
+        return error, deviation
+
+    biased = replace(found, bias=float(np.median(errors(found)[0])))
+
+    def surprise(correlation: float) -> float:
+        error, deviation = errors(replace(biased, common_error=correlation))
+        return float(np.sum((error / deviation) ** 2 / 2 + np.log(deviation)))
+
+    best = minimize_scalar(surprise, bounds=(0.0, 1.0), method="bounded")
+    return replace(biased, common_error=float(best.x))

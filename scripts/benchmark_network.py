@@ -1,0 +1,311 @@
+"""Estimates of whole networks of families never seen, against their measured latency.
+
+Models learn the kernels of `shipped:cpu` and of the training families in `shipped:networks`, but no
+kernel of the test families; what a sum leaves out is fitted on networks of training families that
+no model learned from. Writes docs/networks.md and a chart.
+"""
+
+import argparse
+import functools
+import io
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmark_results import ROOT, Results
+from collect_networks import TEST_FAMILIES
+from leaderboard import SEEDS, shown
+from scipy.stats import spearmanr
+
+from costmodels.dataset.folder import StoredDataset, read_dataset
+from costmodels.dataset.network_rows import NetworkRow
+from costmodels.dataset.shipped import dataset_path
+from costmodels.files import write_atomically
+from costmodels.kernel import KernelDataset, concatenate
+from costmodels.network_models.sum_of_kernels import (
+    NOTHING,
+    MeasuredNetwork,
+    Overheads,
+    add_up,
+    fit_overheads,
+)
+from costmodels.registry import new_kernel_model
+from tvm_integration.featurise import featurise
+from tvm_integration.measured_networks import measured_networks
+
+KERNELS, NETWORKS = "shipped:cpu", "shipped:networks"
+MODELS = ("ensemble", "gbt", "graphsage", "halide", "paleo", "lookup_table", "sparse_polynomial")
+CALIBRATION_SHARE = 4
+"""One in so many networks of the training families calibrates; its own kernels are not learned."""
+COLUMNS = ("networks", "supported", "mape", "median_ape", "within_10pct", "spearman")
+COLUMNS += ("spearman_in_family", "coverage", "interval_width")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Networks of one kind: a target, schedules, fused or not."""
+
+    name: str
+    target: str
+    schedules: str
+    fused: bool
+
+    def rows(self, dataset: StoredDataset) -> list[NetworkRow]:
+        """Its networks."""
+        wanted = (self.target, self.schedules, self.fused)
+        return [r for r in dataset.networks if (r.target, r.schedules, r.fused) == wanted]
+
+
+def cases(dataset: StoredDataset) -> list[Case]:
+    """All kinds of networks there are, those with most first."""
+    counts: dict[tuple[str, str, bool], int] = {}
+    devices = {}
+    for row in dataset.networks:
+        key = row.target, row.schedules, row.fused
+        counts[key] = counts.get(key, 0) + 1
+        devices[row.target] = f"{row.device.cores} cores, {row.device.vector_bits} bits"
+    return [
+        Case(
+            f"{devices[target]}, {schedules} schedules{'' if fused else ', unfused'}",
+            target,
+            schedules,
+            fused,
+        )
+        for target, schedules, fused in sorted(counts, key=lambda each: -counts[each])
+    ]
+
+
+@functools.cache
+def stored() -> StoredDataset:
+    """The data set of networks."""
+    return read_dataset(dataset_path(NETWORKS))
+
+
+def is_test(row: NetworkRow) -> bool:
+    """Whether a network judges."""
+    return row.family in TEST_FAMILIES
+
+
+def calibrates(row: NetworkRow) -> bool:
+    """Whether a network of a training family calibrates; the same ones for every case."""
+    return not is_test(row) and int(row.network.rpartition("=")[2]) % CALIBRATION_SHARE == 0
+
+
+@functools.cache
+def training_kernels() -> KernelDataset:
+    """Kernels to learn from: those of no network that judges or calibrates."""
+    networks = stored()
+    held_out = {
+        networks.tasks[key].workload_key
+        for row in networks.networks
+        if is_test(row) or calibrates(row)
+        for key in row.tasks
+    }
+    parts = []
+    for dataset in (read_dataset(dataset_path(KERNELS)), networks):
+        tasks = dataset.tasks
+        parts.append(
+            featurise(dataset).select(
+                lambda record, t=tasks: t[record.task].workload_key not in held_out
+            )
+        )
+    return KernelDataset(
+        concatenate([part.batch for part in parts]),
+        tuple(measurement for part in parts for measurement in part.measurements),
+    )
+
+
+@functools.cache
+def trained(name: str, seed: int) -> Any:
+    """A kernel model that learned from `training_kernels`."""
+    rng = np.random.default_rng(seed)
+    return new_kernel_model(name, rng=rng).fit(training_kernels(), rng=rng)
+
+
+def judge(
+    networks: Sequence[MeasuredNetwork],
+    families: Sequence[str],
+    overheads: Overheads,
+    *,
+    measured: bool = False,
+) -> dict[str, float | None]:
+    """Errors of the totals; networks with a kernel of unknown latency are left out."""
+    actual, totals, kept = [], [], []
+    for network, family in zip(networks, families, strict=True):
+        kernels = network.measured if measured else network.predicted
+        if kernels.keys() >= network.graph.counts("kernel").keys():
+            actual.append(network.latency_s)
+            totals.append(add_up(network.graph, kernels, network.device, overheads))
+            kept.append(family)
+    found: dict[str, float | None] = dict.fromkeys(COLUMNS)
+    found |= {"networks": float(len(networks)), "supported": len(actual) / len(networks)}
+    if len(actual) < 3:
+        return found
+    estimated = np.array([total.total_s for total in totals])
+    truth = np.array(actual)
+    error = np.abs(estimated - truth) / truth
+    by_family = [
+        float(spearmanr(estimated[own], truth[own]).statistic)
+        for family in sorted(set(kept))
+        if len(own := np.flatnonzero(np.array(kept) == family)) > 2
+    ]
+    inside = [t.low_s <= a <= t.high_s for t, a in zip(totals, actual, strict=True)]
+    width = [(t.high_s - t.low_s) / a for t, a in zip(totals, actual, strict=True)]
+    return found | {
+        "mape": float(error.mean()),
+        "median_ape": float(np.median(error)),
+        "within_10pct": float(np.mean(error <= 0.1)),
+        "spearman": float(spearmanr(estimated, truth).statistic),
+        "spearman_in_family": statistics.median(by_family) if by_family else None,
+        "coverage": float(np.mean(inside)),
+        "interval_width": float(np.median(width)),
+    }
+
+
+def run(case: Case, name: str, seed: int) -> dict[str, Any]:
+    """Judge one model on one kind of networks, with what a sum leaves out and without."""
+    model = trained(name, seed) if name != "measured" else None
+    rows = case.rows(stored())
+    test = [row for row in rows if is_test(row)]
+    both = measured_networks(stored(), model, [*test, *filter(calibrates, rows)])
+    judged, calibrating = both[: len(test)], both[len(test) :]
+    families = [row.family for row in test]
+    is_measured = model is None
+    overheads = NOTHING
+    known = [n for n in calibrating if n.measured.keys() >= n.graph.counts("kernel").keys()]
+    if len(known) >= 4:
+        overheads = fit_overheads(known)
+    totals = []
+    for network in judged:
+        kernels = network.measured if is_measured else network.predicted
+        if kernels.keys() >= network.graph.counts("kernel").keys():
+            total = add_up(network.graph, kernels, network.device, overheads)
+            totals.append([network.latency_s, total.total_s])
+    return {
+        "plain": judge(judged, families, NOTHING, measured=is_measured),
+        "with": judge(judged, families, overheads, measured=is_measured),
+        "overheads": overheads.as_dict(),
+        "totals": totals,
+    }
+
+
+def operation_counts(case: Case) -> dict[str, float | None]:
+    """Operations alone: seconds by the rate of the calibrating networks."""
+    rows = case.rows(stored())
+
+    def flop(row: NetworkRow) -> float:
+        counts = row.graph.counts("kernel")
+        return sum(stored().tasks[key].flop * count for key, count in counts.items())
+
+    rates = [row.latency_s / max(flop(row), 1.0) for row in rows if calibrates(row)]
+    test = [row for row in rows if is_test(row)]
+    truth = np.array([row.latency_s for row in test])
+    estimated = np.array([flop(row) for row in test]) * statistics.median(rates)
+    error = np.abs(estimated - truth) / truth
+    families = np.array([row.family for row in test])
+    return dict.fromkeys(COLUMNS) | {
+        "networks": float(len(test)),
+        "supported": 1.0,
+        "mape": float(error.mean()),
+        "median_ape": float(np.median(error)),
+        "within_10pct": float(np.mean(error <= 0.1)),
+        "spearman": float(spearmanr(estimated, truth).statistic),
+        "spearman_in_family": statistics.median(
+            float(spearmanr(estimated[own], truth[own]).statistic)
+            for family in sorted(set(families))
+            if len(own := np.flatnonzero(families == family)) > 2
+        ),
+    }
+
+
+def table(results: Mapping[str, Any], case: Case, models: Sequence[str]) -> str:
+    """Rows of one kind of networks as Markdown."""
+    lines = ["| kernels | overheads | " + " | ".join(COLUMNS) + " |"]
+    lines.append("|---" * (2 + len(COLUMNS)) + "|")
+    for name in ("measured", *models):
+        seeds = SEEDS if name != "measured" else SEEDS[:1]
+        found = [results[f"{case.name} | {name} | {seed}"] for seed in seeds]
+        for way, label in (("plain", "-"), ("with", "fitted")):
+            cells = [shown([each[way][column] for each in found]) for column in COLUMNS]
+            lines.append(f"| {name} | {label} | " + " | ".join(cells) + " |")
+    counts = results[f"{case.name} | operation counts"]
+    cells = [shown([counts[column]]) for column in COLUMNS]
+    lines.append("| operation counts | rate fitted | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def chart(results: Mapping[str, Any], case: Case, models: Sequence[str], path: Path) -> None:
+    """Estimated against measured latency, a panel for each model."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    names = ("measured", *models)
+    columns = 4
+    rows = math.ceil(len(names) / columns)
+    figure, grid = pyplot.subplots(
+        rows, columns, figsize=(11, 2.9 * rows), layout="constrained", sharex=True, sharey=True
+    )
+    for axes, name in zip(grid.flat, names, strict=False):
+        pairs = np.array(results[f"{case.name} | {name} | 0"]["totals"]).reshape(-1, 2) * 1e3
+        axes.set_title(f"{name} ({len(pairs)} networks)", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(pairs):
+            ends = pairs[:, 0].min(), pairs[:, 0].max()
+            axes.plot(ends, ends, color="#9db4c8", linewidth=0.8)
+            axes.scatter(pairs[:, 0], pairs[:, 1], s=8, color="#2f6690")
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+    for axes in grid.flat[len(names) :]:
+        axes.set_visible(False)
+    figure.supxlabel("measured, ms", fontsize=9)
+    figure.supylabel("estimated, ms", fontsize=9)
+    held = io.BytesIO()
+    figure.savefig(held, format="png", dpi=120)
+    write_atomically(path, held.getvalue())
+
+
+def main() -> None:
+    """Measure what is missing, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--fresh", action="store_true", help="train everything again")
+    parser.add_argument("--out", type=Path, default=ROOT / "work/benchmarks/networks.json")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs/networks.md")
+    options = parser.parse_args()
+    results = Results(options.out, fresh=options.fresh)
+    kinds = cases(stored())
+    for name in ("measured", *options.models):
+        for seed in SEEDS if name != "measured" else SEEDS[:1]:
+            for case in kinds:
+                results.get(
+                    f"{case.name} | {name} | {seed}", lambda c=case, m=name, n=seed: run(c, m, n)
+                )
+            trained.cache_clear()
+    parts = []
+    for case in kinds:
+        results.get(f"{case.name} | operation counts", lambda c=case: operation_counts(c))
+        parts.append(f"## {case.name}\n\n{table(results.values, case, options.models)}")
+    picture = options.page.with_suffix(".png")
+    chart(results.values, kinds[0], options.models, picture)
+    about = (__doc__ or "").split("\n\n")
+    page = (
+        f"# Whole networks\n\n{results.header()}\n\n{about[0]}\n\n{about[1].strip()}\n\n"
+        f"![estimated against measured latency]({picture.name})\n\n" + "\n\n".join(parts) + "\n\n"
+        f"Test families: {', '.join(TEST_FAMILIES)}. Mean over three seeds, in brackets least and "
+        "most. `supported`: share of networks all of whose kernels a model has seconds for; the "
+        "others do not count. `coverage` and `interval_width`: of the 90 % intervals, the width "
+        "over the latency. Overheads: launches, cold weights, the model's bias and how its errors "
+        "go together, fitted on networks of other families.\n"
+    )
+    write_atomically(options.page, page.encode())
+    print(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""A network is the sum of its kernels and of what lies between them."""
+
+import math
+
+import numpy as np
+import pytest
+
+from costmodels.errors import InputError
+from costmodels.example_data import example_device
+from costmodels.fused_graph import FusedGraph, Launch
+from costmodels.network_models.sum_of_kernels import (
+    NOTHING,
+    KernelLatency,
+    MeasuredNetwork,
+    Overheads,
+    Parameter,
+    add_up,
+    cold_bytes,
+    fit_overheads,
+)
+
+MB = 1 << 20
+DEVICE = example_device()
+
+
+def chain(*names: str, constant_bytes: int = 0) -> FusedGraph:
+    launches = [
+        Launch(name, "kernel", (number - 1,) if number else (), constant_bytes, 4)
+        for number, name in enumerate(names)
+    ]
+    return FusedGraph(tuple(launches))
+
+
+def known(latency_s: float, width: float = 1.0, source: str = "predicted") -> KernelLatency:
+    return KernelLatency(latency_s, latency_s / width, latency_s * width, source)
+
+
+def test_a_plain_sum_counts_each_launch():
+    total = add_up(chain("a", "b", "a"), {"a": known(1e-3), "b": known(5e-3)}, DEVICE)
+    assert total.total_s == total.kernels_s == pytest.approx(7e-3)
+    assert total.low_s < total.total_s < total.high_s
+    assert (total.launches_s, total.cold_s) == (0.0, 0.0)
+
+
+def test_launches_and_cold_weights_are_added():
+    graph = chain("a", "b", "a", constant_bytes=32 * MB)
+    overheads = Overheads(Parameter(1e-4), Parameter(0.5))
+    total = add_up(graph, {"a": known(1e-3), "b": known(5e-3)}, DEVICE, overheads)
+    assert total.launches_s == pytest.approx(3e-4)
+    assert cold_bytes(graph, DEVICE) == 64 * MB  # what the cache of 32 MB cannot hold
+    assert total.cold_s == pytest.approx(0.5 * 64 * MB / 3e10)
+    assert total.total_s == pytest.approx(7e-3 + total.launches_s + total.cold_s)
+
+
+def test_errors_that_go_together_do_not_cancel():
+    kernels = {f"k{n}": known(1e-3, width=2.0) for n in range(100)}
+    graph = chain(*kernels)
+
+    def width(correlation):
+        found = add_up(graph, kernels, DEVICE, Overheads(common_error=correlation))
+        return math.log(found.high_s / found.low_s)
+
+    assert width(0.0) < 0.25 * width(1.0)
+    assert width(0.0) < width(0.3) < width(1.0)
+    assert width(1.0) == pytest.approx(2 * math.log(2.0), rel=0.05)
+
+
+def test_a_bias_is_of_predictions_alone():
+    kernels = {"a": known(1e-3, source="measured"), "b": known(1e-3)}
+    total = add_up(chain("a", "b"), kernels, DEVICE, Overheads(bias=math.log(2.0)))
+    assert total.total_s == pytest.approx(3e-3)
+
+
+def test_the_fit_finds_what_was_put_in():
+    rng = np.random.default_rng(0)
+    networks = []
+    for _ in range(60):
+        names = [f"k{n}" for n in range(int(rng.integers(5, 80)))]
+        graph = chain(*names, constant_bytes=int(rng.integers(0, 4 * MB)))
+        truth = {name: float(rng.lognormal(-8, 1)) for name in names}
+        measured = {name: known(value, 1.02, "measured") for name, value in truth.items()}
+        common = rng.normal(scale=0.2)
+        predicted = {
+            name: known(value * math.exp(0.3 + common + rng.normal(scale=0.3)), 1.8)
+            for name, value in truth.items()
+        }
+        plain = add_up(graph, measured, DEVICE, Overheads(Parameter(2e-5), Parameter(0.7)))
+        latency_s = plain.total_s * math.exp(rng.normal(scale=0.005))
+        networks.append(MeasuredNetwork(graph, DEVICE, latency_s, measured, predicted))
+    found = fit_overheads(networks)
+    assert found.launch_s.value == pytest.approx(2e-5, abs=3 * found.launch_s.deviation + 1e-7)
+    assert found.cold_share.value == pytest.approx(0.7, abs=3 * found.cold_share.deviation)
+    assert found.bias == pytest.approx(-0.3, abs=0.1)
+    assert 0.1 < found.common_error < 0.6
+    inside = []
+    for each in networks:
+        total = add_up(each.graph, each.predicted, DEVICE, found)
+        inside.append(total.low_s <= each.latency_s <= total.high_s)
+    assert 0.8 <= np.mean(inside) <= 1.0
+    assert Overheads.from_dict(found.as_dict()) == found
+
+
+def test_bad_input_is_named():
+    with pytest.raises(InputError, match="must be above 0 and lie in its interval"):
+        KernelLatency(1.0, 2.0, 3.0, "predicted")
+    with pytest.raises(InputError, match="source must be one of measured, looked up, predicted"):
+        KernelLatency(1.0, 1.0, 1.0, "guessed")
+    with pytest.raises(InputError, match="on at least 4 networks, got 0"):
+        fit_overheads([])
+    graph = chain("a")
+    network = MeasuredNetwork(graph, DEVICE, 1.0, {}, {})
+    with pytest.raises(
+        InputError, match="every kernel of a network must be measured, got none for a"
+    ):
+        fit_overheads([network] * 4)
+    with pytest.raises(InputError, match="overheads must have all their fields"):
+        Overheads.from_dict({"launch_s": {"value": 1.0}})
+    assert NOTHING.networks == 0

@@ -1,0 +1,135 @@
+"""Whole networks in a data set: measured end to end and kernel by kernel, and resumed."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from costmodels.dataset.folder import read_dataset
+from costmodels.dataset.writer import DatasetWriter
+from costmodels.errors import InputError
+from costmodels.network_models.sum_of_kernels import add_up
+from tvm_integration.calibrate import calibrate, known_overheads, overheads_path, save_overheads
+from tvm_integration.cli import app
+from tvm_integration.collect_networks import NetworkCollector
+from tvm_integration.cost_model import resolve_model
+from tvm_integration.measured_networks import measured_networks
+from tvm_integration.targets import device_of, host_target
+
+NETWORKS = [f"zoo:{name},number=1" for name in ("fire", "mixer", "encoder", "nasbench201")]
+
+
+def run(*arguments, **options):
+    return CliRunner().invoke(app, list(map(str, arguments)), **options)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    found = tmp_path_factory.mktemp("networks") / "d"
+    result = run("collect", *NETWORKS, "--networks", "--out", found)
+    assert result.exit_code == 0, result.output
+    assert "4 networks, 0 failed" in result.stdout
+    return found
+
+
+def test_every_kernel_of_a_network_is_measured(folder):
+    stored = read_dataset(folder)
+    assert [row.network for row in stored.networks] == NETWORKS
+    assert [row.family for row in stored.networks][:2] == ["fire", "mixer"]
+    records = {record.identity for record in stored.records}
+    for row in stored.networks:
+        assert {kernel.task for kernel in row.kernels} == row.tasks
+        assert {(kernel.task, kernel.program) for kernel in row.kernels} <= records
+        assert len(row.run_s) == 6
+        for kernel in row.kernels:
+            assert (
+                stored.tasks[kernel.task].networks[row.network]
+                == row.graph.counts("kernel")[kernel.task]
+            )
+    assert {record.origin for record in stored.records} == {"default"}
+
+
+def test_measured_kernels_add_up_to_about_the_network(folder):
+    """Within a half, on a busy machine too; the published differences go up to fourfold."""
+    stored = read_dataset(folder)
+    for network in measured_networks(stored):
+        total = add_up(network.graph, network.measured, network.device).total_s
+        assert total == pytest.approx(network.latency_s, rel=0.5)
+
+
+def test_what_is_there_is_not_measured_again(folder):
+    before = read_dataset(folder)
+    result = run("collect", *NETWORKS, "--networks", "--out", folder)
+    assert result.exit_code == 0, result.output
+    assert read_dataset(folder).networks == before.networks
+
+
+def test_without_fusion_there_are_more_kernels(folder, tmp_path):
+    result = run("collect", NETWORKS[0], "--networks", "--unfused", "--out", tmp_path / "d")
+    assert result.exit_code == 0, result.output
+    (row,) = read_dataset(tmp_path / "d").networks
+    fused = next(each for each in read_dataset(folder).networks if each.network == NETWORKS[0])
+    assert not row.fused
+    assert len(row.graph.launches) > len(fused.graph.launches)
+
+
+def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(tmp_path):
+    target = host_target()
+    with DatasetWriter(tmp_path / "d") as writer:
+        collector = NetworkCollector(writer, target, device_of(target))
+        try:
+            failed = collector.run(["zoo:none,number=1", "zoo:mlp"])
+        finally:
+            collector.close()
+        assert [row.network for row in writer.networks.values()] == ["zoo:mlp"]
+    assert "zoo network must be one of" in failed["zoo:none,number=1"]
+
+
+def test_a_model_chooses_schedules(tmp_path):
+    arguments = ["zoo:mlp", "--networks", "--out", tmp_path / "d"]
+    assert run("collect", *arguments).exit_code == 0
+    result = run("collect", *arguments, "--schedules-by", "pretrained:best")
+    assert result.exit_code == 0, result.output
+    stored = read_dataset(tmp_path / "d")
+    default, chosen = stored.networks
+    assert (default.schedules, chosen.schedules) == ("default", "model")
+    assert chosen.latency_s < default.latency_s
+    assert {record.origin for record in stored.records} == {"default", "model"}
+    with pytest.raises(InputError, match="chosen by a model that has learned to rank, got 'gbt'"):
+        run("collect", *arguments, "--schedules-by", "gbt", catch_exceptions=False)
+    with pytest.raises(
+        InputError, match="--schedules-by and --unfused must be given with --networks"
+    ):
+        run(
+            "collect",
+            "zoo:mlp",
+            "--out",
+            tmp_path / "e",
+            "--schedules-by",
+            "pretrained:best",
+            catch_exceptions=False,
+        )
+
+
+def test_data_sets_with_networks_are_merged_and_described(folder, tmp_path):
+    assert run("dataset", "merge", folder, "--out", tmp_path / "m").exit_code == 0
+    assert read_dataset(tmp_path / "m").networks == read_dataset(folder).networks
+    found = json.loads(run("dataset", "describe", folder, "--json").stdout)
+    assert found["measured_networks"] == 4
+
+
+def test_calibration_is_fitted_kept_and_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    target, model = host_target(), resolve_model("pretrained:best", seed=0)
+    device = device_of(target)
+    found = calibrate(target, device, model, networks=NETWORKS)
+    assert found.networks == 4
+    assert 0 <= found.launch_s.value < 1e-3
+    assert 0 <= found.common_error <= 1
+    assert np.isfinite(found.bias)
+    save_overheads(overheads_path(target, device, "pretrained:best"), found)
+    assert known_overheads(target, device, "pretrained:best") == found
+    assert known_overheads(target, device, "paleo").networks == 0
+    with pytest.raises(InputError, match="at least 4 networks, got 1"):
+        calibrate(target, device, model, networks=["zoo:mlp"])

@@ -1,0 +1,264 @@
+"""A network's latency from its kernels: fused graph, sum, what is not known, page, command line."""
+
+import json
+import re
+from dataclasses import replace
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from costmodels.dataset.shipped import dataset_path
+from costmodels.errors import InputError
+from costmodels.kernel_models.lookup_table import LookupTable
+from costmodels.kernel_models.paleo import Paleo
+from costmodels.network_models.sum_of_kernels import Overheads, Parameter
+from tvm_integration.cli import app
+from tvm_integration.compat import Target
+from tvm_integration.cost_model import resolve_model
+from tvm_integration.described_network import describe_module, describe_network
+from tvm_integration.estimate import EstimateOptions, estimate_network
+from tvm_integration.estimate_page import estimate_html
+from tvm_integration.execution import measure_s
+from tvm_integration.frontend import load_network
+from tvm_integration.fused_graph import fused_graph
+from tvm_integration.fusion import fuse
+from tvm_integration.pipeline import build
+from tvm_integration.targets import device_of, host_target
+from tvm_integration.tune import tune_network
+from tvm_integration.tune_state import TuneOptions
+
+NETWORK = "zoo:nasbench201,number=3"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def target():
+    return host_target()
+
+
+@pytest.fixture(scope="module")
+def network(target):
+    return describe_network(NETWORK, target)
+
+
+def run(*arguments, **options):
+    return CliRunner().invoke(app, list(map(str, arguments)), **options)
+
+
+def test_the_launches_are_those_of_the_network(target):
+    fused = fuse(load_network(NETWORK).module, target)
+    graph = fused_graph(fused)
+    assert graph.counts("kernel") == {task.name: task.weight for task in fused.tasks}
+    found = graph.networkx()
+    assert nx.is_directed_acyclic_graph(found)
+    assert nx.is_weakly_connected(found)
+    assert found.in_degree(0) == 0  # reads the input alone
+    assert found.out_degree(len(graph.launches) - 1) == 0
+    weights = sum(launch.constant_bytes for launch in graph.launches)
+    module = load_network(NETWORK).module
+    assert weights == pytest.approx(build(fused).weight_bytes, rel=0.05), module
+
+
+def test_a_residual_network_has_branches(target):
+    graph = fused_graph(fuse(load_network("zoo:residual,number=5").module, target))
+    assert any(len(launch.inputs) == 2 for launch in graph.launches)
+
+
+def test_a_total_is_the_sum_of_its_kernels(network, target):
+    found = estimate_network(
+        network, target, device_of(target), resolve_model("pretrained:best", seed=0)
+    )
+    parts = sum(kernel.count * kernel.latency.latency_s for kernel in found.kernels)
+    assert found.total.total_s == pytest.approx(parts)
+    assert found.total.low_s < found.total.total_s < found.total.high_s
+    assert found.unsupported == ()
+    assert {kernel.latency.source for kernel in found.kernels} == {"predicted"}
+    shares = [kernel.count * kernel.latency.latency_s for kernel in found.kernels]
+    assert shares == sorted(shares, reverse=True)
+    extra = Overheads(Parameter(1e-3))
+    options = EstimateOptions(overheads=extra)
+    more = estimate_network(network, target, device_of(target), Paleo(), options)
+    plain = estimate_network(network, target, device_of(target), Paleo())
+    launches = len(network.graph.launches)
+    assert more.total.total_s == pytest.approx(plain.total.total_s + 1e-3 * launches)
+
+
+def test_the_estimate_is_near_what_runs(network, target):
+    """Within a factor of ten, on whatever machine and however busy it is."""
+    found = estimate_network(
+        network, target, device_of(target), resolve_model("pretrained:best", seed=0)
+    )
+    fused = fuse(load_network(NETWORK).module, target)
+    measured = float(np.median(measure_s(build(fused), load_network(NETWORK).inputs)))
+    assert measured / 10 < found.total.total_s < measured * 10
+
+
+def test_the_second_time_nothing_is_imported(network, target, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("imported again")
+
+    monkeypatch.setattr("tvm_integration.described_network.load_network", refuse)
+    again = describe_network(NETWORK, target)
+    assert again.from_cache
+    device = device_of(target)
+    np.testing.assert_array_equal(again.batch(device).rows, network.batch(device).rows)
+    assert again.graph == network.graph
+    assert again.kernels == network.kernels
+    with pytest.raises(AssertionError, match="imported again"):
+        describe_network(NETWORK, Target({"kind": "llvm", "mcpu": "x86-64", "num-cores": 1}))
+
+
+def test_a_damaged_cache_is_made_again(target, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    describe_network("zoo:mlp", target)
+    (kept,) = (tmp_path / "costmodels" / "networks").iterdir()
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert not describe_network("zoo:mlp", target).from_cache
+    assert describe_network("zoo:mlp", target).from_cache
+
+
+def test_what_a_model_does_not_know_is_named_and_there_is_no_total(network, target):
+    device = device_of(target)
+    batch = network.batch(device).take([0])
+    table = LookupTable()
+    known = Paleo().predict(batch)
+    from costmodels.kernel import Measured
+
+    table.update(batch, [Measured((float(known.latency_s[0]),))])
+    found = estimate_network(network, target, device, table)
+    assert found.total is None
+    assert found.as_json()["total_s"] is None
+    assert len(found.unsupported) == len(network.kernels) - 1 - sum(
+        kernel.latency is not None and kernel.note != "" for kernel in found.kernels
+    )
+    assert "the table has no entry of" in found.unsupported[0].reason
+    partial = estimate_network(network, target, device, table, EstimateOptions(partial=True))
+    assert partial.total.total_s >= float(known.latency_s[0])
+    sources = {kernel.latency.source for kernel in partial.kernels if kernel.latency is not None}
+    assert "looked up" in sources
+
+
+def test_library_calls_and_branches_are_named(target):
+    from tvm import relax
+    from tvm.script import ir as I
+    from tvm.script import relax as R
+
+    @I.ir_module
+    class Module:
+        @R.function
+        def main(x: R.Tensor((4, 4), "float32")) -> R.Tensor((4, 4), "float32"):  # noqa: N805
+            y = R.nn.relu(x)
+            z = R.call_dps_packed("my_library.gemm", (y,), out_ty=R.Tensor((4, 4), "float32"))
+            return z  # noqa: RET504
+
+    assert isinstance(Module["main"], relax.Function)
+    found = estimate_network(describe_module(Module, target), target, device_of(target), Paleo())
+    assert found.total is None
+    (missing,) = found.unsupported
+    assert (missing.name, missing.count) == ("my_library.gemm", 1)
+    assert "library" in missing.reason
+
+
+def test_measured_latencies_of_a_work_directory_are_used(target, tmp_path):
+    tune_network(load_network("zoo:mlp"), target, TuneOptions(tmp_path, 8, tasks="1"))
+    described = describe_network("zoo:mlp", target)
+    options = EstimateOptions("database", tmp_path)
+    found = estimate_network(described, target, device_of(target), Paleo(), options)
+    assert {kernel.latency.source for kernel in found.kernels} == {"measured"}
+    (tmp_path / "untuned_kernels.json").unlink()
+    found = estimate_network(described, target, device_of(target), Paleo(), options)
+    assert {kernel.latency.source for kernel in found.kernels} == {"measured", "predicted"}
+    other = Target({"kind": "llvm", "mcpu": "x86-64", "num-cores": 1})
+    with pytest.raises(InputError, match="must hold records of target"):
+        estimate_network(
+            describe_network("zoo:mlp", other), other, device_of(other), Paleo(), options
+        )
+
+
+def test_a_model_chooses_schedules(target):
+    described = describe_network("zoo:mlp", target)
+    model = resolve_model("pretrained:best", seed=0)
+    device = device_of(target)
+    chosen = estimate_network(described, target, device, model, EstimateOptions("model"))
+    default = estimate_network(described, target, device, model)
+    assert chosen.total.total_s < default.total.total_s
+    with pytest.raises(InputError, match="tells the schedules of a kernel apart"):
+        estimate_network(described, target, device, Paleo(), EstimateOptions("model"))
+
+
+def test_the_page_stands_alone(network, target):
+    found = estimate_network(network, target, device_of(target), Paleo())
+    text = estimate_html(found)
+    assert not re.search(r'(src|href)="|url\(|@import', text)
+    assert text.count("<circle") == len(network.graph.launches)
+    assert all(kernel.name in text for kernel in network.kernels)
+    partial = replace(found, total=None)
+    assert "not known" in estimate_html(partial)
+
+
+def test_the_command(tmp_path):
+    torch.manual_seed(0)
+    page = tmp_path / "page.html"
+    result = run("estimate", NETWORK, "--json", "--html", page)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["low_s"] < found["total_s"] < found["high_s"]
+    assert {"name", "count", "latency_s", "low_s", "high_s", "source"} <= set(found["kernels"][0])
+    assert found["unsupported"] == []
+    assert page.read_text().startswith("<!doctype html>")
+    text = run("estimate", NETWORK, "--model", "paleo").stdout
+    assert "90 % interval" in text
+    assert "latency" in text.splitlines()[-1]
+
+
+def test_a_table_of_this_machine_is_built_and_looked_up(tmp_path):
+    path = tmp_path / "table.csv"
+    result = run("table", "zoo:mlp", "--out", path, "--data", tmp_path / "d")
+    assert result.exit_code == 0, result.output
+    assert "3 entries" in result.stdout
+    found = json.loads(run("estimate", "zoo:mlp", "--model", path, "--json").stdout)
+    assert {kernel["source"] for kernel in found["kernels"]} == {"looked up"}
+    assert found["total_s"] > 0
+    with pytest.raises(InputError, match="must be a file \\.csv in a folder that exists"):
+        run("table", "zoo:mlp", "--out", tmp_path / "t.txt", catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["zoo:none"], "zoo network must be one of"),
+        (["zoo:mlp", "--model", "random"], "must be one that predicts seconds, got 'random'"),
+        (["zoo:mlp", "--model", "gbt"], "must be one that has learned, got 'gbt'"),
+        (["zoo:mlp", "--schedules", "best"], "schedules must be one of default, database, model"),
+        (["zoo:mlp", "--schedules", "database"], "a work directory must be given"),
+        (["zoo:mlp", "--work-dir", "w"], "a work directory must be given with schedules database"),
+        (
+            ["zoo:mlp", "--schedules", "database", "--work-dir", "none"],
+            "work directory must be that of a tuning run, got none",
+        ),
+        (["zoo:mlp", "--html", "nowhere/page.html"], "the folder of nowhere/page.html must exist"),
+        (["zoo:mlp", "--overheads", "none.json"], "overheads none.json must be a file"),
+    ],
+)
+def test_bad_input_is_named(arguments, message):
+    with pytest.raises(InputError, match=message):
+        run("estimate", *arguments, catch_exceptions=False)
+
+
+def test_models_of_the_data_set_estimate_too(tmp_path, network, target):
+    """A sparse polynomial trained on shipped data predicts all of a network's kernels."""
+    path = tmp_path / "sparse.ckpt"
+    done = run("train", "shipped:cpu", "--model", "sparse_polynomial", "--out", path)
+    assert done.exit_code == 0, done.output
+    assert dataset_path("shipped:cpu").is_dir()
+    found = estimate_network(network, target, device_of(target), resolve_model(str(path), seed=0))
+    assert found.total is not None

@@ -1,0 +1,122 @@
+"""Fit what a sum of kernels leaves out, on networks measured on the user's own machine."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from costmodels.dataset.folder import read_dataset
+from costmodels.dataset.writer import DatasetWriter
+from costmodels.device import Device
+from costmodels.errors import InputError
+from costmodels.files import write_atomically
+from costmodels.json_text import json_text, parse_json
+from costmodels.network_models.sum_of_kernels import NOTHING, Overheads, fit_overheads
+from costmodels.protocol import KernelCostModel
+from tvm_integration.collect_networks import NetworkCollector, NetworkProgress
+from tvm_integration.compat import Target
+from tvm_integration.dataset_rows import target_text
+from tvm_integration.measured_networks import measured_networks
+
+NETWORKS = tuple(
+    f"zoo:{family},number={number}"
+    for number in (101, 102)
+    for family in (
+        "residual",
+        "encoder",
+        "once_for_all",
+        "mixer",
+        "plain",
+        "nasbench201",
+        "fire",
+        "shuffle",
+        "unet",
+    )
+)
+"""Measured by default: small ones of many kinds. The data set of networks has other numbers."""
+
+
+def calibrate(
+    target: Target,
+    device: Device,
+    model: KernelCostModel,
+    *,
+    networks: Sequence[str] = NETWORKS,
+    on_progress: Callable[[NetworkProgress], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Overheads:
+    """Measure networks and fit what lies between their kernels.
+
+    Parameters
+    ----------
+    target : Target
+        What to build for; this machine must run it.
+    device : Device
+        This machine.
+    model : KernelCostModel
+        Whose errors are learned as well.
+    networks : sequence of str
+        To measure.
+    on_progress, should_stop
+        As of `NetworkCollector.run`.
+
+    Raises
+    ------
+    InputError
+        When fewer than four could be measured.
+    """
+    with TemporaryDirectory(prefix="costmodels-calibrate-") as folder:
+        with DatasetWriter(Path(folder) / "networks") as writer:
+            collector = NetworkCollector(writer, target, device)
+            try:
+                failed = collector.run(networks, on_progress=on_progress, should_stop=should_stop)
+            finally:
+                collector.close()
+        stored = read_dataset(Path(folder) / "networks")
+        try:
+            return fit_overheads(measured_networks(stored, model))
+        except InputError as error:
+            why = f"; {next(iter(failed.values()))}" if failed else ""
+            raise InputError(f"{error}{why}") from None
+
+
+def overheads_path(target: Target, device: Device, model_name: str) -> Path:
+    """Where the overheads of a target and a model are kept."""
+    meaning = json.dumps([target_text(target), device.name, device.cores, model_name])
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    key = blake2b(meaning.encode(), digest_size=8).hexdigest()
+    return home / "costmodels" / "overheads" / f"{key}.json"
+
+
+def save_overheads(path: Path, overheads: Overheads) -> None:
+    """Write overheads as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json_text(overheads.as_dict()).encode())
+
+
+def load_overheads(path: Path) -> Overheads:
+    """Read overheads.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read or is something else.
+    """
+    try:
+        return Overheads.from_dict(parse_json(path.read_bytes()))
+    except OSError as error:
+        raise InputError(
+            f"overheads {path} must be a file that can be read: {error.strerror}"
+        ) from None
+    except ValueError as error:
+        raise InputError(
+            f"overheads {path} must be what `costmodels calibrate` writes, got: {error}"
+        ) from None
+
+
+def known_overheads(target: Target, device: Device, model_name: str) -> Overheads:
+    """What was calibrated for a target and a model on this machine; nothing where none was."""
+    path = overheads_path(target, device, model_name)
+    return load_overheads(path) if path.exists() else NOTHING

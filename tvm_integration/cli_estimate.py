@@ -1,0 +1,282 @@
+"""The command line of whole networks: ``costmodels estimate`` and ``calibrate``."""
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from costmodels.errors import InputError
+from costmodels.json_text import json_text
+
+if TYPE_CHECKING:
+    from costmodels.device import Device
+    from costmodels.network_models.sum_of_kernels import Overheads
+    from tvm_integration.collect_networks import NetworkProgress
+    from tvm_integration.compat import Target
+    from tvm_integration.estimate import Estimate
+
+WIDTH_OF_FILES = 140
+"""Columns of output that goes to a file or a pipe."""
+ROWS = 30
+"""Kernels that are printed; the others matter least."""
+
+
+def estimate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A network, as `costmodels tune` takes it.")
+    ],
+    target: Annotated[
+        str, typer.Option(help="host, or for example 'llvm -mcpu=haswell -num-cores=1'.")
+    ] = "host",
+    device: Annotated[
+        Path | None, typer.Option(help="Device file of the target; see `costmodels device`.")
+    ] = None,
+    cost_model: Annotated[
+        str,
+        typer.Option("--model", help="pretrained:NAME, a checkpoint, or paleo, which needs none."),
+    ] = "pretrained:best",
+    schedules: Annotated[
+        str,
+        typer.Option(help="default (untuned), database (of --work-dir), or model (it chooses)."),
+    ] = "default",
+    work_dir: Annotated[
+        Path | None, typer.Option(help="A tuning run, whose measurements are used.")
+    ] = None,
+    overheads: Annotated[
+        str,
+        typer.Option(
+            help="What a sum leaves out: calibrated (on this machine, if it was), none, or a file."
+        ),
+    ] = "calibrated",
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Give a total of what is known.")
+    ] = False,
+    page: Annotated[
+        Path | None, typer.Option("--html", help="Write a page to look at here.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Estimate the latency of a whole network without running it.
+
+    What a model does not know is named, and then there is no total unless --partial is given.
+    """
+    from tvm_integration.model_name import check_model_name
+
+    check_model_name(model)
+    if page is not None and not page.absolute().parent.is_dir():
+        raise InputError(f"the folder of {page} must exist: make it first")
+    from rich.console import Console
+
+    progress = Console(stderr=True, highlight=False)
+    with progress.status("importing TVM"):
+        from tvm_integration.cost_model import resolve_model
+        from tvm_integration.described_network import describe_network
+        from tvm_integration.estimate import EstimateOptions, check_model, estimate_network
+        from tvm_integration.targets import device_of, parse_target
+
+        parsed = parse_target(target)
+        found_model = resolve_model(cost_model, seed=0)
+        check_model(found_model, cost_model)
+        found_device = device_of(parsed, device)
+        options = EstimateOptions(
+            schedules,
+            work_dir,
+            partial,
+            _overheads(overheads, parsed, found_device, cost_model),
+        )
+    with progress.status("importing and fusing the network"):
+        network = describe_network(model, parsed)
+    with progress.status("estimating") as status:
+
+        def on_kernel(done: int, wanted: int) -> None:
+            status.update(f"choosing schedules: {done} of {wanted} kernels")
+
+        found = estimate_network(
+            network,
+            parsed,
+            found_device,
+            found_model,
+            options,
+            model_name=cost_model,
+            on_kernel=on_kernel,
+        )
+    if page is not None:
+        from costmodels.files import write_atomically
+        from tvm_integration.estimate_page import estimate_html
+
+        write_atomically(page, estimate_html(found).encode())
+    if as_json:
+        sys.stdout.write(json_text(found.as_json()))
+        return
+    _print(found)
+    if page is not None:
+        sys.stdout.write(f"the page is {page}\n")
+
+
+def _overheads(text: str, target: "Target", device: "Device", model_name: str) -> "Overheads":
+    from costmodels.network_models.sum_of_kernels import NOTHING
+    from tvm_integration.calibrate import known_overheads, load_overheads
+
+    if text == "none":
+        return NOTHING
+    if text == "calibrated":
+        return known_overheads(target, device, model_name)
+    return load_overheads(Path(text))
+
+
+def calibrate(
+    target: Annotated[
+        str, typer.Option(help="host, or for example 'llvm -mcpu=haswell -num-cores=1'.")
+    ] = "host",
+    cost_model: Annotated[
+        str, typer.Option("--model", help="The model whose errors are learned as well.")
+    ] = "pretrained:best",
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin no network after this many minutes.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the result here; by default where estimate looks.")
+    ] = None,
+) -> None:
+    """Measure small networks here, and fit what a sum of kernels leaves out; takes minutes.
+
+    `costmodels estimate` uses the result from then on.
+    """
+    import time
+
+    from rich.console import Console
+
+    from tvm_integration.worker_session import shared_session
+
+    if out is not None and not out.absolute().parent.is_dir():
+        raise InputError(f"the folder of {out} must exist: make it first")
+    shared_session()  # the workers import TVM while this process does
+    console = Console(stderr=True, highlight=False)
+    from tvm_integration.calibrate import calibrate as fit
+    from tvm_integration.calibrate import overheads_path, save_overheads
+    from tvm_integration.cost_model import resolve_model
+    from tvm_integration.estimate import check_model
+    from tvm_integration.execution import check_runs_here
+    from tvm_integration.progress import duration_text, progress_bar
+    from tvm_integration.targets import device_of, parse_target
+
+    parsed = parse_target(target)
+    check_runs_here(parsed)
+    model = resolve_model(cost_model, seed=0)
+    check_model(model, cost_model)
+    device = device_of(parsed)
+    start = time.monotonic()
+    with progress_bar(console, "networks") as show:
+
+        def on_progress(state: "NetworkProgress") -> None:
+            text = f"{state.current}, ETA {duration_text(state.remaining_s)}"
+            show(state.done, state.wanted, text)
+
+        def should_stop() -> bool:
+            return minutes is not None and time.monotonic() - start > 60 * minutes
+
+        found = fit(parsed, device, model, on_progress=on_progress, should_stop=should_stop)
+    path = out or overheads_path(parsed, device, cost_model)
+    save_overheads(path, found)
+    sys.stdout.write(
+        f"{path}, from {found.networks} networks: a launch takes "
+        f"{found.launch_s.value * 1e6:.2f} µs (± {found.launch_s.deviation * 1e6:.2f}), cold "
+        f"weights {found.cold_share.value:.2f} (± {found.cold_share.deviation:.2f}) of their time "
+        f"at full bandwidth; {found.residual:.1%} of a network stay unexplained; {cost_model} is "
+        f"{math.exp(-found.bias):.2f} times the measured sum, its errors go together by "
+        f"{found.common_error:.2f}\n"
+    )
+
+
+def table(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Networks, as `costmodels tune` has.")
+    ],
+    out: Annotated[Path, typer.Option(help="Write the table here, a file that ends in .csv.")],
+    target: Annotated[
+        str, typer.Option(help="host, or for example 'llvm -mcpu=haswell -num-cores=1'.")
+    ] = "host",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Keep what is measured in this data set, and go on from what it has."),
+    ] = None,
+) -> None:
+    """Measure every kernel of some networks once, unscheduled, and write a lookup table.
+
+    `costmodels estimate --model FILE.csv` looks kernels up in it.
+    """
+    from tempfile import TemporaryDirectory
+
+    if out.suffix != ".csv" or not out.absolute().parent.is_dir():
+        raise InputError(f"the table must be a file .csv in a folder that exists, got {out}")
+    from tvm_integration.cli_collect import collect
+
+    with TemporaryDirectory(prefix="costmodels-table-") as folder:
+        dataset = data or Path(folder) / "measured"
+        collect(models, dataset, per_task=1, target=target)
+        import numpy as np
+
+        from costmodels.dataset.folder import read_dataset
+        from costmodels.kernel_models.lookup_table import LookupTable
+        from tvm_integration.featurise import featurise
+
+        kernels = featurise(read_dataset(dataset)).kernels
+        found = LookupTable().fit(kernels, rng=np.random.default_rng(0))
+        found.export(out)
+    sys.stdout.write(f"{out}: {len(found.entries)} entries\n")
+
+
+def _print(found: "Estimate") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from tvm_integration.tune_display import seconds_text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH_OF_FILES
+    table = Table(box=None, pad_edge=False)
+    table.add_column("kernel", overflow="fold", max_width=60)
+    for name in ("calls", "latency", "90 % interval", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("bound by")
+    table.add_column("source")
+    whole = sum(k.count * k.latency.latency_s for k in found.kernels if k.latency is not None)
+    for kernel in found.kernels[:ROWS]:
+        latency = kernel.latency
+        if latency is None:
+            cells = ["-", "-", "-", kernel.bound, "not known"]
+        else:
+            interval = "-"
+            if found.has_interval or latency.source == "measured":
+                interval = f"{seconds_text(latency.low_s)} to {seconds_text(latency.high_s)}"
+            share = kernel.count * latency.latency_s / whole
+            source = f"{latency.source}; {kernel.note}" if kernel.note else latency.source
+            cells = [seconds_text(latency.latency_s), interval, f"{share:.1%}"]
+            cells += [kernel.bound, source]
+        table.add_row(kernel.name, str(kernel.count), *cells)
+    if len(found.kernels) > ROWS:
+        table.add_row(f"{len(found.kernels) - ROWS} more", *[""] * 6)
+    console.print(table)
+    for each in found.unsupported:
+        console.print(f"not in the total: {each.name} ({each.count}×): {each.reason}", markup=False)
+    total = found.total
+    if total is None:
+        console.print(
+            "no total, because something is missing; --partial gives that of what is known",
+            style="bold",
+        )
+        return
+    interval = ""
+    if found.has_interval:
+        ends = f"{seconds_text(total.low_s)} to {seconds_text(total.high_s)}"
+        interval = f", 90 % interval {ends}"
+    what = "partial latency" if found.unsupported else "latency"
+    console.print(f"{what} {seconds_text(total.total_s)}{interval}", style="bold")
+    if total.launches_s or total.cold_s:
+        console.print(
+            f"of it {seconds_text(total.launches_s)} for launches and "
+            f"{seconds_text(total.cold_s)} for weights that come from memory"
+        )

@@ -1,0 +1,254 @@
+"""Measure whole networks end to end, and each of their kernels alone in between."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from costmodels.dataset.network_rows import MeasuredKernel, NetworkRow
+from costmodels.dataset.rows import RecordRow, TaskRow, now
+from costmodels.dataset.writer import DatasetWriter
+from costmodels.device import Device
+from costmodels.errors import CostModelError, InputError
+from costmodels.kernel import Measured
+from tvm_integration.builder import WarmBuilder
+from tvm_integration.compat import (
+    BuilderInput,
+    RunnerInput,
+    Schedule,
+    Target,
+    load_json,
+    meta_schedule,
+)
+from tvm_integration.cost_model import resolve_model
+from tvm_integration.dataset_rows import (
+    processor_fingerprint,
+    schedule_of,
+    target_text,
+    task_row,
+    with_names_of,
+)
+from tvm_integration.kernel_graph import operator_kinds
+from tvm_integration.network_process import BuiltKernel, NetworkProcess, by_key
+from tvm_integration.program_records import (
+    MEASURE,
+    Outcome,
+    build_failure,
+    device_type,
+    outcome_of,
+    program_record,
+)
+from tvm_integration.runner import WarmRunner
+from tvm_integration.thread_limit import worker_initializer
+from tvm_integration.tune_measure import allocate_safe_arguments
+
+UNSCHEDULED = "[[],[]]"
+"""The trace of a program that is not scheduled, as TVM's JSON."""
+REPEATS = 3
+"""Of the whole, before its kernels are measured and once more after them: machines drift."""
+
+
+@dataclass(frozen=True)
+class NetworkProgress:
+    """How far a collection of networks has come.
+
+    Parameters
+    ----------
+    done, wanted : int
+        Networks.
+    failed : int
+        Of those done.
+    elapsed_s : float
+        Since it began.
+    done_now : int
+        Of this run.
+    current : str
+        The network at work.
+    """
+
+    done: int
+    wanted: int
+    failed: int
+    elapsed_s: float
+    done_now: int
+    current: str
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Estimate of the time left; None before anything is known."""
+        if not self.done_now:
+            return None
+        return (self.wanted - self.done) * self.elapsed_s / self.done_now
+
+
+def check_can_choose(name: str) -> None:
+    """Raise InputError unless a model can choose schedules."""
+    model = resolve_model(name, seed=0)
+    if not (model.is_fitted and model.claims.ranks):
+        raise InputError(
+            f"schedules must be chosen by a model that has learned to rank, got {name!r}: take "
+            "pretrained:best or a checkpoint of `costmodels train`"
+        )
+
+
+class NetworkCollector:
+    """Measures networks into a data set.
+
+    Parameters
+    ----------
+    writer : DatasetWriter
+        Where to.
+    target : Target
+        What to build for; this machine must run it.
+    device : Device
+        What is measured on.
+    schedules_by : str, optional
+        A trained model that chooses the schedules; unscheduled kernels by default.
+    fused : bool
+        Whether operators are fused.
+    """
+
+    def __init__(
+        self,
+        writer: DatasetWriter,
+        target: Target,
+        device: Device,
+        *,
+        schedules_by: str | None = None,
+        fused: bool = True,
+    ) -> None:
+        self._writer = writer
+        self._target = target
+        self._device = device
+        self._schedules_by = schedules_by
+        self._fused = fused
+        self._builder = WarmBuilder()
+        # Kernels of one network can have arguments of the same shapes; none is another's rival.
+        self._runner = WarmRunner(
+            evaluator_config=MEASURE,
+            f_alloc_argument=allocate_safe_arguments,
+            initializer=worker_initializer(target),
+            early_stop_ratio=None,
+        )
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._builder.close()
+        self._runner.close()
+
+    def run(
+        self,
+        models: Sequence[str],
+        *,
+        on_progress: Callable[[NetworkProgress], None] = lambda _: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> dict[str, str]:
+        """Measure the networks that are not there yet.
+
+        Parameters
+        ----------
+        models : sequence of str
+            As `costmodels tune` takes them.
+        on_progress : callable
+            Told before each.
+        should_stop : callable
+            Asked before each.
+
+        Returns
+        -------
+        dict
+            Network -> why it could not be measured.
+        """
+        schedules = "default" if self._schedules_by is None else "model"
+        target = target_text(self._target)
+        known = [m for m in models if (m, target, schedules, self._fused) in self._writer.networks]
+        missing = [model for model in models if model not in known]
+        failed: dict[str, str] = {}
+        start = time.perf_counter()
+        for number, model in enumerate(missing):
+            elapsed_s = time.perf_counter() - start
+            done = len(known) + number
+            on_progress(NetworkProgress(done, len(models), len(failed), elapsed_s, number, model))
+            if should_stop():
+                break
+            try:
+                self._measure(model, schedules)
+            except CostModelError as error:
+                failed[model] = str(error)
+        return failed
+
+    def _measure(self, model: str, schedules: str) -> None:
+        target = target_text(self._target)
+        with NetworkProcess(
+            model, target, schedules_by=self._schedules_by, fused=self._fused
+        ) as network:
+            found = network.description
+            tasks = [self._task(model, kernel) for kernel in found.kernels]
+            run_s = network.measure_s(REPEATS)
+            records = self._measure_kernels(found.kernels, tasks, schedules)
+            run_s += network.measure_s(REPEATS)
+        keys = {kernel.name: row.key for kernel, row in zip(found.kernels, tasks, strict=True)}
+        row = NetworkRow(
+            network=model,
+            target=target,
+            device=self._device,
+            schedules=schedules,
+            fused=self._fused,
+            graph=by_key(found.graph, keys),
+            run_s=tuple(run_s),
+            kernels=tuple(
+                MeasuredKernel(record.task, record.program, record.measurement.run_s)
+                for record in records
+                if isinstance(record.measurement, Measured)
+            ),
+            measured_at=now(),
+            processor=processor_fingerprint(),
+        )
+        self._writer.add(tasks)
+        known = self._writer.tasks
+        named = [
+            with_names_of(record, task, known[task.key])
+            for record, task in zip(records, tasks, strict=True)
+        ]
+        self._writer.add([*named, row])
+
+    def _task(self, model: str, kernel: BuiltKernel) -> TaskRow:
+        mod = load_json(kernel.workload)
+        return task_row(
+            mod,
+            self._target,
+            self._device,
+            name=kernel.name,
+            networks={model: kernel.weight},
+            operators=operator_kinds(mod),
+        )
+
+    def _measure_kernels(
+        self, kernels: Sequence[BuiltKernel], tasks: Sequence[TaskRow], schedules: str
+    ) -> list[RecordRow]:
+        chosen = [schedule_of(load_json(k.workload), k.trace or UNSCHEDULED) for k in kernels]
+        built = self._builder.build([BuilderInput(each.mod, self._target) for each in chosen])
+        return [
+            program_record(
+                task.key,
+                schedule,
+                self._outcome(schedule, artifact),
+                origin="model" if schedules == "model" and kernel.trace else "default",
+                processor=processor_fingerprint(),
+            )
+            for kernel, task, schedule, artifact in zip(kernels, tasks, chosen, built, strict=True)
+        ]
+
+    def _outcome(self, schedule: Schedule, artifact: Any) -> Outcome:
+        if artifact.error_msg is not None:
+            return build_failure(artifact.error_msg)
+        path = str(artifact.artifact_path)
+        arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(
+            schedule.mod, remove_preproc=True
+        )
+        (future,) = self._runner.run([RunnerInput(path, device_type(self._target), arguments)])
+        result = future.result()
+        shutil.rmtree(Path(path).parent, ignore_errors=True)
+        return outcome_of(result)

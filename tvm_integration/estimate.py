@@ -1,0 +1,408 @@
+"""The latency of a whole network from its kernels, without running it."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from costmodels.device import Device
+from costmodels.errors import InputError
+from costmodels.fused_graph import FusedGraph
+from costmodels.kernel import KernelBatch, KernelPrediction, Measured, concatenate
+from costmodels.kernel_models.lookup_table import LookupTable
+from costmodels.network_models.sum_of_kernels import (
+    NOTHING,
+    KernelLatency,
+    Overheads,
+    Total,
+    add_up,
+)
+from costmodels.operator_costs import kernel_cost
+from costmodels.protocol import KernelCostModel
+from tvm_integration.candidate_scores import task_key
+from tvm_integration.compat import Schedule, Target
+from tvm_integration.cost_model import MetaScheduleCostModel
+from tvm_integration.described_network import DescribedNetwork, features_of
+from tvm_integration.measured_networks import latency_of
+from tvm_integration.model_search import choose_schedules
+from tvm_integration.work_dir import has_database, measurement_of, open_database
+
+SCHEDULES = ("default", "database", "model")
+
+
+@dataclass(frozen=True, slots=True)
+class EstimatedKernel:
+    """One kernel of an estimate.
+
+    Attributes
+    ----------
+    name : str
+        TVM's name for it.
+    count : int
+        How often the network calls it.
+    latency : KernelLatency, optional
+        Of one call; None where nothing is known.
+    bound : str
+        ``"compute"`` or ``"memory"``: what limits it at the device's peaks.
+    note : str
+        Why nothing is known, or how far the table's entry is.
+    """
+
+    name: str
+    count: int
+    latency: KernelLatency | None
+    bound: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Unestimated:
+    """Launches that are not in the total: name, how many, and why."""
+
+    name: str
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The latency of a network, and what it is made of.
+
+    Attributes
+    ----------
+    network : str
+        Its name.
+    graph : FusedGraph
+        Its launches.
+    total : Total, optional
+        None while something is missing and a partial one was not asked for.
+    has_interval : bool
+        Whether the model gives intervals; without one that of the total means nothing.
+    kernels : tuple of EstimatedKernel
+        The largest share first; those of unknown latency at the end.
+    unsupported : tuple of Unestimated
+        What is missing.
+    provenance : mapping
+        Model, schedules, target, device, releases.
+    """
+
+    network: str
+    graph: FusedGraph
+    total: Total | None
+    has_interval: bool
+    kernels: tuple[EstimatedKernel, ...]
+    unsupported: tuple[Unestimated, ...]
+    provenance: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """The document that ``costmodels estimate --json`` prints."""
+        total, interval = self.total, self.has_interval
+        return {
+            "network": self.network,
+            "total_s": None if total is None else total.total_s,
+            "low_s": None if total is None or not interval else total.low_s,
+            "high_s": None if total is None or not interval else total.high_s,
+            "kernels_s": None if total is None else total.kernels_s,
+            "launches_s": None if total is None else total.launches_s,
+            "cold_s": None if total is None else total.cold_s,
+            "kernels": [_kernel_json(kernel, interval) for kernel in self.kernels],
+            "unsupported": [
+                {"name": each.name, "count": each.count, "reason": each.reason}
+                for each in self.unsupported
+            ],
+            "provenance": dict(self.provenance),
+        }
+
+
+def _kernel_json(kernel: EstimatedKernel, has_interval: bool) -> dict[str, Any]:
+    latency = kernel.latency
+    interval = latency is not None and (has_interval or latency.source == "measured")
+    return {
+        "name": kernel.name,
+        "count": kernel.count,
+        "latency_s": None if latency is None else latency.latency_s,
+        "low_s": latency.low_s if latency is not None and interval else None,
+        "high_s": latency.high_s if latency is not None and interval else None,
+        "source": None if latency is None else latency.source,
+        "bound": kernel.bound,
+        "note": kernel.note,
+    }
+
+
+@dataclass(frozen=True)
+class EstimateOptions:
+    """How a network is estimated.
+
+    Parameters
+    ----------
+    schedules : str
+        ``"default"``: programs as TVM builds them untuned; ``"database"``: the best records of a
+        work directory; ``"model"``: chosen by the model without measuring.
+    work_dir : Path, optional
+        Of a tuning run; for ``"database"``.
+    partial : bool
+        Give a total also where something is missing.
+    overheads : Overheads
+        What a sum leaves out.
+    seed : int
+        Of the search.
+    """
+
+    schedules: str = "default"
+    work_dir: Path | None = None
+    partial: bool = False
+    overheads: Overheads = NOTHING
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.schedules not in SCHEDULES:
+            raise InputError(
+                f"schedules must be one of {', '.join(SCHEDULES)}, got {self.schedules!r}"
+            )
+        if (self.work_dir is None) == (self.schedules == "database"):
+            raise InputError(
+                "a work directory must be given with schedules database and with no others, got "
+                f"{self.work_dir or 'none'} with {self.schedules}"
+            )
+
+
+DEFAULT = EstimateOptions()
+
+
+def check_model(model: KernelCostModel, name: str) -> None:
+    """Raise InputError unless a model can estimate seconds."""
+    if not model.claims.seconds:
+        raise InputError(
+            f"model must be one that predicts seconds, got {name!r}: take pretrained:best; "
+            "`costmodels models` lists what each claims"
+        )
+    if not model.is_fitted:
+        raise InputError(
+            f"model must be one that has learned, got {name!r}: take pretrained:best, or a "
+            "checkpoint of `costmodels train`"
+        )
+
+
+def estimate_network(
+    network: DescribedNetwork,
+    target: Target,
+    device: Device,
+    model: KernelCostModel,
+    options: EstimateOptions = DEFAULT,
+    *,
+    model_name: str = "",
+    on_kernel: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Estimate:
+    """Estimate a network.
+
+    Parameters
+    ----------
+    network : DescribedNetwork
+        From `describe_network` or `describe_module`.
+    target : Target
+        What it was fused for.
+    device : Device
+        What it runs on.
+    model : KernelCostModel
+        One that predicts seconds and has learned.
+    options : EstimateOptions
+        How.
+    model_name : str
+        What the user called the model; its registered name by default.
+    on_kernel : callable
+        With schedules ``"model"``, told how many kernels have one, and how many there are.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    InputError
+        When the model gives no seconds, or the work directory is none, or one of another target.
+    """
+    check_model(model, model_name or model.name)
+    start = time.perf_counter()
+    known: dict[str, KernelLatency] = {}
+    batch = network.batch(device)
+    if options.schedules == "database":
+        assert options.work_dir is not None
+        known = _measured(network, target, options.work_dir)
+    elif options.schedules == "model":
+        batch = _chosen(network, target, device, model, options.seed, on_kernel)
+    open_places = [i for i, kernel in enumerate(network.kernels) if kernel.name not in known]
+    asked = batch.take(open_places)
+    prediction = model.predict(asked)
+    predicted = _latencies(prediction)
+    notes = {problem.kernel: problem.reason for problem in prediction.unsupported}
+    if isinstance(model, LookupTable):
+        notes |= _looked_up(model, asked, predicted)
+    reasons: dict[str, str] = {}
+    for place, kernel in enumerate(open_places):
+        name = network.kernels[kernel].name
+        latency = predicted[place]
+        if latency is not None:
+            known[name] = latency
+        reasons[name] = notes.get(place, "")
+    kernels = [
+        EstimatedKernel(
+            each.name,
+            each.weight,
+            known.get(each.name),
+            _bound(batch, place, device),
+            reasons.get(each.name, ""),
+        )
+        for place, each in enumerate(network.kernels)
+    ]
+    unsupported = _unsupported(network.graph, kernels)
+    total = None
+    if not unsupported or options.partial:
+        total = add_up(network.graph, known, device, options.overheads)
+    return Estimate(
+        network=network.name,
+        graph=network.graph,
+        total=total,
+        has_interval=model.claims.interval,
+        kernels=tuple(sorted(kernels, key=_share, reverse=True)),
+        unsupported=unsupported,
+        provenance={
+            "model": model_name or model.name,
+            "schedules": options.schedules,
+            "target": str(target),
+            "device": device.as_dict(),
+            "overheads": options.overheads.as_dict(),
+            "costmodels": version("costmodels"),
+            "tvm": version("apache-tvm"),
+            "network_from_cache": network.from_cache,
+            "predicting_s": time.perf_counter() - start,
+        },
+    )
+
+
+def _share(kernel: EstimatedKernel) -> float:
+    return -1.0 if kernel.latency is None else kernel.count * kernel.latency.latency_s
+
+
+def _latencies(prediction: KernelPrediction) -> list[KernelLatency | None]:
+    assert prediction.latency_s is not None
+    seconds = prediction.latency_s
+    low = seconds if prediction.low_s is None else prediction.low_s
+    high = seconds if prediction.high_s is None else prediction.high_s
+    return [
+        KernelLatency(float(s), float(min(a, s)), float(max(b, s)), "predicted")
+        if np.isfinite(s)
+        else None
+        for s, a, b in zip(seconds, low, high, strict=True)
+    ]
+
+
+def _looked_up(
+    model: LookupTable, batch: KernelBatch, predicted: list[KernelLatency | None]
+) -> dict[int, str]:
+    """Name the entries that are the kernel itself, in place, and the distance of the others."""
+    notes = {}
+    for place, found in enumerate(model.look_up(batch)):
+        latency = predicted[place]
+        if found is None or latency is None:
+            continue
+        if found.distance == 0:
+            predicted[place] = replace(latency, source="looked up")
+        else:
+            notes[place] = f"nearest entry at distance {found.distance:.1f}"
+    return notes
+
+
+def _measured(
+    network: DescribedNetwork, target: Target, work_dir: Path
+) -> dict[str, KernelLatency]:
+    """What a tuning run measured of each kernel: its best record, or its unscheduled program.
+
+    As `tune` builds the network, whichever is faster.
+    """
+    if not has_database(work_dir):
+        raise InputError(
+            f"work directory must be that of a tuning run, got {work_dir} and no database in it"
+        )
+    database = open_database(work_dir, target)
+    untuned = _untuned(work_dir)
+    found = {}
+    for kernel in network.kernels:
+        mod = kernel.mod
+        candidates: list[KernelLatency] = []
+        if database.has_workload(mod):
+            workload = database.commit_workload(mod)
+            records = database.get_top_k(workload, len(database))
+            for record in records:
+                measured = measurement_of(record.run_secs)
+                if isinstance(measured, Measured):
+                    candidates.append(latency_of(measured))
+        seconds = untuned.get(task_key(mod, target))
+        if isinstance(seconds, float) and seconds > 0:
+            candidates.append(latency_of(Measured((seconds,))))
+        if candidates:
+            found[kernel.name] = min(candidates, key=lambda each: each.latency_s)
+    return found
+
+
+def _untuned(work_dir: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads((work_dir / "untuned_kernels.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _chosen(
+    network: DescribedNetwork,
+    target: Target,
+    device: Device,
+    model: KernelCostModel,
+    seed: int,
+    on_kernel: Callable[[int, int], None],
+) -> KernelBatch:
+    """Features of the programs that the model takes for the fastest."""
+    if not model.claims.ranks:
+        raise InputError(
+            f"model must be one that tells the schedules of a kernel apart to choose them, got "
+            f"{model.name!r}: take pretrained:best, or schedules default"
+        )
+    tasks = [kernel.task() for kernel in network.kernels]
+    chosen = choose_schedules(
+        tasks,
+        target,
+        MetaScheduleCostModel(model, device=device, seed=seed),
+        seed=seed,
+        on_kernel=lambda done: on_kernel(done, len(tasks)),
+    )
+    schedules = []
+    for kernel, task in zip(network.kernels, tasks, strict=True):
+        schedule = Schedule(task.mod)
+        trace = chosen[kernel.name].trace
+        if trace is not None:
+            trace.apply_to_schedule(schedule, remove_postproc=False)
+        schedules.append(schedule)
+    return concatenate(features_of(network.kernels, schedules, target, device))
+
+
+def _bound(batch: KernelBatch, kernel: int, device: Device) -> str:
+    assert batch.graph_index is not None
+    cost = kernel_cost(batch.graphs[batch.graph_index[kernel]].graph)
+    compute_s = cost.flop / device.peak_flop_per_s
+    return "compute" if compute_s > cost.moved_bytes / device.bandwidth_byte_per_s else "memory"
+
+
+def _unsupported(graph: FusedGraph, kernels: list[EstimatedKernel]) -> tuple[Unestimated, ...]:
+    found = [
+        Unestimated(kernel.name, kernel.count, kernel.note or "the model has no seconds for it")
+        for kernel in kernels
+        if kernel.latency is None
+    ]
+    for kind in ("library", "unsupported"):
+        reasons = {each.name: each.reason for each in graph.launches if each.kind == kind}
+        found += [Unestimated(n, count, reasons[n]) for n, count in graph.counts(kind).items()]
+    return tuple(found)

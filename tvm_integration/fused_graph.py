@@ -1,0 +1,99 @@
+"""Fused network of Relax -> `FusedGraph`: the launches of `main` in the order of its bindings."""
+
+from math import prod
+from typing import Any
+
+from costmodels.fused_graph import FusedGraph, Launch
+from costmodels.operator_features import dtype_bits
+from tvm_integration.compat import relax, tvm
+from tvm_integration.fusion import FusedNetwork, callee
+
+LIBRARY = "a library function"
+
+
+def fused_graph(fused: FusedNetwork) -> FusedGraph:
+    """List what a fused network launches.
+
+    Parameters
+    ----------
+    fused : FusedNetwork
+        From `fuse`.
+
+    Returns
+    -------
+    FusedGraph
+        A kernel goes by the name of its task. Views and values on the host take no time and are
+        left out; a branch that depends on data is one launch that is not supported.
+    """
+    names = {kernel: task.name for task in fused.tasks for kernel in task.kernels}
+    walk = _Walk(fused, names)
+    for block in fused.module["main"].body.blocks:
+        for binding in block.bindings:
+            value = getattr(binding, "value", None)
+            if value is not None:
+                walk.producers[binding.var] = walk.visit(value)
+    return FusedGraph(tuple(walk.launches))
+
+
+class _Walk:
+    """What is known so far: the launches, and which of them each variable comes from."""
+
+    def __init__(self, fused: FusedNetwork, names: dict[str, str]) -> None:
+        self._fused = fused
+        self._names = names
+        self.launches: list[Launch] = []
+        self.producers: dict[Any, tuple[int, ...]] = {}
+
+    def visit(self, value: Any) -> tuple[int, ...]:
+        """Launches that a value comes from; what is launched for it is added."""
+        if isinstance(value, relax.Var):
+            return self.producers.get(value, ())
+        if isinstance(value, relax.Tuple):
+            return self._all(value.fields)
+        if isinstance(value, relax.TupleGetItem):
+            return self.visit(value.tuple_value)
+        if isinstance(value, relax.If):
+            sources = self.visit(value.cond)
+            return self._launch("if", "unsupported", sources, 0, 0, "a branch that depends on data")
+        if not isinstance(value, relax.Call):
+            return ()
+        name, reason = callee(self._fused.module, value)
+        sources = self._all(value.args)
+        if reason == "":
+            return sources
+        kind = "kernel" if reason is None else "library" if reason == LIBRARY else "unsupported"
+        constants = sum(map(_constant_bytes, value.args))
+        return self._launch(
+            self._names.get(name, name), kind, sources, constants, _bytes_of(value.ty), reason or ""
+        )
+
+    def _all(self, values: Any) -> tuple[int, ...]:
+        return tuple(sorted({source for each in values for source in self.visit(each)}))
+
+    def _launch(
+        self,
+        name: str,
+        kind: str,
+        sources: tuple[int, ...],
+        constant_bytes: int,
+        output_bytes: int,
+        reason: str,
+    ) -> tuple[int, ...]:
+        self.launches.append(Launch(name, kind, sources, constant_bytes, output_bytes, reason))
+        return (len(self.launches) - 1,)
+
+
+def _constant_bytes(value: Any) -> int:
+    if isinstance(getattr(value, "value", None), tvm.runtime.Tensor):
+        return _bytes_of(value.ty)
+    if isinstance(value, relax.Tuple):
+        return sum(map(_constant_bytes, value.fields))
+    return 0
+
+
+def _bytes_of(ty: Any) -> int:
+    if isinstance(ty, relax.TupleType):
+        return sum(map(_bytes_of, ty.fields))
+    if not isinstance(ty, relax.TensorType) or not isinstance(ty.shape, relax.ShapeExpr):
+        return 0
+    return prod(int(extent) for extent in ty.shape.values) * dtype_bits(str(ty.dtype)) // 8

@@ -1,0 +1,108 @@
+"""Networks of a data set as the network models learn from them and are judged by."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from costmodels.dataset.folder import StoredDataset
+from costmodels.dataset.network_rows import MeasuredKernel, NetworkRow
+from costmodels.kernel import Measured
+from costmodels.network_models.sum_of_kernels import (
+    NORMAL_90,
+    KernelLatency,
+    MeasuredNetwork,
+)
+from costmodels.protocol import KernelCostModel
+from tvm_integration.featurise import FeaturisedRecords, featurise
+from tvm_integration.progress import OnProgress, no_progress
+
+LEAST_REPEAT_SPREAD = 0.01
+"""Of the log seconds of a measurement: repeats within one run agree better than runs do."""
+
+
+def latency_of(measured: Measured) -> KernelLatency:
+    """A measurement with the interval that its repeats suggest."""
+    seconds = measured.latency_s
+    spread = max(LEAST_REPEAT_SPREAD, float(np.std(np.log(measured.run_s))))
+    reach = float(np.exp(NORMAL_90 * spread))
+    return KernelLatency(seconds, seconds / reach, seconds * reach, "measured")
+
+
+def measured_networks(
+    dataset: StoredDataset,
+    model: KernelCostModel | None = None,
+    rows: Sequence[NetworkRow] | None = None,
+    *,
+    on_progress: OnProgress = no_progress,
+) -> list[MeasuredNetwork]:
+    """Networks with the measured and, given a model, the predicted latencies of their kernels.
+
+    Parameters
+    ----------
+    dataset : StoredDataset
+        With networks.
+    model : KernelCostModel, optional
+        One that has learned and gives seconds.
+    rows : sequence of NetworkRow, optional
+        Some of its networks; all by default.
+    on_progress : callable
+        Told how many programs have their features, and how many there are.
+
+    Returns
+    -------
+    list of MeasuredNetwork
+        In the order of `rows`.
+    """
+    rows = dataset.networks if rows is None else rows
+    predicted: dict[tuple[str, int], KernelLatency] = {}
+    if model is not None:
+        records = featurise(dataset, on_progress=on_progress)
+        wanted = {(k.task, k.program) for row in rows for k in row.kernels}
+        predicted = predicted_latencies(model, records, wanted)
+    return [
+        MeasuredNetwork(
+            row.graph,
+            row.device,
+            row.latency_s,
+            {each.task: latency_of(Measured(each.run_s)) for each in row.kernels},
+            {
+                each.task: predicted[_identity(each)]
+                for each in row.kernels
+                if _identity(each) in predicted
+            },
+        )
+        for row in rows
+    ]
+
+
+def predicted_latencies(
+    model: KernelCostModel, records: FeaturisedRecords, wanted: set[tuple[str, int]]
+) -> dict[tuple[str, int], KernelLatency]:
+    """What a model says of some programs of a data set, by task and program.
+
+    Parameters
+    ----------
+    model : KernelCostModel
+        One that gives seconds.
+    records : FeaturisedRecords
+        Of the data set.
+    wanted : set of tuple
+        Task and program.
+    """
+    chosen = [i for i, record in enumerate(records.records) if record.identity in wanted]
+    batch = records.kernels.batch.take(chosen)
+    found = model.predict(batch if model.graphs else batch.without_graphs())
+    assert found.latency_s is not None
+    low = found.latency_s if found.low_s is None else found.low_s
+    high = found.latency_s if found.high_s is None else found.high_s
+    return {
+        records.records[i].identity: KernelLatency(
+            float(seconds), float(min(a, seconds)), float(max(b, seconds)), "predicted"
+        )
+        for i, seconds, a, b in zip(chosen, found.latency_s, low, high, strict=True)
+        if np.isfinite(seconds)
+    }
+
+
+def _identity(kernel: MeasuredKernel) -> tuple[str, int]:
+    return kernel.task, kernel.program
