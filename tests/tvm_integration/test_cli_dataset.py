@@ -6,11 +6,15 @@ import sys
 
 import pytest
 from collected import collect, rows
+from search_tasks import matmul
 from typer.testing import CliRunner
 
 from costmodels.dataset.folder import read_dataset
 from costmodels.errors import InputError
+from tvm_integration.candidates import program_hash
 from tvm_integration.cli import app
+from tvm_integration.dataset_rows import TraceApplier, task_row, workload_of
+from tvm_integration.targets import device_of, host_target
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +28,27 @@ def run(*arguments) -> str:
     result = CliRunner().invoke(app, ["dataset", *map(str, arguments)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
+
+
+def test_merged_traces_apply_whatever_the_blocks_are_called(tmp_path):
+    target = host_target()
+    for number, block in enumerate("CD"):
+        row = task_row(
+            matmul(32, name=block),
+            target,
+            device_of(target),
+            name="matmul",
+            networks={},
+            operators=("matmul",),
+        )
+        collect(tmp_path / block, [row], per_task=8, batch=8, seed=number)
+    run("merge", tmp_path / "C", tmp_path / "D", "--out", tmp_path / "both")
+    stored = read_dataset(tmp_path / "both")
+    (task,) = stored.used_tasks.values()
+    assert len(stored.records) > 8
+    applier = TraceApplier(workload_of(task))
+    for record in stored.records:
+        assert program_hash(applier.schedule(record.trace)) == record.program
 
 
 def test_describe(folder, tmp_path):
