@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from costmodels.errors import InputError
-from costmodels.files import write_atomically
+from costmodels.files import cache_folder, write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +224,7 @@ def _cache_bytes(level: int) -> int:
 
 
 def _bandwidth(fingerprint: str, l3_bytes: int) -> float:
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = cache_home / "costmodels" / "bandwidth.json"
+    path = cache_folder("") / "bandwidth.json"
     try:
         known = json.loads(path.read_text())
         return float(known[fingerprint])

@@ -31,6 +31,18 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         beside.unlink(missing_ok=True)
 
 
+def cache_folder(kind: str) -> Path:
+    """Where what can be made again is kept: under ``$XDG_CACHE_HOME``, or ``~/.cache``.
+
+    Parameters
+    ----------
+    kind : str
+        Of what is kept; a folder of its own, which need not exist.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "costmodels" / kind
+
+
 def path_beside(path: str | os.PathLike[str]) -> Path:
     """A hidden name in the same folder that no other process or thread uses.
 

@@ -1,7 +1,6 @@
 """Fit what a sum of kernels leaves out, on networks measured on the user's own machine."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -11,7 +10,7 @@ from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.files import write_atomically
+from costmodels.files import cache_folder, write_atomically
 from costmodels.json_text import json_text, parse_json
 from costmodels.network_models.sum_of_kernels import NOTHING, Overheads, fit_overheads
 from costmodels.protocol import KernelCostModel
@@ -85,9 +84,8 @@ def calibrate(
 def overheads_path(target: Target, device: Device, model_name: str) -> Path:
     """Where the overheads of a target and a model are kept."""
     meaning = json.dumps([target_text(target), device.name, device.cores, model_name])
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = blake2b(meaning.encode(), digest_size=8).hexdigest()
-    return home / "costmodels" / "overheads" / f"{key}.json"
+    return cache_folder("overheads") / f"{key}.json"
 
 
 def save_overheads(path: Path, overheads: Overheads) -> None:

@@ -4,9 +4,9 @@ Importing and fusing take most of an estimate's time and depend on nothing but t
 target and the releases at work; so what they give is kept under the user's cache directory.
 """
 
+import contextlib
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -19,8 +19,9 @@ import numpy as np
 from costmodels.dataset.feature_cache import cache_key
 from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.files import write_atomically
+from costmodels.files import cache_folder, write_atomically
 from costmodels.fused_graph import FusedGraph
+from costmodels.graph import StagedGraph
 from costmodels.graph_json import graphs_from_json, graphs_to_json
 from costmodels.kernel import IndexArray, KernelBatch, RowArray, Task
 from costmodels.schema import PER_STORE
@@ -102,7 +103,7 @@ class DescribedNetwork:
     kernels: tuple[DescribedKernel, ...]
     rows: RowArray
     row_offsets: IndexArray
-    graphs: tuple
+    graphs: tuple[StagedGraph, ...]
     graph_index: IndexArray
     from_cache: bool = False
 
@@ -205,9 +206,8 @@ def _kept_at(name: ModelName, target: Target) -> Path:
     meaning = json.dumps(
         [LAYOUT, name.kind, name.name, dict(name.options), content, target_text(target), releases]
     )
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = cache_key(blake2b(meaning.encode(), digest_size=16).hexdigest(), PER_STORE, "network")
-    return home / "costmodels" / "networks" / f"{key}.npz"
+    return cache_folder("networks") / f"{key}.npz"
 
 
 def _keep(path: Path, network: DescribedNetwork) -> None:
@@ -229,11 +229,9 @@ def _keep(path: Path, network: DescribedNetwork) -> None:
         row_offsets=network.row_offsets,
         graph_index=network.graph_index,
     )
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, held.getvalue())
-    except OSError:
-        pass
 
 
 def _read(path: Path) -> DescribedNetwork | None:

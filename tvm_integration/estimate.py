@@ -1,6 +1,5 @@
 """The latency of a whole network from its kernels, without running it."""
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -8,12 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.fused_graph import FusedGraph
-from costmodels.kernel import KernelBatch, KernelPrediction, Measured, concatenate
+from costmodels.kernel import KernelBatch, Measured, concatenate
 from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.network_models.sum_of_kernels import (
     NOTHING,
@@ -21,6 +18,7 @@ from costmodels.network_models.sum_of_kernels import (
     Overheads,
     Total,
     add_up,
+    predicted_latencies,
 )
 from costmodels.operator_costs import kernel_cost
 from costmodels.protocol import KernelCostModel
@@ -30,6 +28,7 @@ from tvm_integration.cost_model import MetaScheduleCostModel
 from tvm_integration.described_network import DescribedNetwork, features_of
 from tvm_integration.measured_networks import latency_of
 from tvm_integration.model_search import choose_schedules
+from tvm_integration.tune_measure import fastest_record, known_untuned
 from tvm_integration.work_dir import has_database, measurement_of, open_database
 
 SCHEDULES = ("default", "database", "model")
@@ -238,7 +237,7 @@ def estimate_network(
     open_places = [i for i, kernel in enumerate(network.kernels) if kernel.name not in known]
     asked = batch.take(open_places)
     prediction = model.predict(asked)
-    predicted = _latencies(prediction)
+    predicted = predicted_latencies(prediction)
     notes = {problem.kernel: problem.reason for problem in prediction.unsupported}
     if isinstance(model, LookupTable):
         notes |= _looked_up(model, asked, predicted)
@@ -288,19 +287,6 @@ def _share(kernel: EstimatedKernel) -> float:
     return -1.0 if kernel.latency is None else kernel.count * kernel.latency.latency_s
 
 
-def _latencies(prediction: KernelPrediction) -> list[KernelLatency | None]:
-    assert prediction.latency_s is not None
-    seconds = prediction.latency_s
-    low = seconds if prediction.low_s is None else prediction.low_s
-    high = seconds if prediction.high_s is None else prediction.high_s
-    return [
-        KernelLatency(float(s), float(min(a, s)), float(max(b, s)), "predicted")
-        if np.isfinite(s)
-        else None
-        for s, a, b in zip(seconds, low, high, strict=True)
-    ]
-
-
 def _looked_up(
     model: LookupTable, batch: KernelBatch, predicted: list[KernelLatency | None]
 ) -> dict[int, str]:
@@ -329,32 +315,22 @@ def _measured(
             f"work directory must be that of a tuning run, got {work_dir} and no database in it"
         )
     database = open_database(work_dir, target)
-    untuned = _untuned(work_dir)
+    untuned = known_untuned(work_dir)
     found = {}
     for kernel in network.kernels:
         mod = kernel.mod
         candidates: list[KernelLatency] = []
-        if database.has_workload(mod):
-            workload = database.commit_workload(mod)
-            records = database.get_top_k(workload, len(database))
-            for record in records:
-                measured = measurement_of(record.run_secs)
-                if isinstance(measured, Measured):
-                    candidates.append(latency_of(measured))
+        record = fastest_record(database, mod)
+        if record is not None:
+            measured = measurement_of(record.run_secs)
+            assert isinstance(measured, Measured)
+            candidates.append(latency_of(measured))
         seconds = untuned.get(task_key(mod, target))
-        if isinstance(seconds, float) and seconds > 0:
+        if seconds is not None:
             candidates.append(latency_of(Measured((seconds,))))
         if candidates:
             found[kernel.name] = min(candidates, key=lambda each: each.latency_s)
     return found
-
-
-def _untuned(work_dir: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads((work_dir / "untuned_kernels.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _chosen(

@@ -7,10 +7,11 @@ import numpy as np
 from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.network_rows import MeasuredKernel, NetworkRow
 from costmodels.kernel import Measured
+from costmodels.learning.calibration import NORMAL_REACH
 from costmodels.network_models.sum_of_kernels import (
-    NORMAL_90,
     KernelLatency,
     MeasuredNetwork,
+    predicted_latencies,
 )
 from costmodels.protocol import KernelCostModel
 from tvm_integration.featurise import FeaturisedRecords, featurise
@@ -24,7 +25,7 @@ def latency_of(measured: Measured) -> KernelLatency:
     """A measurement with the interval that its repeats suggest."""
     seconds = measured.latency_s
     spread = max(LEAST_REPEAT_SPREAD, float(np.std(np.log(measured.run_s))))
-    reach = float(np.exp(NORMAL_90 * spread))
+    reach = float(np.exp(NORMAL_REACH * spread))
     return KernelLatency(seconds, seconds / reach, seconds * reach, "measured")
 
 
@@ -58,7 +59,7 @@ def measured_networks(
     if model is not None:
         records = featurise(dataset, on_progress=on_progress)
         wanted = {(k.task, k.program) for row in rows for k in row.kernels}
-        predicted = predicted_latencies(model, records, wanted)
+        predicted = _predicted(model, records, wanted)
     return [
         MeasuredNetwork(
             row.graph,
@@ -75,32 +76,17 @@ def measured_networks(
     ]
 
 
-def predicted_latencies(
+def _predicted(
     model: KernelCostModel, records: FeaturisedRecords, wanted: set[tuple[str, int]]
 ) -> dict[tuple[str, int], KernelLatency]:
-    """What a model says of some programs of a data set, by task and program.
-
-    Parameters
-    ----------
-    model : KernelCostModel
-        One that gives seconds.
-    records : FeaturisedRecords
-        Of the data set.
-    wanted : set of tuple
-        Task and program.
-    """
+    """What a model says of some programs of a data set, by task and program."""
     chosen = [i for i, record in enumerate(records.records) if record.identity in wanted]
     batch = records.kernels.batch.take(chosen)
-    found = model.predict(batch if model.graphs else batch.without_graphs())
-    assert found.latency_s is not None
-    low = found.latency_s if found.low_s is None else found.low_s
-    high = found.latency_s if found.high_s is None else found.high_s
+    found = predicted_latencies(model.predict(batch if model.graphs else batch.without_graphs()))
     return {
-        records.records[i].identity: KernelLatency(
-            float(seconds), float(min(a, seconds)), float(max(b, seconds)), "predicted"
-        )
-        for i, seconds, a, b in zip(chosen, found.latency_s, low, high, strict=True)
-        if np.isfinite(seconds)
+        records.records[i].identity: latency
+        for i, latency in zip(chosen, found, strict=True)
+        if latency is not None
     }
 
 

@@ -4,17 +4,19 @@ Importing networks by the hundred leaves memory behind, and what one of them doe
 concerns no other.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 from costmodels.errors import CostModelError, InputError
-from costmodels.fused_graph import FusedGraph, Launch
+from costmodels.fused_graph import FusedGraph
 from costmodels.json_text import parse_json
+from tvm_integration.foreign_errors import one_line
 
 READY_LIMIT_S = 1800.0
 """After which a network that is not built yet is given up; a search by a model takes minutes."""
@@ -115,7 +117,8 @@ class NetworkProcess:
 
     def measure_s(self, repeat: int) -> list[float]:
         """Seconds of so many repeats, at least 100 ms each."""
-        self._connection.send(repeat)
+        with contextlib.suppress(OSError):  # it has ended: then there is no answer, either
+            self._connection.send(repeat)
         found: list[float] = self._answer(MEASURE_LIMIT_S)
         return found
 
@@ -124,7 +127,7 @@ class NetworkProcess:
             if not self._connection.poll(limit_s):
                 raise CostModelError(f"a network must answer within {limit_s:g} s, got nothing")
             kind, value = self._connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             self._process.join(5)
             code = self._process.exitcode
             raise CostModelError(f"the process of a network must live, got exit {code}") from None
@@ -182,7 +185,8 @@ def _serve(connection: Connection, order: _Order) -> None:
     except EOFError:
         return
     except Exception as error:  # whatever it is, the other process must hear of it
-        connection.send(("refused", f"{order.model}: {error}"))
+        reason = str(error) if isinstance(error, CostModelError) else one_line(error)
+        connection.send(("refused", reason))
 
 
 def _build(order: _Order) -> tuple[Any, Any, Mapping[str, Any]]:
@@ -223,15 +227,5 @@ def _build(order: _Order) -> tuple[Any, Any, Mapping[str, Any]]:
 def by_key(graph: FusedGraph, keys: Mapping[str, str]) -> FusedGraph:
     """The same graph, its kernels called by the keys of their tasks."""
     return FusedGraph(
-        tuple(
-            Launch(
-                keys.get(each.name, each.name),
-                each.kind,
-                each.inputs,
-                each.constant_bytes,
-                each.output_bytes,
-                each.reason,
-            )
-            for each in graph.launches
-        )
+        tuple(replace(each, name=keys.get(each.name, each.name)) for each in graph.launches)
     )

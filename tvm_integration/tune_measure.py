@@ -58,18 +58,25 @@ def allocate_safe_arguments(
     return repeats
 
 
+UNTUNED = "untuned_kernels.json"
+"""Identity of a kernel -> seconds of its unscheduled program, or null where it did not run."""
+
+
+def known_untuned(work_dir: Path) -> dict[str, float | None]:
+    """What a work directory knows of unscheduled programs; empty where that is nothing."""
+    try:
+        known = json.loads((work_dir / UNTUNED).read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
 def untuned_latencies(
     fused: FusedNetwork, work_dir: Path, builder: WarmBuilder, runner: WarmRunner
 ) -> list[float | None]:
     """Seconds of each kernel's unscheduled program; kept in the work directory."""
-    path = work_dir / "untuned_kernels.json"
     keys = [task_key(task.mod, fused.target) for task in fused.tasks]
-    try:
-        known = json.loads(path.read_text())
-    except (OSError, ValueError):
-        known = {}
-    if not isinstance(known, dict):
-        known = {}
+    known = known_untuned(work_dir)
     missing = [i for i, key in enumerate(keys) if key not in known]
     mods = [fused.tasks[i].mod for i in missing]
     built = builder.build([BuilderInput(mod, fused.target) for mod in mods])
@@ -84,7 +91,7 @@ def untuned_latencies(
                 known[keys[i]] = measured.latency_s
             shutil.rmtree(os.path.dirname(str(artifact.artifact_path)), ignore_errors=True)
     if missing:
-        write_atomically(path, json.dumps(known, indent=1).encode())
+        write_atomically(work_dir / UNTUNED, json.dumps(known, indent=1).encode())
     return [known[key] for key in keys]
 
 
@@ -134,7 +141,7 @@ def faster_records(result: TuneResult, fused: FusedNetwork, database: Any) -> An
         kernel = states[task.name]
         if kernel.best_s is None or kernel.used_s != kernel.best_s:
             continue
-        record = _fastest_record(database, task.mod)
+        record = fastest_record(database, task.mod)
         if record is not None:
             workload = best.commit_workload(task.mod)
             best.commit_tuning_record(
@@ -145,7 +152,7 @@ def faster_records(result: TuneResult, fused: FusedNetwork, database: Any) -> An
     return best
 
 
-def _fastest_record(database: Any, mod: IRModule) -> Any:
+def fastest_record(database: Any, mod: IRModule) -> Any:
     """The record of the least median, which is what is reported; TVM asks for the least mean."""
     workload = database.commit_workload(mod)
     fastest, least_s = None, float("inf")

@@ -5,6 +5,7 @@ unscheduled: small images, few layers. Shapes are drawn by Python's own generato
 name and the number, and are the same everywhere.
 """
 
+from functools import reduce
 from random import Random
 from typing import TypeAlias
 
@@ -106,7 +107,7 @@ class _Cell(nn.Module):
                 if self.used[edge]:
                     parts.append(self.edges[edge](nodes[source]))
                 edge += 1
-            nodes.append(sum(parts) if parts else torch.zeros_like(x))  # type: ignore[arg-type]
+            nodes.append(reduce(torch.add, parts) if parts else torch.zeros_like(x))
         return nodes[-1]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from costmodels import files
 from costmodels.errors import InputError
 from costmodels.graph import OPCODES, STAGES_VERSION, StagedGraph
 from costmodels.graph_json import graphs_from_json, graphs_to_json
@@ -52,9 +53,8 @@ class FeatureTable:
 
 
 def cache_folder() -> Path:
-    """Where features are kept: under ``$XDG_CACHE_HOME``, or ``~/.cache``."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "costmodels" / "features"
+    """Where features are kept."""
+    return files.cache_folder("features")
 
 
 def cache_key(files_digest: str, schema: FeatureSchema, extractor: str) -> str:

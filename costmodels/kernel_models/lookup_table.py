@@ -32,7 +32,7 @@ from costmodels.kernel import (
     Unsupported,
 )
 from costmodels.kernel_models.paleo import time_of
-from costmodels.learning.calibration import COVERAGE, LEAST_SPREAD, Interval
+from costmodels.learning.calibration import COVERAGE, LEAST_SPREAD, NORMAL_REACH, Interval
 from costmodels.operator_costs import kernel_cost
 from costmodels.protocol import Claims, FitProgress
 from costmodels.schema import PER_STORE, FeatureSchema
@@ -41,6 +41,8 @@ KEPT = 64
 """Measurements of an entry that are kept, the newest: a median needs no more."""
 LEAST_MEASURED_SPREAD = 0.05
 """Spread of the measurements of an entry that has one alone, in log seconds."""
+SPREAD_BY_DISTANCE = 0.1
+"""Log seconds by which an answer is less certain for each doubling of an extent; assumed."""
 COLUMNS = ("device", "operators", "extents", "bound_s", "measured", "median_s", "spread")
 
 Key: TypeAlias = tuple[str, str, tuple[int, ...]]
@@ -312,9 +314,8 @@ class LookupTable:
             spread[kernel] = _spread(found)
             measured[kernel] = found.distance == 0
         low_s, high_s = self._interval.around(log_latency, spread)
-        # Of a kernel that was measured itself it is known how its measurements scatter: 90 % of a
-        # normal distribution lie within 1.645 standard deviations.
-        near_s, far_s = Interval(1.645).around(log_latency, spread)
+        # Of a kernel that was measured itself it is known how its measurements scatter.
+        near_s, far_s = Interval(NORMAL_REACH).around(log_latency, spread)
         return KernelPrediction(
             np.nan_to_num(-log_latency),
             np.exp(log_latency),
@@ -382,7 +383,7 @@ def _spread(found: Found) -> float:
     """Of log seconds: of the measurements, or growing with the distance from what was measured."""
     if found.distance == 0:
         return found.entry.spread
-    return LEAST_SPREAD + found.entry.spread + 0.1 * found.distance
+    return LEAST_SPREAD + found.entry.spread + SPREAD_BY_DISTANCE * found.distance
 
 
 def _kept(values: Mapping[str, Any]) -> TableEntry:

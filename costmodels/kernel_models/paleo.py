@@ -26,7 +26,7 @@ from costmodels.kernel import (
     Measurement,
     Unsupported,
 )
-from costmodels.learning.calibration import COVERAGE, Interval, spread_of
+from costmodels.learning.calibration import COVERAGE, Interval, even_spread
 from costmodels.operator_costs import Cost, flop, kernel_cost
 from costmodels.protocol import Claims, FitProgress
 from costmodels.schema import PER_STORE, FeatureSchema
@@ -223,7 +223,7 @@ class Paleo:
         judging = ran if validation is None or not np.any(validation.measured) else validation
         found = self._log_seconds(judging.batch)
         self._interval = Interval.learn(
-            judging.log_latency - found, _spread(found), judging.batch.task_index
+            judging.log_latency - found, even_spread(len(found)), judging.batch.task_index
         )
         return self
 
@@ -243,7 +243,7 @@ class Paleo:
         self.schema.require(batch.schema, owner=self.name)
         log_latency = self._log_seconds(batch)
         unknown = np.flatnonzero(np.isnan(log_latency))
-        low_s, high_s = self._interval.around(log_latency, _spread(log_latency))
+        low_s, high_s = self._interval.around(log_latency, even_spread(len(log_latency)))
         reason = "it neither computes nor moves anything"
         return KernelPrediction(
             np.nan_to_num(-log_latency),
@@ -295,8 +295,3 @@ class Paleo:
             each = known[key]
             found[kernel] = each.read_s, each.compute_s, each.write_s
         return found
-
-
-def _spread(log_latency: FloatArray) -> FloatArray:
-    """The same for all: there are no other models to disagree with."""
-    return spread_of(np.zeros((1, len(log_latency))))

@@ -27,7 +27,7 @@ from costmodels.kernel import (
     Measurement,
     Unsupported,
 )
-from costmodels.learning.calibration import COVERAGE, Interval, spread_of
+from costmodels.learning.calibration import COVERAGE, Interval, even_spread
 from costmodels.learning.holding_out import hold_out
 from costmodels.metrics import task_groups
 from costmodels.program_features import FEATURES, program_features
@@ -213,7 +213,7 @@ class SparsePolynomial:
         self._memory.add(dataset, rng=rng)
         judging = dataset if validation is None else validation
         error = judging.log_latency - self._log_seconds(judging.batch)
-        self._interval = Interval.learn(error, _spread(len(error)), judging.batch.task_index)
+        self._interval = Interval.learn(error, even_spread(len(error)), judging.batch.task_index)
         return self
 
     def update(self, batch: KernelBatch, measurements: Sequence[Measurement]) -> None:
@@ -245,7 +245,7 @@ class SparsePolynomial:
             log_latency = excess + log_bound(batch)
             log_latency[missing] = np.nan
             utility = np.nan_to_num(-log_latency)
-        low_s, high_s = self._interval.around(log_latency, _spread(len(batch)))
+        low_s, high_s = self._interval.around(log_latency, even_spread(len(batch)))
         reason = "it has no stage that writes data"
         return KernelPrediction(
             utility,
@@ -350,11 +350,6 @@ def _with_failures(task_index: NDArray[np.int64], log_latency: FloatArray) -> Fl
         if np.any(np.isfinite(own)):
             found[group] = np.where(np.isfinite(own), own, np.nanmax(own) + FAILURE_GAP)
     return found
-
-
-def _spread(count: int) -> FloatArray:
-    """The same for all: one formula does not disagree with itself."""
-    return spread_of(np.zeros((1, count)))
 
 
 def _expand(features: FloatArray, terms: Sequence[Term]) -> FloatArray:

@@ -18,6 +18,8 @@ from costmodels.kernel import FloatArray, IndexArray
 
 COVERAGE = 0.9
 """Share of kernels whose seconds an interval is meant to hold."""
+NORMAL_REACH = 1.645
+"""Standard deviations of a normal distribution, up and down, that hold such a share of it."""
 LEAST_SPREAD = 0.3
 """Disagreement of models that agree perfectly, in log seconds: they can be wrong together."""
 
@@ -101,3 +103,8 @@ def spread_of(log_latency: FloatArray) -> FloatArray:
     """
     spread: FloatArray = LEAST_SPREAD + np.ptp(log_latency, axis=0)
     return spread
+
+
+def even_spread(kernels: int) -> FloatArray:
+    """[kernels]; of a model that is alone: `LEAST_SPREAD`."""
+    return np.full(kernels, LEAST_SPREAD)

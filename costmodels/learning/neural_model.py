@@ -24,7 +24,7 @@ from costmodels.kernel import (
     Measurement,
     Unsupported,
 )
-from costmodels.learning.calibration import COVERAGE, Interval, spread_of
+from costmodels.learning.calibration import COVERAGE, Interval, even_spread, spread_of
 from costmodels.learning.holding_out import hold_out
 from costmodels.learning.kernel_tensors import KernelEncoding, KernelInputs
 from costmodels.learning.labels import KernelLabels
@@ -436,7 +436,7 @@ class NeuralKernelModel(ABC):
         """Mean utility, mean log seconds above the roofline, their spread: float64 [kernels]."""
         encoding = KernelEncoding(batch, self.inputs())
         found: FloatArray = np.zeros((len(batch), 2))
-        spread = spread_of(np.zeros((1, len(batch))))
+        spread = even_spread(len(batch))
         with torch.no_grad():
             for kernels, networks in self.parts(batch):
                 for start in range(0, len(kernels), PREDICTED_AT_ONCE):

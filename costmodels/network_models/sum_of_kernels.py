@@ -16,11 +16,10 @@ from scipy.optimize import minimize_scalar, nnls
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.fused_graph import FusedGraph
-from costmodels.kernel import FloatArray
+from costmodels.kernel import FloatArray, KernelPrediction
+from costmodels.learning.calibration import NORMAL_REACH
 
 SOURCES = ("measured", "looked up", "predicted")
-NORMAL_90 = 1.645
-"""Standard deviations of a normal distribution that hold 90 % of it, up and down."""
 LEAST_RESIDUAL = 0.01
 """Of a network's latency: what is left unexplained where nothing is known of it."""
 
@@ -54,7 +53,23 @@ class KernelLatency:
     @property
     def deviation(self) -> float:
         """Standard deviation of the log seconds that the interval stands for."""
-        return math.log(self.high_s / self.low_s) / (2 * NORMAL_90)
+        return math.log(self.high_s / self.low_s) / (2 * NORMAL_REACH)
+
+
+def predicted_latencies(prediction: KernelPrediction) -> list[KernelLatency | None]:
+    """What a model that gives seconds says of each kernel; None for one it does not support.
+
+    A model without intervals gives the prediction as both of their ends.
+    """
+    seconds = prediction.latency_s
+    if seconds is None:
+        raise InputError("latencies must come from a model that gives seconds, got one that ranks")
+    low = seconds if prediction.low_s is None else prediction.low_s
+    high = seconds if prediction.high_s is None else prediction.high_s
+    return [
+        KernelLatency(float(s), float(a), float(b), "predicted") if np.isfinite(s) else None
+        for s, a, b in zip(seconds, low, high, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +200,7 @@ def add_up(
         + (overheads.residual * total_s) ** 2
     )
     # Of the logarithm: a latency has no negative side, and errors of models are factors.
-    reach = NORMAL_90 * math.sqrt(math.log1p(variance / total_s**2))
+    reach = NORMAL_REACH * math.sqrt(math.log1p(variance / total_s**2))
     low_s, high_s = total_s * math.exp(-reach), total_s * math.exp(reach)
     return Total(total_s, low_s, high_s, kernels_s, launches_s, cold_s)
 
@@ -289,7 +304,7 @@ def _with_errors(found: Overheads, networks: Sequence[MeasuredNetwork]) -> Overh
         error = np.array(
             [math.log(n.latency_s / t.total_s) for n, t in zip(networks, totals, strict=True)]
         )
-        deviation = np.array([math.log(t.high_s / t.low_s) / (2 * NORMAL_90) for t in totals])
+        deviation = np.array([math.log(t.high_s / t.low_s) / (2 * NORMAL_REACH) for t in totals])
         return error, deviation
 
     biased = replace(found, bias=float(np.median(errors(found)[0])))

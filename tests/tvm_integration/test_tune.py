@@ -285,15 +285,15 @@ def test_paths_do_not_follow_a_network_that_changes_the_directory(tmp_path, monk
     assert found == [tmp_path / "work"]
 
 
-def test_the_fastest_record_is_that_of_the_least_median():
+def test_thefastest_record_is_that_of_the_least_median():
     from sampled_database import fused, sample_record
 
     from tvm_integration.compat import meta_schedule
-    from tvm_integration.tune_measure import _fastest_record
+    from tvm_integration.tune_measure import fastest_record
 
     task = fused("zoo:mlp").tasks[0]
     database = meta_schedule.database.MemoryDatabase()
-    assert _fastest_record(database, task.mod) is None
+    assert fastest_record(database, task.mod) is None
     workload = database.commit_workload(task.mod)
     for number, run_secs in enumerate([[2e-3] * 3, [1e-3, 1e-3, 9e-3], [1e10]]):
         drawn = sample_record(task, seed=number + 1)
@@ -302,7 +302,7 @@ def test_the_fastest_record_is_that_of_the_least_median():
                 drawn.trace, workload, run_secs, drawn.target, drawn.args_info
             )
         )
-    assert [float(s) for s in _fastest_record(database, task.mod).run_secs] == [1e-3, 1e-3, 9e-3]
+    assert [float(s) for s in fastest_record(database, task.mod).run_secs] == [1e-3, 1e-3, 9e-3]
 
 
 def test_damaged_files_are_named_and_kept(tmp_path):
