@@ -1,12 +1,11 @@
 """Checkpoints: one safetensors file with the arrays, the schema and the provenance; no pickle.
 
-Loading a checkpoint runs no code from it. Formats are numbered: an old one still opens, a newer one
-says which release it needs.
+Loading a checkpoint runs no code from it. Formats are numbered: another than this
+release's is refused, with the release that wrote it.
 """
 
 import json
 import os
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
@@ -26,7 +26,8 @@ from costmodels.json_text import parse_json
 from costmodels.schema import FeatureSchema
 
 FORMAT = "costmodels-checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+ZSTD_LEVEL = 9
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,14 @@ def save_checkpoint(
 
 def packed(content: bytes) -> NDArray[np.uint8]:
     """Compress bytes to an array of a checkpoint; quickly, for it is written after each update."""
-    return np.frombuffer(zlib.compress(content, 1), np.uint8)
+    written = pyarrow.Codec("zstd", ZSTD_LEVEL).compress(content, asbytes=True)
+    return np.frombuffer(written, np.uint8)
 
 
 def unpacked(array: NDArray[Any]) -> bytes:
     """Undo `packed`."""
-    return zlib.decompress(array.tobytes())
+    with pyarrow.CompressedInputStream(pyarrow.BufferReader(array.tobytes()), "zstd") as stream:
+        return bytes(stream.read())
 
 
 def add_provenance(
@@ -203,7 +206,7 @@ def _header(path: Any, content: bytes) -> dict[str, Any]:
     if found != FORMAT_VERSION:
         raise CheckpointError(
             f"checkpoint {path} must be of format {FORMAT_VERSION}, got {found}: "
-            f"it was written by costmodels {header.get('costmodels')}, use that release"
+            f"train the model again, or use what wrote it, costmodels {header.get('costmodels')}"
         )
     return header
 

@@ -1,5 +1,6 @@
 """A bounded memory of measured kernels, from which online models learn again what they know."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -132,7 +133,7 @@ class ReplayMemory:
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """What a checkpoint needs to hold: arrays and JSON values."""
         if self._batch is None:
-            return {}, {"tasks": []}
+            return {}, {"devices": []}
         arrays: dict[str, NDArray[Any]] = {
             "memory.rows": packed(self._batch.rows.astype(np.float16).tobytes()),
             "memory.row_counts": self._batch.row_counts,
@@ -142,8 +143,10 @@ class ReplayMemory:
         if self._batch.graph_index is not None:
             arrays["memory.graphs"] = packed(graphs_to_json(self._batch.graphs).encode())
             arrays["memory.graph_index"] = self._batch.graph_index
-        tasks = [{"key": t.key, "device": t.device.as_dict()} for t in self._batch.tasks]
-        return arrays, {"tasks": tasks}
+        devices = list(dict.fromkeys(task.device for task in self._batch.tasks))
+        tasks = [[task.key, devices.index(task.device)] for task in self._batch.tasks]
+        arrays["memory.tasks"] = packed(json.dumps(tasks).encode())
+        return arrays, {"devices": [device.as_dict() for device in devices]}
 
     @classmethod
     def from_state(
@@ -157,15 +160,16 @@ class ReplayMemory:
     ) -> "ReplayMemory":
         """Rebuild a memory from what `state` returned."""
         memory = cls(capacity, graphs=graphs)
-        if settings["tasks"]:
-            tasks = (Task(t["key"], Device(**t["device"])) for t in settings["tasks"])
+        devices = [Device(**device) for device in settings["devices"]]
+        if devices:
+            tasks = json.loads(unpacked(arrays["memory.tasks"]))
             rows = np.frombuffer(unpacked(arrays["memory.rows"]), np.float16)
             offsets = np.concatenate([[0], np.cumsum(arrays["memory.row_counts"])])
             memory._batch = KernelBatch(
                 schema,
                 rows.reshape(-1, len(schema.columns)).astype(np.float32),
                 offsets.astype(np.int64),
-                tuple(tasks),
+                tuple(Task(key, devices[number]) for key, number in tasks),
                 arrays["memory.task_index"],
                 *(_graphs(arrays) if graphs else ()),
             )

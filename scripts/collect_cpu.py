@@ -4,7 +4,7 @@ Test and validation networks get random programs only, so that judging on them i
 of the others get programs near their best as well. The split was fixed before anything was trained:
 test is every EfficientNet, ConvNeXt and GPT-2, validation every RegNet.
 
-The parts "more training" and "more drawn" are not in the data set that ships.
+The part "more drawn" is not in the data set that ships.
 
 Parts may be measured on different machines, one after the other: the target `host` names the
 processor, so that tasks of two kinds of machine stay apart, and the same part of another kind of

@@ -7,6 +7,7 @@ that they never move when a new best is found; training continues from the exist
 cap on their number; and the number of new trees is chosen on kernels held out.
 """
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -235,6 +236,8 @@ class GradientBoostedTrees:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint: trees, replay memory, counters."""
         arrays, memory = self._memory.state()
+        by_task = {"anchors": self._anchors, "offsets": self._offsets}
+        arrays["by_task"] = packed(json.dumps(by_task).encode())
         for name, booster in (("rank", self._rank), ("seconds", self._seconds)):
             if booster is not None:
                 arrays[f"trees.{name}"] = packed(bytes(booster.save_raw("ubj")))
@@ -262,6 +265,8 @@ class GradientBoostedTrees:
         model = cls(TreesConfig.from_dict(settings["config"]))
         for name in _STATE:
             setattr(model, f"_{name}", settings["state"][name])
+        by_task = json.loads(unpacked(checkpoint.arrays["by_task"]))
+        model._anchors, model._offsets = by_task["anchors"], by_task["offsets"]
         model._memory = ReplayMemory.from_state(
             model.config.memory, cls.schema, checkpoint.arrays, settings["memory"]
         )
@@ -409,9 +414,7 @@ def _own_labels(dataset: KernelDataset) -> Labels:
 
 
 _STATE = (
-    "anchors",
     "base_trees",
-    "offsets",
     "seconds_intercept",
     "seed",
     "seen",

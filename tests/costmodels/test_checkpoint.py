@@ -67,12 +67,14 @@ def test_another_model_and_another_schema_are_refused(tmp_path):
         require(loaded, path=path, model="gbt", schema=PER_STORE)
 
 
-def test_a_newer_format_names_the_release(tmp_path, monkeypatch):
+def test_another_format_names_the_release(tmp_path, monkeypatch):
     path = tmp_path / "m.ckpt"
-    monkeypatch.setattr(checkpoints, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(checkpoints, "FORMAT_VERSION", 3)
     write(path)
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match=r"must be of format 1, got 2: .* use that release"):
+    with pytest.raises(
+        CheckpointError, match=r"must be of format 2, got 3: .*what wrote it, costmodels "
+    ):
         load_checkpoint(path)
 
 

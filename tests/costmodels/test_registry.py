@@ -28,7 +28,7 @@ def test_every_registered_name_loads_a_model_of_that_name():
 
 def test_an_unknown_name_lists_the_known_and_the_nearest():
     with pytest.raises(
-        InputError, match=r"one of ens.*, gbt, .*random, got 'gbd'; did you mean 'gbt'\?"
+        InputError, match=r"one of ens.*, gbt, .*random, .*, got 'gbd'; did you mean 'gbt'\?"
     ):
         kernel_model_class("gbd")
 
