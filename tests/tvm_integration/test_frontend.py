@@ -55,8 +55,8 @@ def test_weights_are_constants_of_the_module():
             "zoo:resnet19",
             "zoo network must be one of bert_tiny, mixer_s32, mlp, mobilenet_v2, resnet18, "
             "resnet50, vit_tiny, or of a family with a number (dense, encoder, fire, inception, "
-            "mixer, nasbench201, once_for_all, plain, residual, shuffle, unet, vision_transformer), "
-            "got 'resnet19': did you mean zoo:resnet18?",
+            "mixer, nasbench201, once_for_all, plain, residual, shuffle, unet, "
+            "vision_transformer), got 'resnet19': did you mean zoo:resnet18?",
         ),
         (
             "zoo:mlp,batch",
