@@ -1,6 +1,7 @@
 """Whole networks in a data set: measured end to end and kernel by kernel, and resumed."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -86,7 +87,9 @@ def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(tmp_path):
     assert "zoo network must be one of" in failed["zoo:none,number=1"]
 
 
-def test_a_model_chooses_schedules(tmp_path):
+def test_a_model_chooses_schedules(tmp_path, monkeypatch):
+    small = {"population_size": 64, "genetic_num_iters": 2, "eps_greedy": 0.0}
+    monkeypatch.setattr("tvm_integration.model_search.EVOLUTION", small)
     arguments = ["zoo:mlp", "--networks", "--out", tmp_path / "d"]
     assert run("collect", *arguments).exit_code == 0
     result = run("collect", *arguments, "--schedules-by", "pretrained:best")
@@ -119,11 +122,13 @@ def test_data_sets_with_networks_are_merged_and_described(folder, tmp_path):
     assert found["measured_networks"] == 4
 
 
-def test_calibration_is_fitted_kept_and_found(tmp_path, monkeypatch):
+def test_calibration_is_fitted_kept_and_found(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     target, model = host_target(), resolve_model("pretrained:best", seed=0)
     device = device_of(target)
-    found = calibrate(target, device, model, networks=NETWORKS)
+    measured = tmp_path / "measured"  # as a killed calibration leaves it
+    shutil.copytree(folder, measured)
+    found = calibrate(target, device, model, measured, networks=NETWORKS)
     assert found.networks == 4
     assert 0 <= found.launch_s.value < 1e-3
     assert 0 <= found.common_error <= 1
@@ -132,4 +137,4 @@ def test_calibration_is_fitted_kept_and_found(tmp_path, monkeypatch):
     assert known_overheads(target, device, "pretrained:best") == found
     assert known_overheads(target, device, "paleo").networks == 0
     with pytest.raises(InputError, match="at least 4 networks, got 1"):
-        calibrate(target, device, model, networks=["zoo:mlp"])
+        calibrate(target, device, model, tmp_path / "one", networks=["zoo:mlp"])
