@@ -87,9 +87,7 @@ def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(tmp_path):
     assert "zoo network must be one of" in failed["zoo:none,number=1"]
 
 
-def test_a_model_chooses_schedules(tmp_path, monkeypatch):
-    small = {"population_size": 64, "genetic_num_iters": 2, "eps_greedy": 0.0}
-    monkeypatch.setattr("tvm_integration.model_search.EVOLUTION", small)
+def test_a_model_chooses_schedules(tmp_path):
     arguments = ["zoo:mlp", "--networks", "--out", tmp_path / "d"]
     assert run("collect", *arguments).exit_code == 0
     result = run("collect", *arguments, "--schedules-by", "pretrained:best")
