@@ -6,13 +6,15 @@ a test suite::
     @pytest.mark.parametrize("check", KERNEL_MODEL_CHECKS, ids=lambda check: check.__name__)
     def test_conformance(check, tmp_path):
         check(MyModel, tmp_path)
+
+A model must survive `copy.deepcopy`: most checks begin with a copy of one fitted model.
 """
 
 import copy
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -50,6 +52,12 @@ def _rng(seed: int = 0) -> np.random.Generator:
 
 
 def _fitted(factory: ModelFactory) -> KernelCostModel:
+    """A copy of the one that was fitted first: fitting takes most of the time of the checks."""
+    return copy.deepcopy(_fitted_once(factory))
+
+
+@cache
+def _fitted_once(factory: ModelFactory) -> KernelCostModel:
     return factory().fit(example_dataset(_rng(), schema=factory().schema), rng=_rng())
 
 

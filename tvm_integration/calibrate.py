@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.writer import DatasetWriter
@@ -41,6 +40,7 @@ def calibrate(
     target: Target,
     device: Device,
     model: KernelCostModel,
+    folder: Path,
     *,
     networks: Sequence[str] = NETWORKS,
     on_progress: Callable[[NetworkProgress], None] = lambda _: None,
@@ -56,6 +56,8 @@ def calibrate(
         This machine.
     model : KernelCostModel
         Whose errors are learned as well.
+    folder : Path
+        The data set of what is measured; what it has is not measured again.
     networks : sequence of str
         To measure.
     on_progress, should_stop
@@ -66,19 +68,17 @@ def calibrate(
     InputError
         When fewer than four could be measured.
     """
-    with TemporaryDirectory(prefix="costmodels-calibrate-") as folder:
-        with DatasetWriter(Path(folder) / "networks") as writer:
-            collector = NetworkCollector(writer, target, device)
-            try:
-                failed = collector.run(networks, on_progress=on_progress, should_stop=should_stop)
-            finally:
-                collector.close()
-        stored = read_dataset(Path(folder) / "networks")
+    with DatasetWriter(folder) as writer:
+        collector = NetworkCollector(writer, target, device)
         try:
-            return fit_overheads(measured_networks(stored, model))
-        except InputError as error:
-            why = f"; {next(iter(failed.values()))}" if failed else ""
-            raise InputError(f"{error}{why}") from None
+            failed = collector.run(networks, on_progress=on_progress, should_stop=should_stop)
+        finally:
+            collector.close()
+    try:
+        return fit_overheads(measured_networks(read_dataset(folder), model))
+    except InputError as error:
+        why = f"; {next(iter(failed.values()))}" if failed else ""
+        raise InputError(f"{error}{why}") from None
 
 
 def overheads_path(target: Target, device: Device, model_name: str) -> Path:

@@ -142,8 +142,9 @@ def calibrate(
 ) -> None:
     """Measure small networks here, and fit what a sum of kernels leaves out; takes minutes.
 
-    `costmodels estimate` uses the result from then on.
+    `costmodels estimate` uses the result from then on. The same command goes on when killed.
     """
+    import shutil
     import time
 
     from rich.console import Console
@@ -177,9 +178,14 @@ def calibrate(
         def should_stop() -> bool:
             return minutes is not None and time.monotonic() - start > 60 * minutes
 
-        found = fit(parsed, device, model, on_progress=on_progress, should_stop=should_stop)
-    path = out or overheads_path(parsed, device, cost_model)
+        known = overheads_path(parsed, device, cost_model)
+        measured = known.with_suffix(".networks")
+        found = fit(
+            parsed, device, model, measured, on_progress=on_progress, should_stop=should_stop
+        )
+    path = out or known
     save_overheads(path, found)
+    shutil.rmtree(measured)  # the next calibration measures anew
     sys.stdout.write(
         f"{path}, from {found.networks} networks: a launch takes "
         f"{found.launch_s.value * 1e6:.2f} µs (± {found.launch_s.deviation * 1e6:.2f}), cold "

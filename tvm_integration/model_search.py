@@ -19,6 +19,8 @@ from tvm_integration.fusion import FusedTask
 
 EVOLUTION = {"population_size": 1024, "genetic_num_iters": 6, "eps_greedy": 0.0}
 """More effort than a search that is corrected by measurements."""
+QUICK_EVOLUTION = EVOLUTION | {"population_size": 256, "genetic_num_iters": 3}
+"""For hundreds of networks: an eighth of the programs."""
 FINALISTS = 64
 """Programs that the search gives, of which the best predicted one is taken."""
 
@@ -45,6 +47,7 @@ def choose_schedules(
     cost_model: MetaScheduleCostModel,
     *,
     seed: int = 0,
+    evolution: Mapping[str, Any] | None = None,
     on_kernel: Callable[[int], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, ChosenSchedule]:
@@ -60,6 +63,8 @@ def choose_schedules(
         One that has learned.
     seed : int
         Of the search.
+    evolution : mapping, optional
+        Options of TVM's EvolutionarySearch; `EVOLUTION` by default.
     on_kernel : callable
         Told how many kernels are done.
     should_stop : callable
@@ -75,15 +80,20 @@ def choose_schedules(
     for number, task in enumerate(tasks):
         if should_stop():
             break
-        found[task.name] = _choose(task, target, cost_model, int(rng.integers(1, 2**30)))
+        search = meta_schedule.search_strategy.EvolutionarySearch(**(evolution or EVOLUTION))
+        own_seed = int(rng.integers(1, 2**30))
+        found[task.name] = _choose(task, target, cost_model, search, own_seed)
         on_kernel(number + 1)
     return found
 
 
 def _choose(
-    task: FusedTask, target: Target, cost_model: MetaScheduleCostModel, seed: int
+    task: FusedTask,
+    target: Target,
+    cost_model: MetaScheduleCostModel,
+    search: Any,
+    seed: int,
 ) -> ChosenSchedule:
-    search = meta_schedule.search_strategy.EvolutionarySearch(**EVOLUTION)
     context = meta_schedule.TuneContext(
         mod=task.mod,
         target=target,

@@ -203,10 +203,16 @@ def _build(order: _Order) -> tuple[Any, Any, Mapping[str, Any]]:
     database = None
     if order.schedules_by is not None:
         from tvm_integration.cost_model import MetaScheduleCostModel
-        from tvm_integration.model_search import choose_schedules, schedule_database
+        from tvm_integration.model_search import (
+            QUICK_EVOLUTION,
+            choose_schedules,
+            schedule_database,
+        )
 
         cost_model = MetaScheduleCostModel(order.schedules_by, seed=order.seed)
-        chosen = choose_schedules(fused.tasks, parsed, cost_model, seed=order.seed)
+        chosen = choose_schedules(
+            fused.tasks, parsed, cost_model, seed=order.seed, evolution=QUICK_EVOLUTION
+        )
         database = schedule_database(fused.tasks, chosen)
         traces = {
             name: trace_text(each.trace) for name, each in chosen.items() if each.trace is not None

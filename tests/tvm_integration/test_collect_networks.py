@@ -1,6 +1,7 @@
 """Whole networks in a data set: measured end to end and kernel by kernel, and resumed."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -119,11 +120,13 @@ def test_data_sets_with_networks_are_merged_and_described(folder, tmp_path):
     assert found["measured_networks"] == 4
 
 
-def test_calibration_is_fitted_kept_and_found(tmp_path, monkeypatch):
+def test_calibration_is_fitted_kept_and_found(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     target, model = host_target(), resolve_model("pretrained:best", seed=0)
     device = device_of(target)
-    found = calibrate(target, device, model, networks=NETWORKS)
+    measured = tmp_path / "measured"  # as a killed calibration leaves it
+    shutil.copytree(folder, measured)
+    found = calibrate(target, device, model, measured, networks=NETWORKS)
     assert found.networks == 4
     assert 0 <= found.launch_s.value < 1e-3
     assert 0 <= found.common_error <= 1
@@ -132,4 +135,4 @@ def test_calibration_is_fitted_kept_and_found(tmp_path, monkeypatch):
     assert known_overheads(target, device, "pretrained:best") == found
     assert known_overheads(target, device, "paleo").networks == 0
     with pytest.raises(InputError, match="at least 4 networks, got 1"):
-        calibrate(target, device, model, networks=["zoo:mlp"])
+        calibrate(target, device, model, tmp_path / "one", networks=["zoo:mlp"])

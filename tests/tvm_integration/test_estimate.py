@@ -185,7 +185,9 @@ def test_measured_latencies_of_a_work_directory_are_used(target, tmp_path):
         )
 
 
-def test_a_model_chooses_schedules(target):
+def test_a_model_chooses_schedules(target, monkeypatch):
+    small = {"population_size": 64, "genetic_num_iters": 2, "eps_greedy": 0.0}
+    monkeypatch.setattr("tvm_integration.model_search.EVOLUTION", small)
     described = describe_network("zoo:mlp", target)
     model = resolve_model("pretrained:best", seed=0)
     device = device_of(target)

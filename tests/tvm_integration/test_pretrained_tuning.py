@@ -15,6 +15,7 @@ from tvm_integration.tune_state import TuneOptions
 
 NAMES = ["pretrained:best", "pretrained:gbt", "pretrained:graphsage", "pretrained:halide"]
 NETWORK = "zoo:mlp"
+SMALL_SEARCH = {"population_size": 64, "genetic_num_iters": 2}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -31,6 +32,7 @@ def test_tune_relax(name, tmp_path, monkeypatch):
         str(tmp_path),
         max_trials_global=24,
         num_trials_per_iter=8,
+        strategy=meta_schedule.search_strategy.EvolutionarySearch(**SMALL_SEARCH),
         builder=WarmBuilder(),
         runner=WarmRunner(),
         cost_model=cost_model,
@@ -46,7 +48,8 @@ def test_tune_relax(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_tune(name, tmp_path):
+def test_tune(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("tvm_integration.tune.EVOLUTION", SMALL_SEARCH)
     options = TuneOptions(tmp_path, trials=24, trials_per_iter=8, cost_model=name)
     found = tune_network(load_network(NETWORK), host_target(), options)
     assert found.outputs_match
