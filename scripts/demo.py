@@ -1,4 +1,4 @@
-"""Tune a small real network in a few minutes: its latency before and after, estimated and measured."""
+"""Tune a small real network in a few minutes; estimate and measure it before and after."""
 
 import sys
 import tempfile
