@@ -7,47 +7,14 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from tvm_integration.cli import WIDTH_OF_FILES
+
 if TYPE_CHECKING:
     from tvm_integration.estimate import Estimate
-    from tvm_integration.tune_state import TuneResult
 
 NETWORK = "zoo:vit_tiny"
 MODEL = "pretrained:best"
 TRIALS, BATCH, MINUTES = 320, 16, 3.5
-WIDTH = 140
-"""Columns of output that goes to a file or a pipe."""
-
-
-def estimated(schedules: str, work_dir: Path | None = None) -> "Estimate":
-    """The network's latency from its kernels, without running it."""
-    from tvm_integration.cost_model import resolve_model
-    from tvm_integration.described_network import describe_network
-    from tvm_integration.estimate import EstimateOptions, estimate_network
-    from tvm_integration.targets import device_of, host_target
-
-    target = host_target()
-    options = EstimateOptions(schedules, work_dir)
-    return estimate_network(
-        describe_network(NETWORK, target),
-        target,
-        device_of(target),
-        resolve_model(MODEL, seed=0),
-        options,
-        model_name=MODEL,
-    )
-
-
-def tuned(work_dir: Path, progress: Console) -> "TuneResult":
-    """What `costmodels tune` does."""
-    from tvm_integration.frontend import load_network
-    from tvm_integration.targets import host_target
-    from tvm_integration.tune import tune_network
-    from tvm_integration.tune_display import live_display
-    from tvm_integration.tune_state import TuneOptions
-
-    options = TuneOptions(work_dir, TRIALS, minutes=MINUTES, trials_per_iter=BATCH)
-    with live_display(progress) as on_state:
-        return tune_network(load_network(NETWORK), host_target(), options, on_state)
 
 
 def beside(estimate: "Estimate", measured_s: float | None) -> str:
@@ -63,14 +30,31 @@ def beside(estimate: "Estimate", measured_s: float | None) -> str:
 
 
 def main() -> None:
-    """Estimate, tune, estimate again."""
-    from tvm_integration.tune_display import print_result
+    """Do what `costmodels estimate`, `tune` and `estimate` again do."""
+    from tvm_integration.calibrate import known_overheads
+    from tvm_integration.cost_model import resolve_model
+    from tvm_integration.described_network import describe_network
+    from tvm_integration.estimate import EstimateOptions, estimate_network
+    from tvm_integration.frontend import load_network
+    from tvm_integration.targets import device_of, host_target
+    from tvm_integration.tune import tune_network
+    from tvm_integration.tune_display import live_display, print_result
+    from tvm_integration.tune_state import TuneOptions
 
     console, progress = (Console(stderr=err, highlight=False) for err in (False, True))
     for each in (console, progress):
         if not each.is_terminal:
-            each.width = WIDTH
+            each.width = WIDTH_OF_FILES
+    target, model = host_target(), resolve_model(MODEL, seed=0)
+    device = device_of(target)
+    overheads = known_overheads(target, device, MODEL)
+
+    def estimated(schedules: str, work_dir: Path | None = None) -> "Estimate":
+        options = EstimateOptions(schedules, work_dir, overheads=overheads)
+        return estimate_network(network, target, device, model, options, model_name=MODEL)
+
     console.print(f"costmodels estimate {NETWORK}")
+    network = describe_network(NETWORK, target)
     before = estimated("default")
     with tempfile.TemporaryDirectory(prefix="costmodels-demo-") as folder:
         work_dir = Path(folder)
@@ -78,7 +62,9 @@ def main() -> None:
             f"costmodels tune {NETWORK} --trials {TRIALS} --trials-per-iter {BATCH} "
             f"--minutes {MINUTES} --work-dir {work_dir}"
         )
-        result = tuned(work_dir, progress)
+        tuning = TuneOptions(work_dir, TRIALS, minutes=MINUTES, trials_per_iter=BATCH)
+        with live_display(progress) as on_state:
+            result = tune_network(load_network(NETWORK), target, tuning, on_state)
         if result.interrupted:
             sys.exit(130)
         print_result(console, result)

@@ -80,9 +80,8 @@ def choose_schedules(
     for number, task in enumerate(tasks):
         if should_stop():
             break
-        search = meta_schedule.search_strategy.EvolutionarySearch(**(evolution or EVOLUTION))
         own_seed = int(rng.integers(1, 2**30))
-        found[task.name] = _choose(task, target, cost_model, search, own_seed)
+        found[task.name] = _choose(task, target, cost_model, evolution or EVOLUTION, own_seed)
         on_kernel(number + 1)
     return found
 
@@ -91,9 +90,10 @@ def _choose(
     task: FusedTask,
     target: Target,
     cost_model: MetaScheduleCostModel,
-    search: Any,
+    evolution: Mapping[str, Any],
     seed: int,
 ) -> ChosenSchedule:
+    search = meta_schedule.search_strategy.EvolutionarySearch(**evolution)
     context = meta_schedule.TuneContext(
         mod=task.mod,
         target=target,

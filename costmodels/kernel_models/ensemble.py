@@ -32,7 +32,7 @@ from costmodels.schema import PER_STORE, FeatureSchema
 MEMBERS = ("gbt", "halide", "graphsage")
 """Registered names."""
 SECONDS_WEIGHTS = (0.2, 0.4, 0.4)
-"""Of the members' log seconds; chosen on networks of the training part, left out in turn."""
+"""Of the members' log seconds; chosen on left-out training networks and the validation network."""
 
 
 class Ensemble:
