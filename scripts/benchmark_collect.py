@@ -13,7 +13,6 @@ import os
 import shutil
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark_results import ROOT, Results, run_child
+from peak_memory import PeakMemory
 
 MODEL = "zoo:resnet18"
 PER_TASK = 16
@@ -131,7 +131,7 @@ def memory(dataset_name: str) -> dict[str, float]:
 
     whole = read_dataset(dataset_path(dataset_name))
     many = (whole.records * (MANY // len(whole.records) + 1))[:MANY]
-    with _own_cache(), _PeakMemory() as used:
+    with _own_cache(), PeakMemory() as used:
         module.featurise(replace(whole, records=many, files_digest="many"))
     return {"programs": len(many), "peak_gib": used.peak_bytes / 2**30}
 
@@ -141,35 +141,6 @@ def _own_cache() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         yield
-
-
-class _PeakMemory:
-    """Largest memory of this process and all it started, sampled twice a second."""
-
-    def __enter__(self) -> "_PeakMemory":
-        self.peak_bytes = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        import psutil
-
-        own = psutil.Process()
-        while not self._stop.wait(0.5):
-            total = 0
-            for process in [own, *own.children(recursive=True)]:
-                try:
-                    memory = process.memory_full_info()
-                except psutil.Error:
-                    continue  # it ended meanwhile
-                total += memory.pss
-            self.peak_bytes = max(self.peak_bytes, total)
 
 
 def main() -> None:
