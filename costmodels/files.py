@@ -4,6 +4,8 @@ import os
 import threading
 from pathlib import Path
 
+from costmodels.errors import InputError
+
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file beside its place, then rename it into place.
@@ -29,6 +31,31 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def check_can_be_written(path: str | os.PathLike[str]) -> None:
+    """Raise InputError unless a file can be written there: before hours of work, not after.
+
+    Parameters
+    ----------
+    path : path
+        Where the file shall be in the end; one that exists would be replaced.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise InputError(
+                f"{path} must be a file to write, got a folder: give the name of a file"
+            )
+        if not path.parent.is_dir():
+            raise InputError(f"the folder of {path} must exist: make it first")
+        beside = path_beside(path)
+        beside.touch()
+        beside.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{path} must be a file that can be written, got: {error.strerror}: give another path"
+        ) from None
 
 
 def cache_folder(kind: str) -> Path:

@@ -156,9 +156,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{NETWORK}.onnx"
         write_onnx(path)
-        rounds = [
-            results.get(str(repeat), lambda: once(path)) for repeat in range(options.repeats)
-        ]
+        rounds = [results.get(str(repeat), lambda: once(path)) for repeat in range(options.repeats)]
     print(f"\n{results.header()}\n\n| | median (least to most) | goal |\n|---|---|---|")
     peak = [max(r["first"]["peak_gib"], r["many"]["peak_gib"]) for r in rounds]
     lines: dict[str, tuple[list[float], float | None]] = {

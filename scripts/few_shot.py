@@ -3,7 +3,9 @@
 Models learn the training tasks of `shipped:cpu` (split by network) on the device with most of them.
 Then for every other device some programs of its training tasks, a few of each, are given: to that
 model, which adapts to them, and to a new one, which learns from them alone. Both are judged on the
-device's test tasks, whose networks nobody has seen. Writes docs/few_shot.md and a chart.
+device's test tasks, whose networks nobody has seen.
+
+Writes docs/few_shot.md and a chart.
 """
 
 import argparse
@@ -130,7 +132,7 @@ def main() -> None:
     about = (__doc__ or "").strip()
     page = (
         f"# {about.splitlines()[0].rstrip('.')}\n\n{results.header()}\n\n"
-        f"{about.split(chr(10) * 2, 1)[1]} The first device is {base.name}; of each task "
+        f"{about.split(chr(10) * 2)[1]} The first device is {base.name}; of each task "
         f"{PER_TASK} programs are given.\n\n![error and order against programs]({picture.name})\n\n"
         f"{table(results.values, names, options.models)}\n\n"
         "Mean over three seeds, in brackets least and most. Columns as in "
@@ -210,6 +212,8 @@ def chart(
             axes.grid(alpha=0.3)
             axes.spines[["top", "right"]].set_visible(False)
         line[0].set_ylabel(title)
+        if score == "median_ape":
+            line[0].set_yscale("log")
     for axes in grid[-1]:
         axes.set_xlabel("programs measured on the device")
     grid[0][0].legend(fontsize=7, frameon=False)

@@ -74,6 +74,9 @@ def calibrate(
             failed = collector.run(networks, on_progress=on_progress, should_stop=should_stop)
         finally:
             collector.close()
+        if not writer.networks:
+            why = next(iter(failed.values()), "the time was over before")
+            raise InputError(f"at least 4 networks must be measured, got none: {why}")
     try:
         return fit_overheads(measured_networks(read_dataset(folder), model))
     except InputError as error:

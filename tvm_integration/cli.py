@@ -130,7 +130,7 @@ def tune(
             )
             parsed_target = parse_target(target)
             check_runs_here(parsed_target)
-            check_cost_model(cost_model)
+            check_cost_model(options)
             if out is not None:
                 check_library_path(out)
             network = load_network(model, seed=seed)
@@ -148,7 +148,7 @@ def tune(
             for line in lines:
                 console.print(f"    {line}", markup=False, soft_wrap=True)
         if result.interrupted:
-            raise typer.Exit(130)
+            raise typer.Exit(INTERRUPTED)
         if result.outputs_match is False:
             raise typer.Exit(1)
 
@@ -224,7 +224,11 @@ def _usage_error(error: TyperException) -> str:
     return f"error: {' '.join(message.split()).rstrip('.')}: see `{command} --help`\n"
 
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_DISK_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
+)
+INTERRUPTED = 130
 
 
 def main() -> None:
@@ -232,16 +236,16 @@ def main() -> None:
     _open_standard_streams()
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
     try:
-        sys.exit(app(prog_name="costmodels", standalone_mode=False))
+        code = app(prog_name="costmodels", standalone_mode=False)
+        if code == INTERRUPTED:  # typer catches KeyboardInterrupt and says nothing
+            sys.stderr.write("interrupted\n")
+        sys.exit(code)
     except TyperException as error:
         sys.stderr.write(_usage_error(error))
         sys.exit(2)
     except CostModelError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(130)
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise

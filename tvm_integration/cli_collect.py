@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -173,8 +172,9 @@ def _collect_networks(
 ) -> dict[str, str]:
     """Measure networks with a bar; return why some could not be."""
     from tvm_integration.progress import duration_text, progress_bar
+    from tvm_integration.time_limit import TimeLimit
 
-    start = time.monotonic()
+    limit = TimeLimit(minutes)
     try:
         with progress_bar(console, "networks") as show:
 
@@ -183,8 +183,7 @@ def _collect_networks(
                 show(state.done, state.wanted, text + duration_text(state.remaining_s))
 
             def should_stop() -> bool:
-                late = minutes is not None and time.monotonic() - start > 60 * minutes
-                return late or interrupted()
+                return limit.is_over() or interrupted()
 
             return collector.run(models, on_progress=on_progress, should_stop=should_stop)
     finally:

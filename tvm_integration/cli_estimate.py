@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from costmodels.errors import InputError
+from costmodels.files import check_can_be_written
 from costmodels.json_text import json_text
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ def estimate(
     from tvm_integration.model_name import check_model_name
 
     check_model_name(model)
-    if page is not None and not page.absolute().parent.is_dir():
-        raise InputError(f"the folder of {page} must exist: make it first")
+    if page is not None:
+        check_can_be_written(page)
     from rich.console import Console
 
     progress = Console(stderr=True, highlight=False)
@@ -145,14 +146,15 @@ def calibrate(
     `costmodels estimate` uses the result from then on. The same command goes on when killed.
     """
     import shutil
-    import time
 
     from rich.console import Console
 
+    from tvm_integration.time_limit import TimeLimit
     from tvm_integration.worker_session import shared_session
 
-    if out is not None and not out.absolute().parent.is_dir():
-        raise InputError(f"the folder of {out} must exist: make it first")
+    if out is not None:
+        check_can_be_written(out)
+    limit = TimeLimit(minutes)
     shared_session()  # the workers import TVM while this process does
     console = Console(stderr=True, highlight=False)
     from tvm_integration.calibrate import calibrate as fit
@@ -168,20 +170,16 @@ def calibrate(
     model = resolve_model(cost_model, seed=0)
     check_model(model, cost_model)
     device = device_of(parsed)
-    start = time.monotonic()
     with progress_bar(console, "networks") as show:
 
         def on_progress(state: "NetworkProgress") -> None:
             text = f"{state.current}, ETA {duration_text(state.remaining_s)}"
             show(state.done, state.wanted, text)
 
-        def should_stop() -> bool:
-            return minutes is not None and time.monotonic() - start > 60 * minutes
-
         known = overheads_path(parsed, device, cost_model)
         measured = known.with_suffix(".networks")
         found = fit(
-            parsed, device, model, measured, on_progress=on_progress, should_stop=should_stop
+            parsed, device, model, measured, on_progress=on_progress, should_stop=limit.is_over
         )
     path = out or known
     save_overheads(path, found)
@@ -215,8 +213,11 @@ def table(
     """
     from tempfile import TemporaryDirectory
 
-    if out.suffix != ".csv" or not out.absolute().parent.is_dir():
-        raise InputError(f"the table must be a file .csv in a folder that exists, got {out}")
+    if out.suffix != ".csv":
+        raise InputError(f"the table must be a file that ends in .csv, got {out}")
+    check_can_be_written(out)
+    if out.exists():
+        _check_is_table(out)
     from tvm_integration.cli_collect import collect
 
     with TemporaryDirectory(prefix="costmodels-table-") as folder:
@@ -232,6 +233,17 @@ def table(
         found = LookupTable().fit(kernels, rng=np.random.default_rng(0))
         found.export(out)
     sys.stdout.write(f"{out}: {len(found.entries)} entries\n")
+
+
+def _check_is_table(path: Path) -> None:
+    from costmodels.kernel_models.lookup_table import LookupTable
+
+    try:
+        LookupTable.from_export(path)
+    except InputError as error:
+        raise InputError(
+            f"{path} must be a new file or a table to replace ({error}): give another name"
+        ) from None
 
 
 def _print(found: "Estimate") -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from costmodels.errors import InputError
+from costmodels.files import check_can_be_written
 from costmodels.json_text import json_text
 
 if TYPE_CHECKING:
@@ -112,8 +113,8 @@ def explain(
 
     if chart is not None and chart.suffix not in CHART_ENDINGS:
         raise InputError(f"a chart must end in {', '.join(CHART_ENDINGS)}, got {chart.name!r}")
-    if chart is not None and not chart.parent.is_dir():
-        raise InputError(f"the folder of {chart} must exist: make it first")
+    if chart is not None:
+        check_can_be_written(chart)
     parsed = parse_target(target)
     fused = fuse(load_network(model).module, parsed)  # as `tune` does, so that its records fit
     found = explain_kernel(

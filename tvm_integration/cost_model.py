@@ -77,10 +77,17 @@ def resolve_model(model: str | os.PathLike[str] | KernelCostModel, *, seed: int)
         from costmodels.kernel_models.lookup_table import LookupTable
 
         return LookupTable.from_export(model)
-    if os.fspath(model).endswith(".ckpt") or Path(model).exists():
+    if os.fspath(model).endswith(".ckpt") or _is_file(model):
         checkpoint = load_checkpoint(model)
         return kernel_model_class(checkpoint.model).load(model)
     return new_kernel_model(os.fspath(model), rng=np.random.default_rng(seed))
+
+
+def _is_file(path: str | os.PathLike[str]) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # no name of a file, as one that is too long
+        return False
 
 
 def _origin(model: str | os.PathLike[str] | KernelCostModel) -> str | None:

@@ -12,7 +12,7 @@ from costmodels.checkpoint import add_provenance, load_checkpoint
 from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.splits import read_split
 from costmodels.errors import CheckpointError, InputError
-from costmodels.files import path_beside
+from costmodels.files import check_can_be_written, path_beside
 from costmodels.protocol import Adaptable, FitProgress, KernelCostModel
 from tvm_integration.cost_model import resolve_model
 from tvm_integration.featurise import featurise
@@ -59,10 +59,7 @@ def train_model(
     InputError
         When the model or the split is unknown, or there is nothing to learn.
     """
-    if not out.parent.is_dir():
-        raise InputError(f"the folder of {out} must exist: make it first")
-    if out.is_dir():
-        raise InputError(f"{out} must be a file to write, got a folder: give the name of a file")
+    check_can_be_written(out)
     if out.exists():
         _require_checkpoint(out)
     model = resolve_model(name, seed=seed)

@@ -18,6 +18,7 @@ from typing import Any
 
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
+from costmodels.protocol import KernelCostModel
 from tvm_integration.builder import WarmBuilder
 from tvm_integration.compat import EvaluatorConfig, Target, meta_schedule
 from tvm_integration.cost_model import MetaScheduleCostModel, resolve_model
@@ -86,7 +87,8 @@ def tune_network(
         database = open_database(options.work_dir, target)
         cost_model = _make_cost_model(options)
         if not options.trials:
-            _check_has_learned(cost_model, options.cost_model)
+            model = None if options.cost_model == STOCK else cost_model.kernel_model
+            _check_has_learned(model, options.cost_model)
         on_state(TuneState("fusing the network"))
         fused = fuse(network.module, target)
         run_ = _Run(network, fused, database, cost_model, options, on_state)
@@ -378,19 +380,26 @@ def _make_cost_model(options: TuneOptions) -> Any:
     )
 
 
-def _check_has_learned(cost_model: Any, name: str) -> None:
-    model = None if name == STOCK else cost_model.kernel_model
-    if model is None or not (model.is_fitted and model.claims.ranks):
+def check_cost_model(options: TuneOptions) -> None:
+    """Raise InputError unless the cost model can be used, and chosen by without trials."""
+    model = None
+    if options.cost_model != STOCK:
+        model = resolve_model(options.cost_model, seed=options.seed)
+    if options.trials == 0:
+        _check_has_learned(model, options.cost_model)
+
+
+def _check_has_learned(model: KernelCostModel | None, name: str) -> None:
+    if model is None or not model.is_fitted:
         raise InputError(
             f"cost-model must be one that has learned for --trials 0, got {name!r}: take "
             "pretrained:best or a checkpoint, or give some trials"
         )
-
-
-def check_cost_model(name: str) -> None:
-    """Raise InputError unless `TuneOptions.cost_model` can be used."""
-    if name != STOCK:
-        resolve_model(name, seed=0)
+    if not model.claims.ranks:
+        raise InputError(
+            f"cost-model must be one that tells the programs of a kernel apart for --trials 0, got "
+            f"{name!r}, a {model.name}: take pretrained:best"
+        )
 
 
 def select_tasks(

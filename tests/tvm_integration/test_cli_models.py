@@ -66,17 +66,19 @@ def test_a_trained_model_says_what_it_learned_from(dataset, tmp_path, name):
     assert (checkpoint.model, checkpoint.provenance["start"]) == (name, str(path))
 
 
-def test_a_killed_training_goes_on(dataset, tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_a_training_that_was_ended_goes_on(dataset, tmp_path, sent):
     path = tmp_path / "model.ckpt"
     command = [sys.executable, "-m", "tvm_integration.cli", "train", str(dataset)]
     command += ["--model", "graphsage", "--out", str(path)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     unfinished = tmp_path / ".model.ckpt.unfinished.0"
     deadline = time.monotonic() + 120
     while not unfinished.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    os.kill(process.pid, sent)
+    _, told = process.communicate()
+    assert told.endswith(b"interrupted\n") == (sent == signal.SIGINT)
     assert unfinished.exists(), "it was not killed in the middle"
     assert not path.exists()
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
@@ -89,6 +91,9 @@ def test_a_killed_training_goes_on(dataset, tmp_path):
     [
         (["--model", "gtb", "--out", "m.ckpt"], "did you mean 'gbt'"),
         (["--model", "gbt", "--out", "nowhere/m.ckpt"], "the folder of nowhere/m.ckpt must exist"),
+        (["--model", "gbt", "--out", "."], "must be a file to write, got a folder"),
+        (["--model", "gbt", "--out", "a" * 300], "must be a file that can be written"),
+        (["--model", "", "--out", "m.ckpt"], "a kernel model must be one of"),
         (["--model", "gbt", "--out", "m.ckpt", "--split", "mine"], "mine"),
         (["--model", "gbt", "--out", __file__], "must be a new file or a checkpoint to replace"),
     ],
@@ -137,11 +142,14 @@ def test_explain_adds_up(halide, tmp_path):
     ("arguments", "message"),
     [
         (["--kernel", "conv9"], "kernel must be a part of a kernel's name, got 'conv9'"),
+        (["--chart", "folder.png"], "must be a file to write, got a folder"),
         (["--chart", "terms.gif"], "a chart must end in .png, .svg, .pdf, got 'terms.gif'"),
         (["--work-dir", "none"], "none must be the work directory of a tuning run"),
     ],
 )
-def test_what_cannot_be_explained_is_said(halide, arguments, message):
+def test_what_cannot_be_explained_is_said(halide, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.png").mkdir()
     with pytest.raises(InputError, match=message):
         run("explain", "zoo:mlp", "--cost-model", halide, *arguments, catch_exceptions=False)
 

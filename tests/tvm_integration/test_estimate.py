@@ -231,8 +231,13 @@ def test_a_table_of_this_machine_is_built_and_looked_up(tmp_path):
     found = json.loads(run("estimate", "zoo:mlp", "--model", path, "--json").stdout)
     assert {kernel["source"] for kernel in found["kernels"]} == {"looked up"}
     assert found["total_s"] > 0
-    with pytest.raises(InputError, match="must be a file \\.csv in a folder that exists"):
+    with pytest.raises(InputError, match=r"must be a file that ends in \.csv"):
         run("table", "zoo:mlp", "--out", tmp_path / "t.txt", catch_exceptions=False)
+    own = tmp_path / "own.csv"
+    own.write_text("my,own\n1,2\n")
+    with pytest.raises(InputError, match="must be a new file or a table to replace"):
+        run("table", "zoo:mlp", "--out", own, catch_exceptions=False)
+    assert own.read_text() == "my,own\n1,2\n"
 
 
 @pytest.mark.parametrize(
@@ -249,12 +254,28 @@ def test_a_table_of_this_machine_is_built_and_looked_up(tmp_path):
             "work directory must be that of a tuning run, got none",
         ),
         (["zoo:mlp", "--html", "nowhere/page.html"], "the folder of nowhere/page.html must exist"),
+        (["zoo:mlp", "--html", "."], "must be a file to write, got a folder"),
+        (["zoo:mlp", "--model", "a" * 300], "a kernel model must be one of"),
         (["zoo:mlp", "--overheads", "none.json"], "overheads none.json must be a file"),
     ],
 )
 def test_bad_input_is_named(arguments, message):
     with pytest.raises(InputError, match=message):
         run("estimate", *arguments, catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--minutes", "-1"], "minutes must be above 0, got -1"),
+        (["--minutes", "nan"], "minutes must be above 0, got nan"),
+        (["--out", "."], "must be a file to write, got a folder"),
+        (["--out", "a" * 300], "must be a file that can be written, got: File name too long"),
+    ],
+)
+def test_calibrate_names_bad_input_before_it_measures(arguments, message):
+    with pytest.raises(InputError, match=message):
+        run("calibrate", *arguments, catch_exceptions=False)
 
 
 def test_models_of_the_data_set_estimate_too(tmp_path, network, target):

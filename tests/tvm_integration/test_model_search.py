@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from costmodels.errors import InputError
 from costmodels.example_data import example_dataset
 from costmodels.kernel_models.graphsage import GraphSage, GraphSageShape
+from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.learning.neural_model import NeuralConfig
 from costmodels.learning.training import TrainingConfig
 from tvm_integration import MetaScheduleCostModel, model_search
@@ -77,11 +78,23 @@ def test_only_some_kernels(checkpoint, tmp_path, small_search):
     assert sum(kernel.predicted_s is not None for kernel in kernels) == 1
 
 
-@pytest.mark.parametrize("name", ["gbt", "stock", "random"])
+@pytest.mark.parametrize("name", ["gbt", "stock"])
 def test_a_model_that_has_learned_nothing_is_refused(name, tmp_path):
     arguments = ["tune", "zoo:mlp", "--trials", "0", "--cost-model", name]
+    work_dir = tmp_path / "work"
     with pytest.raises(InputError, match="must be one that has learned for --trials 0, got"):
-        CliRunner().invoke(app, [*arguments, "--work-dir", str(tmp_path)], catch_exceptions=False)
+        CliRunner().invoke(app, [*arguments, "--work-dir", str(work_dir)], catch_exceptions=False)
+    assert not work_dir.exists()
+
+
+def test_a_model_that_cannot_rank_is_refused(tmp_path):
+    path = tmp_path / "table.ckpt"
+    rng = np.random.default_rng(0)
+    LookupTable().fit(example_dataset(rng, tasks=8), rng=rng).save(path)
+    for name, kind in {str(path): "lookup_table", "random": "random"}.items():
+        arguments = ["tune", "zoo:mlp", "--trials", "0", "--cost-model", name]
+        with pytest.raises(InputError, match=f"tells the programs of a kernel apart .* a {kind}:"):
+            CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
 def test_the_best_of_what_was_searched_is_chosen(small_search):
