@@ -229,6 +229,7 @@ _DISK_ERRORS = (
     *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
 )
 INTERRUPTED = 130
+"""Exit code after Ctrl-C, as of shells."""
 
 
 def main() -> None:
