@@ -8,6 +8,7 @@ side by side, and only those times are compared. Goals: after 32 trials no worse
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -246,7 +247,24 @@ def print_table(results: Results, keys: list[str], seeds: range, models: list[st
     goals = " | ".join(
         f"{GOALS['untried' if own.endswith(' 0') else 'tuned']}" for _, own, _ in heads
     )
-    print(f"| goal | {goals} |")
+    print(f"| goal | {goals} |\n")
+    print_times(results, keys, seeds, models)
+
+
+def print_times(results: Results, keys: list[str], seeds: range, models: list[str]) -> None:
+    """Median seconds of the runs, start included; seconds predicted over measured."""
+    values = results.values
+    for run in (STOCK, *(f"{model}{more}" for model in models for more in ("", " | 0"))):
+        walls = [values[f"{key} | {seed} | {run}"]["wall_s"] for key in keys for seed in seeds]
+        print(f"{run}: {statistics.median(walls):.0f} s ({min(walls):.0f} to {max(walls):.0f})")
+    for model in models:
+        ratios = [
+            values[f"{key} | {seed} | {model} | 0"]["predicted_s"]
+            / min(values[f"{key} | {seed} | winners"][f"{model} 0"])
+            for key in keys
+            for seed in seeds
+        ]
+        print(f"{model}, predicted over measured: {min(ratios):.2f} to {max(ratios):.2f}")
 
 
 if __name__ == "__main__":

@@ -135,14 +135,13 @@ def describe(
     """Say what is in a data set: counts, spread of latencies, failures, noise."""
     from costmodels.dataset.describe import describe as summarise
     from costmodels.dataset.report import report_html
-    from costmodels.files import write_atomically
+    from costmodels.files import check_can_be_written, write_atomically
 
+    if html is not None:
+        check_can_be_written(html)
     stored = _read(dataset)
     if html is not None:
-        try:
-            write_atomically(html, report_html(stored).encode())
-        except OSError as error:
-            raise InputError(f"{html} cannot be written: {error.strerror}") from None
+        write_atomically(html, report_html(stored).encode())
     found = summarise(stored)
     if as_json:
         sys.stdout.write(json_text(found))
