@@ -112,7 +112,11 @@ def unpacked(array: NDArray[Any]) -> bytes:
 
 
 def add_provenance(
-    path: str | os.PathLike[str], provenance: Mapping[str, Any], *, schema: FeatureSchema
+    path: str | os.PathLike[str],
+    provenance: Mapping[str, Any],
+    *,
+    schema: FeatureSchema,
+    arrays: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
     """Say in a checkpoint with what it was made.
 
@@ -124,6 +128,8 @@ def add_provenance(
         JSON values, added to those that are there.
     schema : FeatureSchema
         That of the checkpoint.
+    arrays : mapping, optional
+        What of the provenance is too long for JSON.
 
     Raises
     ------
@@ -135,7 +141,7 @@ def add_provenance(
         path,
         model=found.model,
         schema=schema,
-        arrays=found.arrays,
+        arrays={**found.arrays, **(arrays or {})},
         settings=found.settings,
         provenance={**found.provenance, **provenance},
     )

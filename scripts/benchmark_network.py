@@ -26,6 +26,7 @@ from costmodels.dataset.network_rows import NetworkRow
 from costmodels.dataset.shipped import dataset_path
 from costmodels.files import write_atomically
 from costmodels.kernel import KernelDataset, concatenate
+from costmodels.kernel_models.ensemble import MEMBERS
 from costmodels.network_models.sum_of_kernels import (
     NOTHING,
     MeasuredNetwork,
@@ -67,7 +68,8 @@ def cases(dataset: StoredDataset) -> list[Case]:
     for row in dataset.networks:
         key = row.target, row.schedules, row.fused
         counts[key] = counts.get(key, 0) + 1
-        devices[row.target] = f"{row.device.cores} cores, {row.device.vector_bits} bits"
+        cores = "one core" if row.device.cores == 1 else f"{row.device.cores} cores"
+        devices[row.target] = f"{cores}, vectors of {row.device.vector_bits} bits"
     return [
         Case(
             f"{devices[target]}, {schedules} schedules{'' if fused else ', unfused'}",
@@ -121,7 +123,9 @@ def training_kernels() -> KernelDataset:
 
 @functools.cache
 def trained(name: str, seed: int) -> Any:
-    """A kernel model that learned from `training_kernels`."""
+    """A kernel model that learned from `training_kernels`, as a member of the ensemble if it is."""
+    if name in MEMBERS:
+        return trained("ensemble", seed).members[MEMBERS.index(name)]
     rng = np.random.default_rng(seed)
     return new_kernel_model(name, rng=rng).fit(training_kernels(), rng=rng)
 
@@ -280,13 +284,13 @@ def main() -> None:
     options = parser.parse_args()
     results = Results(options.out, fresh=options.fresh)
     kinds = cases(stored())
-    for name in ("measured", *options.models):
-        for seed in SEEDS if name != "measured" else SEEDS[:1]:
+    for seed in SEEDS:
+        for name in (*(("measured",) if seed == SEEDS[0] else ()), *options.models):
             for case in kinds:
                 results.get(
                     f"{case.name} | {name} | {seed}", lambda c=case, m=name, n=seed: run(c, m, n)
                 )
-            trained.cache_clear()
+        trained.cache_clear()
     parts = []
     for case in kinds:
         results.get(f"{case.name} | operation counts", lambda c=case: operation_counts(c))

@@ -51,6 +51,7 @@ def main() -> None:
         print(f"== {name}", flush=True)
         models, more = PARTS[name]
         run(["collect", *models, "--networks", "--out", str(options.out), *more, *limit])
+    (options.out / "splits/families.json").unlink(missing_ok=True)  # of what was there before
     test = [word for family in TEST_FAMILIES for word in ("--test", f"zoo:{family},*")]
     by = ["--name", "families", "--by", "network"]
     run(["dataset", "split", str(options.out), *by, *test])

@@ -3,9 +3,13 @@
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Mapping
+from statistics import median
+from typing import Any
 
 from costmodels.dataset.describe import describe
 from costmodels.dataset.folder import StoredDataset, read_dataset
+from costmodels.dataset.network_rows import NetworkRow
 from costmodels.dataset.shipped import dataset_path
 from costmodels.dataset.splits import read_split
 from costmodels.files import write_atomically
@@ -39,33 +43,63 @@ def figures(dataset: StoredDataset) -> str:
         other = origins.total() - sum(origins[name] for name in shown)
         counts = [len(tasks[target]), origins.total(), *(origins[name] for name in shown), other]
         lines.append(f"| {target} | " + " | ".join(f"{count:,}" for count in counts) + " |")
-    lines += ["", "| split `networks` | tasks | programs that ran |", "|---|---|---|"]
-    split = read_split(dataset, "networks")
+    if dataset.networks:
+        lines += ["", *_whole_networks(dataset)]
+    split = read_split(dataset, "families" if dataset.networks else "networks")
+    lines += ["", f"| split `{split.name}` | tasks | programs that ran |", "|---|---|---|"]
     for part in ("train", "validation", "test"):
         keys = set(split.part(part))
         count = sum(
             record.task in keys and isinstance(record.measurement, Measured)
             for record in dataset.records
         )
-        lines.append(f"| {part} | {len(keys):,} | {count:,} |")
+        if keys:
+            lines.append(f"| {part} | {len(keys):,} | {count:,} |")
     spread, latency, noise = found["spread"], found["latency_s"], found["repeat_cv"]
     lines += [
         "",
         f"Latencies from {latency['least'] * 1e6:.2g} µs to {latency['most']:.2f} s; the slowest "
         f"program of a task takes {spread['median']:.1f} times as long as its fastest at the "
         f"median task. Repeats of a program differ by {noise['median']:.2%} (standard deviation "
-        f"over mean) at the median, {noise['p95']:.1%} at the 95th percentile. A reference kernel "
-        f"was measured {found['reference_readings']} times: the 95th percentile of its readings is "
-        f"{found['reference_drift'] - 1:.1%} above the 5th.",
+        f"over mean) at the median, {noise['p95']:.1%} at the 95th percentile." + _drift(found),
         "",
         f"Failures: {counted(found['failures']) or 'none'}.",
         "",
         f"Tasks by element type of an argument: {counted(found['dtypes'])}.",
         "",
-        f"Networks: {', '.join(f'`{name}` ({n})' for name, n in found['networks'].items())}.",
-        "",
     ]
+    if not dataset.networks:
+        names = ", ".join(f"`{name}` ({count})" for name, count in found["networks"].items())
+        lines += [f"Networks: {names}.", ""]
     return "\n".join(lines)
+
+
+def _drift(found: Mapping[str, Any]) -> str:
+    if not found["reference_readings"]:
+        return ""
+    return (
+        f" A reference kernel was measured {found['reference_readings']} times: the 95th "
+        f"percentile of its readings is {found['reference_drift'] - 1:.1%} above the 5th."
+    )
+
+
+def _whole_networks(dataset: StoredDataset) -> list[str]:
+    """Networks by device, schedules and fusion, then by family."""
+    kinds: dict[str, list[NetworkRow]] = {}
+    for row in dataset.networks:
+        cores = "1 core" if row.device.cores == 1 else f"{row.device.cores} cores"
+        device = f"{row.device.name}, {cores}, {row.device.vector_bits}-bit vectors"
+        fused = "fused" if row.fused else "not fused"
+        kinds.setdefault(f"{device} | {row.schedules} | {fused}", []).append(row)
+    lines = ["| target | schedules | fusion | networks | ms, least | median | most | launches |"]
+    lines.append("|---" * 8 + "|")
+    for kind, rows in kinds.items():
+        ms = [row.latency_s * 1e3 for row in rows]
+        times = f"{min(ms):.2f} | {median(ms):.1f} | {max(ms):.0f}"
+        launches = median(len(row.graph.launches) for row in rows)
+        lines.append(f"| {kind} | {len(rows)} | {times} | {launches:.0f} |")
+    families = Counter(row.family for row in dataset.networks)
+    return [*lines, "", f"Measurements by family: {counted(families)}."]
 
 
 def counted(found: dict[str, int]) -> str:

@@ -309,6 +309,17 @@ def _print_evaluation(found: "Evaluation") -> None:
             table.add_row(name.replace("_", " "), *cells, meaning)
     console.print(table)
     console.print("in brackets: 95 % bootstrap intervals over kernels", style="dim")
+    for name, learned in found.learned.items():
+        if learned is None:
+            text = "does not say which kernels it has learned; these may be among them"
+        else:
+            text = (
+                f"has learned {learned} of these {found.tasks} kernels: its scores tell how well "
+                "it remembers, not how it does on new ones; `costmodels train --split NAME` leaves "
+                "test kernels out"
+            )
+        if learned != 0:
+            console.print(f"{name} {text}", style="bold", markup=False)
 
 
 def _score_text(score: "Score | None", is_share: bool) -> str:

@@ -128,8 +128,10 @@ def explain(
         draw(found, chart)
     if as_json:
         sys.stdout.write(json_text(found.as_json()))
-    else:
-        _print_explanation(found)
+        return
+    _print_explanation(found)
+    if chart is not None:
+        sys.stdout.write(f"the chart is {chart}\n")
 
 
 def _print_explanation(found: "Explanation") -> None:

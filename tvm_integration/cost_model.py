@@ -80,7 +80,10 @@ def resolve_model(model: str | os.PathLike[str] | KernelCostModel, *, seed: int)
     if os.fspath(model).endswith(".ckpt") or _is_file(model):
         checkpoint = load_checkpoint(model)
         return kernel_model_class(checkpoint.model).load(model)
-    return new_kernel_model(os.fspath(model), rng=np.random.default_rng(seed))
+    try:
+        return new_kernel_model(os.fspath(model), rng=np.random.default_rng(seed))
+    except InputError as error:
+        raise InputError(f"{error}; a trained one is pretrained:NAME or a file") from None
 
 
 def _is_file(path: str | os.PathLike[str]) -> bool:
@@ -90,15 +93,21 @@ def _is_file(path: str | os.PathLike[str]) -> bool:
         return False
 
 
+def checkpoint_of(model: str | os.PathLike[str]) -> Path | None:
+    """File of a trained model as a user names it; None for a registered name."""
+    if isinstance(model, str) and model in kernel_model_names():
+        return None
+    if isinstance(model, str) and is_pretrained(model):
+        return pretrained_path(model)
+    return Path(model)
+
+
 def _origin(model: str | os.PathLike[str] | KernelCostModel) -> str | None:
     """What tells one given model from another; None for a new one."""
     if isinstance(model, KernelCostModel):
         return f"object {id(model)}" if model.is_fitted else None
-    if isinstance(model, str) and model in kernel_model_names():
-        return None
-    if isinstance(model, str) and is_pretrained(model):
-        model = pretrained_path(model)
-    return blake2b(Path(model).read_bytes(), digest_size=16).hexdigest()
+    path = checkpoint_of(model)
+    return None if path is None else blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 class TuningModel:

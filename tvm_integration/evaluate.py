@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from costmodels.checkpoint import load_checkpoint
 from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.rows import RecordRow, TaskRow
 from costmodels.dataset.splits import Split, read_split
-from costmodels.errors import InputError
+from costmodels.errors import CheckpointError, InputError
 from costmodels.evaluation import Scores, TestSet, evaluate
 from costmodels.kernel import KernelDataset, KernelPrediction, Measured
+from costmodels.learned_tasks import count_learned
 from costmodels.registry import kernel_model_names
-from tvm_integration.cost_model import resolve_model
+from tvm_integration.cost_model import checkpoint_of, resolve_model
 from tvm_integration.featurise import featurise
 from tvm_integration.progress import OnProgress, no_progress
 from tvm_integration.stock_model import StockModel
@@ -34,12 +37,16 @@ class Evaluation:
         Name of the split.
     models : mapping
         Name as it was given -> scores.
+    learned : mapping
+        Name of a trained model -> how many of the tasks that judged it has learned; None where
+        it does not say. Scores of such a model tell how well it remembers.
     """
 
     tasks: int
     records: int
     split: str | None
     models: Mapping[str, Scores]
+    learned: Mapping[str, int | None]
 
     def as_json(self) -> dict[str, Any]:
         """The document that ``costmodels evaluate --json`` prints."""
@@ -48,6 +55,7 @@ class Evaluation:
             "records": self.records,
             "split": self.split,
             "models": {name: scores.values() for name, scores in self.models.items()},
+            "learned_tasks": dict(self.learned),
         }
 
 
@@ -151,8 +159,22 @@ def evaluate_models(
             stock = StockModel().fit(parts.train, rng=np.random.default_rng(seed))
             prediction = stock.predict(test.kernels.batch)
         scores[name] = evaluate(prediction, test, rng=np.random.default_rng(seed))
-    tasks = len(np.unique(test.kernels.batch.task_index))
-    return Evaluation(tasks, len(test.kernels), split, scores)
+    batch = test.kernels.batch
+    judging = {batch.tasks[place].key for place in np.unique(batch.task_index)}
+    learned = {
+        name: _count_learned(path, judging)
+        for name in dict.fromkeys(models)
+        if name not in BASELINES and (path := checkpoint_of(name)) is not None
+    }
+    return Evaluation(len(judging), len(test.kernels), split, scores, learned)
+
+
+def _count_learned(path: Path, keys: Iterable[str]) -> int | None:
+    """How many of the tasks a trained model has learned, if it says so."""
+    try:
+        return count_learned(load_checkpoint(path), keys)
+    except CheckpointError:  # the export of a lookup table
+        return None
 
 
 def _test_records(dataset: StoredDataset, split: Split | None) -> set[tuple[str, int]]:

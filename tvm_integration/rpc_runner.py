@@ -29,7 +29,7 @@ from tvm_integration.compat import (
 from tvm_integration.failures import failure_message
 from tvm_integration.runner import MeasureNote, done, normal_evaluator_config
 from tvm_integration.thread_limit import limit_threads
-from tvm_integration.tune_measure import allocate_safe_arguments
+from tvm_integration.tune_measure import RANDOM_FILL, allocate_safe_arguments
 from tvm_integration.worker_pool import JOBS_PER_WORKER, WorkerPool
 
 __all__ = ["WarmRPCRunner", "count_devices", "parse_rpc"]
@@ -44,7 +44,6 @@ _DEVICES_LIMIT_S = 30.0
 """How long to wait for a device to come back when the last one is lost."""
 _START_ALLOWANCE_S = 30.0
 """Beyond the session's own limit: waiting for a device, uploading, linking there."""
-_FILL = "tvm.contrib.random.random_fill_for_measure"
 
 
 @derived_object
@@ -270,7 +269,7 @@ def _prepare(
             if threads is not None:
                 limit_threads(threads, session.get_function)
             allocated = allocate_safe_arguments(
-                device, arguments, alloc_repeat, fill=session.get_function(_FILL)
+                device, arguments, alloc_repeat, fill=session.get_function(RANDOM_FILL)
             )
             times = rpc_run_evaluator(session, module, device, evaluator, allocated)
         return [float(each) for each in times]
@@ -294,7 +293,7 @@ def _uploaded(session: Any, path: str) -> Iterator[Any]:
 def _answers(session: Any) -> bool:
     """Whether the device still does what it is told."""
     try:
-        session.get_function(_FILL)
+        session.get_function(RANDOM_FILL)
     except (OSError, RuntimeError, AttributeError):
         return False
     return True

@@ -13,8 +13,9 @@ from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.splits import read_split
 from costmodels.errors import CheckpointError, InputError
 from costmodels.files import check_can_be_written, path_beside
+from costmodels.learned_tasks import learned_array
 from costmodels.protocol import Adaptable, FitProgress, KernelCostModel
-from tvm_integration.cost_model import resolve_model
+from tvm_integration.cost_model import checkpoint_of, resolve_model
 from tvm_integration.featurise import featurise
 from tvm_integration.progress import OnProgress, no_progress
 
@@ -79,15 +80,21 @@ def train_model(
     rng = np.random.default_rng(seed)
     if model.is_fitted and isinstance(model, Adaptable):
         start = name
+        path = checkpoint_of(name)
+        began_with = None if path is None else load_checkpoint(path)
         model.adapt(training, rng=rng)
     else:
-        start = None
+        start = began_with = None
         model.fit(training, rng=rng, validation=validation, progress=progress)
     beside = path_beside(out)
     try:
         model.save(beside)
+        learned = dataset.tasks if known is None else known.train | known.validation
         add_provenance(
-            beside, _provenance(dataset, split, seed, len(training), start), schema=model.schema
+            beside,
+            _provenance(dataset, split, seed, int(np.sum(training.measured)), start),
+            schema=model.schema,
+            arrays=learned_array(learned, began_with),
         )
         beside.replace(out)
     finally:

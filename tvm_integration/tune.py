@@ -365,6 +365,7 @@ class _Run:
             kernels=self.state.kernels,
             trials=self.state.trials,
             trials_wanted=self.options.trials,
+            trials_before=self.state.trials_before,
             trials_by_model=by_model,
             untunable=self.fused.untunable,
             wall_s=0.0,

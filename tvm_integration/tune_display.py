@@ -14,6 +14,8 @@ from tvm_integration.tune_state import KernelState, TuneResult, TuneState
 
 ROWS = 30
 """Kernels shown; the others, which matter least, are summed up in one line."""
+NAMED = 5
+"""Kernels without a trial that are named; the table shows them all."""
 NOISY = 1.5
 """Readings of one network that differ by more than this factor get a warning."""
 
@@ -51,12 +53,12 @@ def kernel_table(kernels: tuple[KernelState, ...]) -> Table:
     for name, width in widths.items():
         # On a narrow terminal names are folded, and numbers stay whole.
         table.add_column(name, justify="right", no_wrap=True, min_width=width)
-    total = sum(kernel.total_s or 0.0 for kernel in kernels)
-    by_share = sorted(kernels, key=lambda k: -(k.total_s if k.total_s is not None else 1e9))
+    total = sum(kernel.shown_s or 0.0 for kernel in kernels)
+    by_share = sorted(kernels, key=lambda k: -(k.shown_s if k.shown_s is not None else 1e9))
     for kernel in by_share[:ROWS]:
         share = "-"
-        if kernel.total_s is not None and total > 0:
-            share = f"{kernel.total_s / total:.1%}"
+        if kernel.shown_s is not None and total > 0:
+            share = f"{kernel.shown_s / total:.1%}"
         if predicted:
             table.add_row(kernel.name, str(kernel.weight), seconds_text(kernel.predicted_s), share)
             continue
@@ -71,7 +73,7 @@ def kernel_table(kernels: tuple[KernelState, ...]) -> Table:
         )
     if rest := by_share[ROWS:]:
         trials = sum(kernel.trials for kernel in rest)
-        share = f"{sum(k.total_s or 0 for k in rest) / total:.1%}" if total else "-"
+        share = f"{sum(k.shown_s or 0 for k in rest) / total:.1%}" if total else "-"
         between = [""] if predicted else [str(trials), "", "", ""]
         table.add_row(f"{len(rest)} more", "", *between, share)
     return table
@@ -142,18 +144,15 @@ def print_result(console: Console, result: TuneResult) -> None:
         Of `tune_network`.
     """
     console.print(kernel_table(result.kernels))
-    chosen = (
-        "" if result.trials_by_model is None else f", {result.trials_by_model} chosen by the model"
-    )
-    if not result.trials_wanted:
-        chosen = ": the model alone chose the programs"
-    wanted = f" of {result.trials_wanted}" if result.trials < result.trials_wanted else ""
     wall = duration_text(result.wall_s)
-    console.print(f"{result.trials}{wanted} trials{chosen}; {wall} in all, imports not counted")
+    console.print(f"{_trials_text(result)}; {wall} in all, imports not counted")
     untried = [k.name for k in result.kernels if k.selected and not k.trials]
     if untried and result.trials_wanted:
+        named = ", ".join(untried[:NAMED])
+        more = f" and {len(untried) - NAMED} more" if len(untried) > NAMED else ""
         console.print(
-            f"no trial yet; more --trials or --minutes would reach them: {', '.join(untried)}"
+            f"no trial yet: {named}{more}; more --trials or --minutes, or fewer "
+            "--trials-per-iter, would reach them"
         )
     broken = [k.name for k in result.kernels if k.trials and k.best_s is None]
     if broken:
@@ -164,6 +163,19 @@ def print_result(console: Console, result: TuneResult) -> None:
         console.print("interrupted: the same command goes on from here")
         return
     _print_latencies(console, result)
+
+
+def _trials_text(result: TuneResult) -> str:
+    if not result.trials_wanted:
+        return "0 trials: the model alone chose the programs"
+    wanted = f" of {result.trials_wanted}" if result.trials < result.trials_wanted else ""
+    parts = [f"{result.trials}{wanted} trials"]
+    new = result.trials - result.trials_before
+    if result.trials_before:
+        parts.append(f"{new} of them in this run")
+    if result.trials_by_model is not None and new:
+        parts.append(f"{result.trials_by_model} chosen by the model")
+    return ", ".join(parts)
 
 
 def _print_latencies(console: Console, result: TuneResult) -> None:

@@ -112,6 +112,13 @@ class KernelState:
         """Its part of the network's latency."""
         return None if self.used_s is None else self.weight * self.used_s
 
+    @property
+    def shown_s(self) -> float | None:
+        """Its part as far as it is known: predicted where nothing is measured."""
+        if self.total_s is None and self.predicted_s is not None:
+            return self.weight * self.predicted_s
+        return self.total_s
+
 
 @dataclass(frozen=True)
 class TuneState:
@@ -184,6 +191,8 @@ class TuneResult:
         Candidates measured, those of earlier runs included.
     trials_wanted : int
         What was asked for.
+    trials_before : int
+        Candidates of earlier runs among `trials`.
     trials_by_model : int, optional
         Candidates of this run that a fitted model chose; None for TVM's own model.
     untunable : tuple of UntunableKernel
@@ -199,6 +208,7 @@ class TuneResult:
     untunable: tuple[UntunableKernel, ...]
     wall_s: float
     trials_wanted: int = 0
+    trials_before: int = 0
     trials_by_model: int | None = None
     untuned_s: float | None = None
     tuned_s: float | None = None
@@ -228,6 +238,7 @@ class TuneResult:
             "outputs_match": self.outputs_match,
             "wall_s": self.wall_s,
             "trials": self.trials,
+            "trials_before": self.trials_before,
             "trials_by_model": self.trials_by_model,
             "interrupted": self.interrupted,
             "kernels": [

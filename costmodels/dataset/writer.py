@@ -295,10 +295,19 @@ def _json_value(value: object) -> str:
 def _write_table(path: Path, name: str, rows: Sequence[Row]) -> None:
     table = pa.Table.from_pylist([row.as_values() for row in rows], schema=TABLES[name][1])
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", compression_level=12, use_dictionary=_REPEATED)
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        compression_level=12,
+        use_dictionary=_REPEATED,
+        dictionary_pagesize_limit=_LARGEST_DICTIONARY,
+    )
     write_atomically(path, sink.getvalue().to_pybytes())
 
 
 _REPEATED = ["task", "target", "device", "failure", "reason", "failed_in", "origin"]
-_REPEATED += ["evaluator", "processor"]
-"""Columns with few values, which are stored once and referred to."""
+_REPEATED += ["evaluator", "processor", "workload"]
+"""Columns with few values, or long ones, which are stored once and referred to."""
+_LARGEST_DICTIONARY = 1 << 29
+"""Bytes, below Parquet's 2 GiB: in one page programs of TVM compress by half again."""

@@ -15,6 +15,7 @@ from costmodels.kernel_models.gbt import GradientBoostedTrees
 from tvm_integration.cli import app
 from tvm_integration.evaluate import calls_by_network, evaluate_models
 from tvm_integration.featurise import featurise
+from tvm_integration.train import train_model
 
 KEYS = {
     "top1",
@@ -51,7 +52,8 @@ def test_with_a_split(dataset):
     assert found.models["stock"].mape is None
     assert found.models["gbt"].mape is not None
     document = found.as_json()
-    assert set(document) == {"tasks", "records", "split", "models"}
+    assert set(document) == {"tasks", "records", "split", "models", "learned_tasks"}
+    assert document["learned_tasks"] == {}, "it was trained on the split"
     assert set(document["models"]["gbt"]) == KEYS
 
 
@@ -80,6 +82,21 @@ def test_without_a_split_only_what_is_trained(dataset, tmp_path):
     assert set(found.models) == {"random", str(path)}
     assert found.tasks == 5
     assert found.models[str(path)].kendall_tau.value > 0.3, "it was judged on what it learned"
+    assert found.learned == {str(path): None}, "it was not trained by `train_model`, which tells"
+
+
+def test_a_model_that_has_learned_what_judges_it(dataset, tmp_path):
+    everything, honest, more = (tmp_path / f"{name}.ckpt" for name in "ehm")
+    train_model(dataset, "gbt", everything)
+    train_model(dataset, "gbt", honest, split="nets")
+    train_model(dataset, str(honest), more)
+    names = [str(each) for each in (everything, honest, more)]
+    arguments = ["evaluate", str(dataset.path), "--split", "nets"]
+    result = CliRunner().invoke(app, [*arguments, *(f"--model={name}" for name in names)])
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stdout.split())
+    for name, learned in zip(names, (True, False, True), strict=True):
+        assert (f"{name} has learned 1 of these 1 kernels" in said) == learned
 
 
 def test_the_command_prints_one_document(dataset):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -359,6 +360,24 @@ def test_a_kernel_that_gathers_by_integers_can_be_measured():
         assert not indices.numpy().any()
         assert values.numpy().any()
         assert flags.shape == (2,)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_floats_are_of_the_size_of_activations(dtype):
+    from tvm_integration.compat import tvm
+    from tvm_integration.tune_measure import allocate_safe_arguments
+
+    ((scalar, values),) = allocate_safe_arguments(
+        tvm.cpu(), [["TENSOR", dtype, []], ["TENSOR", dtype, [300, 1000]]], 1
+    )
+    assert scalar.shape == ()
+    assert values.shape == (300, 1000)
+    assert values.dtype == dtype
+    if dtype != "bfloat16":  # numpy has none
+        assert 0.5 < statistics.median(values.numpy().ravel().tolist()) < 0.8, (
+            "an erf is slow beyond 1"
+        )
+        assert values.numpy().min() > 0, "roots of negative numbers are none"
 
 
 def test_stock_and_random_models_tune_too(tmp_path):

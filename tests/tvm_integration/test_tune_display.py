@@ -1,0 +1,44 @@
+"""What the closing report of a tuning run says."""
+
+import io
+
+from rich.console import Console
+
+from tvm_integration.tune_display import print_result
+from tvm_integration.tune_state import KernelState, TuneResult
+
+
+def report(kernels, trials, wanted, **more):
+    console = Console(file=io.StringIO(), width=200)
+    result = TuneResult(
+        tuple(kernels), trials, (), 60.0, trials_wanted=wanted, interrupted=True, **more
+    )
+    print_result(console, result)
+    return console.file.getvalue()
+
+
+def test_trials_of_earlier_runs_are_told_from_new_ones():
+    kernels = [KernelState("matmul", 1, 2e-3, selected=True, trials=96, best_s=1e-3)]
+    text = report(kernels, 96, 96, trials_by_model=80)
+    assert "96 trials, 80 chosen by the model; 1:00 in all" in text
+    text = report(kernels, 96, 128, trials_before=48, trials_by_model=48)
+    assert "96 of 128 trials, 48 of them in this run, 48 chosen by the model;" in text
+    text = report(kernels, 96, 96, trials_before=96, trials_by_model=0)
+    assert "96 trials, 0 of them in this run; 1:00" in text
+
+
+def test_few_kernels_without_a_trial_are_named():
+    kernels = [KernelState(f"k{i}", 1, 1e-3, selected=True) for i in range(7)]
+    assert "no trial yet: k0, k1, k2, k3, k4 and 2 more; more --trials" in report(kernels, 0, 64)
+    assert "no trial yet: k0, k1; more --trials" in report(kernels[:2], 0, 64)
+
+
+def test_shares_of_predicted_kernels():
+    kernels = [
+        KernelState("small", 1, None, selected=True, predicted_s=1e-3),
+        KernelState("large", 3, None, selected=True, predicted_s=1e-3),
+    ]
+    lines = [line.split() for line in report(kernels, 0, 0).splitlines()]
+    assert lines[1] == ["large", "3", "1", "ms", "75.0%"]
+    assert lines[2] == ["small", "1", "1", "ms", "25.0%"]
+    assert "0 trials: the model alone chose the programs;" in " ".join(lines[3])
