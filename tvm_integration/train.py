@@ -78,13 +78,12 @@ def train_model(
         raise InputError(f"{dataset.path} must have programs that ran to learn from, got none")
     progress = FitProgress(on_step, out.with_name(f".{out.name}{UNFINISHED}"))
     rng = np.random.default_rng(seed)
+    start = began_with = None
     if model.is_fitted and isinstance(model, Adaptable):
-        start = name
-        path = checkpoint_of(name)
-        began_with = None if path is None else load_checkpoint(path)
+        start = checkpoint_of(name)
+        began_with = None if start is None else load_checkpoint(start)
         model.adapt(training, rng=rng)
     else:
-        start = began_with = None
         model.fit(training, rng=rng, validation=validation, progress=progress)
     beside = path_beside(out)
     try:
@@ -92,7 +91,13 @@ def train_model(
         learned = dataset.tasks if known is None else known.train | known.validation
         add_provenance(
             beside,
-            _provenance(dataset, split, seed, int(np.sum(training.measured)), start),
+            _provenance(
+                dataset,
+                split,
+                seed,
+                int(np.sum(training.measured)),
+                None if start is None else name,
+            ),
             schema=model.schema,
             arrays=learned_array(learned, began_with),
         )
