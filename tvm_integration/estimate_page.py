@@ -36,6 +36,8 @@ _STYLE = """
 th button { all: unset; cursor: pointer; font-weight: 600 } th button:focus-visible {
   outline: 2px solid #2f6690 } th[aria-sort=ascending] button::after { content: " ▲" }
 th[aria-sort=descending] button::after { content: " ▼" }
+table.sortable td:not(:first-child) { overflow-wrap: break-word }
+dl { grid-template-columns: repeat(auto-fill, minmax(12.5rem, 1fr)) }
 p.warning { background: #fdf0f1; border-left: .25rem solid #d1495b; padding: .5rem .8rem }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; color: #52616f }
 """
