@@ -42,6 +42,7 @@ def test_a_stock_work_directory_comes_in(tmp_path):
         builder=WarmBuilder(),
         runner=WarmRunner(),
         cost_model="random",
+        seed=1,  # so that no two candidates are the same program
     )
     path = work_dir / "database_tuning_record.json"
     lines = path.read_text().splitlines()
