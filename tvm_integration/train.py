@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from costmodels.checkpoint import add_provenance, load_checkpoint
+from costmodels.checkpoint import Checkpoint, add_provenance, load_checkpoint
 from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.splits import read_split
 from costmodels.errors import CheckpointError, InputError
@@ -78,10 +78,12 @@ def train_model(
         raise InputError(f"{dataset.path} must have programs that ran to learn from, got none")
     progress = FitProgress(on_step, out.with_name(f".{out.name}{UNFINISHED}"))
     rng = np.random.default_rng(seed)
-    start = began_with = None
+    start: str | None = None
+    began_with: Checkpoint | None = None
     if model.is_fitted and isinstance(model, Adaptable):
-        start = checkpoint_of(name)
-        began_with = None if start is None else load_checkpoint(start)
+        start = name
+        path = checkpoint_of(name)
+        began_with = None if path is None else load_checkpoint(path)
         model.adapt(training, rng=rng)
     else:
         model.fit(training, rng=rng, validation=validation, progress=progress)
@@ -91,13 +93,7 @@ def train_model(
         learned = dataset.tasks if known is None else known.train | known.validation
         add_provenance(
             beside,
-            _provenance(
-                dataset,
-                split,
-                seed,
-                int(np.sum(training.measured)),
-                None if start is None else name,
-            ),
+            _provenance(dataset, split, seed, int(np.sum(training.measured)), start),
             schema=model.schema,
             arrays=learned_array(learned, began_with),
         )

@@ -25,6 +25,13 @@ from tvm_integration.runner import WarmRunner
 from tvm_integration.tune_state import TuneResult
 from tvm_integration.work_dir import measurement_of
 
+RANDOM_FILL = "tvm.contrib.random.random_fill_for_measure"
+"""TVM's function that fills an array with numbers between 1 and 10."""
+_BLOCK = 1 << 16
+"""Numbers drawn; arguments repeat them."""
+_LEAST = 1e-3
+"""Far from where float16 becomes slow."""
+
 
 def allocate_safe_arguments(
     device: Any, args_info: Any, alloc_repeat: int, *, fill: Callable[[Any], None] | None = None
@@ -60,12 +67,6 @@ def allocate_safe_arguments(
             arguments.append(argument)
         repeats.append(arguments)
     return repeats
-
-
-RANDOM_FILL = "tvm.contrib.random.random_fill_for_measure"
-_BLOCK = 1 << 16
-_LEAST = 1e-3
-"""Far from where float16 becomes slow."""
 
 
 @functools.cache
