@@ -11,13 +11,13 @@ import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchmark_results import ROOT, Results
-from collect_networks import TEST_FAMILIES
+from collect_networks import CALIBRATION_SHARE, TEST_FAMILIES
 from leaderboard import SEEDS, shown
 from scipy.stats import spearmanr
 
@@ -40,8 +40,6 @@ from tvm_integration.measured_networks import measured_networks
 
 KERNELS, NETWORKS = "shipped:cpu", "shipped:networks"
 MODELS = ("ensemble", "gbt", "graphsage", "halide", "paleo", "lookup_table", "sparse_polynomial")
-CALIBRATION_SHARE = 4
-"""One in so many networks of the training families calibrates; its own kernels are not learned."""
 COLUMNS = ("networks", "supported", "mape", "median_ape", "within_10pct", "spearman")
 COLUMNS += ("spearman_in_family", "coverage", "interval_width")
 
@@ -170,19 +168,27 @@ def judge(
     }
 
 
+def model_of(name: str, seed: int) -> Any:
+    """A trained model; None for the measured kernels."""
+    return trained(name, seed) if name != "measured" else None
+
+
+def fitted_overheads(case: Case, model: Any) -> Overheads:
+    """What a sum leaves out, from the networks of a kind that calibrate; nothing from too few."""
+    rows = list(filter(calibrates, case.rows(stored())))
+    found = measured_networks(stored(), model, rows)
+    known = [n for n in found if n.measured.keys() >= n.graph.counts("kernel").keys()]
+    return fit_overheads(known) if len(known) >= 4 else NOTHING
+
+
 def run(case: Case, name: str, seed: int) -> dict[str, Any]:
     """Judge one model on one kind of networks, with what a sum leaves out and without."""
-    model = trained(name, seed) if name != "measured" else None
-    rows = case.rows(stored())
-    test = [row for row in rows if is_test(row)]
-    both = measured_networks(stored(), model, [*test, *filter(calibrates, rows)])
-    judged, calibrating = both[: len(test)], both[len(test) :]
-    families = [row.family for row in test]
+    model = model_of(name, seed)
+    rows = [row for row in case.rows(stored()) if is_test(row)]
+    judged = measured_networks(stored(), model, rows)
+    families = [row.family for row in rows]
     is_measured = model is None
-    overheads = NOTHING
-    known = [n for n in calibrating if n.measured.keys() >= n.graph.counts("kernel").keys()]
-    if len(known) >= 4:
-        overheads = fit_overheads(known)
+    overheads = fitted_overheads(case, model)
     totals = []
     for network in judged:
         kernels = network.measured if is_measured else network.predicted
@@ -195,6 +201,31 @@ def run(case: Case, name: str, seed: int) -> dict[str, Any]:
         "overheads": overheads.as_dict(),
         "totals": totals,
     }
+
+
+def compare_fusion(unfused: Case, name: str, seed: int) -> dict[str, dict[str, float | None]]:
+    """Judge sums over unfused and over fused kernels by the latency of the fused network."""
+    fused = replace(unfused, fused=True)
+    both = {
+        case.fused: {row.network: row for row in case.rows(stored()) if is_test(row)}
+        for case in (unfused, fused)
+    }
+    networks = sorted(both[False].keys() & both[True].keys())
+    families = [both[True][network].family for network in networks]
+    model = model_of(name, seed)
+    found = {}
+    for case, overheads in ((unfused, NOTHING), (fused, fitted_overheads(fused, model))):
+        rows = [both[case.fused][network] for network in networks]
+        judged = [
+            replace(each, latency_s=both[True][network].latency_s)
+            for each, network in zip(
+                measured_networks(stored(), model, rows), networks, strict=True
+            )
+        ]
+        found["fused" if case.fused else "unfused"] = judge(
+            judged, families, overheads, measured=model is None
+        )
+    return found
 
 
 def operation_counts(case: Case) -> dict[str, float | None]:
@@ -239,6 +270,20 @@ def table(results: Mapping[str, Any], case: Case, models: Sequence[str]) -> str:
     counts = results[f"{case.name} | operation counts"]
     cells = [shown([counts[column]]) for column in COLUMNS]
     lines.append("| operation counts | rate fitted | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def fusion_table(results: Mapping[str, Any], case: Case, models: Sequence[str]) -> str:
+    """What fusion changes, as Markdown."""
+    columns = ("supported", "mape", "median_ape", "spearman")
+    ways = ("unfused", "fused")
+    names = [f"{way}: {column}" for way in ways for column in columns]
+    lines = ["| kernels | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
+    for name in ("measured", *models):
+        seeds = SEEDS if name != "measured" else SEEDS[:1]
+        found = [results[f"fusion | {case.name} | {name} | {seed}"] for seed in seeds]
+        cells = [shown([each[way][column] for each in found]) for way in ways for column in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -290,11 +335,22 @@ def main() -> None:
                 results.get(
                     f"{case.name} | {name} | {seed}", lambda c=case, m=name, n=seed: run(c, m, n)
                 )
+                if not case.fused:
+                    results.get(
+                        f"fusion | {case.name} | {name} | {seed}",
+                        lambda c=case, m=name, n=seed: compare_fusion(c, m, n),
+                    )
         trained.cache_clear()
     parts = []
     for case in kinds:
         results.get(f"{case.name} | operation counts", lambda c=case: operation_counts(c))
         parts.append(f"## {case.name}\n\n{table(results.values, case, options.models)}")
+        if not case.fused:
+            parts.append(
+                "## What fusion changes\n\nPlain sums over unfused kernels, and sums over fused "
+                "kernels with overheads, both against the latency of the fused network.\n\n"
+                f"{fusion_table(results.values, case, options.models)}"
+            )
     picture = options.page.with_suffix(".png")
     chart(results.values, kinds[0], options.models, picture)
     about = (__doc__ or "").split("\n\n")

@@ -11,7 +11,12 @@ from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.files import cache_folder, write_atomically
 from costmodels.json_text import json_text, parse_json
-from costmodels.network_models.sum_of_kernels import NOTHING, Overheads, fit_overheads
+from costmodels.network_models.sum_of_kernels import (
+    NOTHING,
+    TYPICAL,
+    Overheads,
+    fit_overheads,
+)
 from costmodels.protocol import KernelCostModel
 from tvm_integration.collect_networks import NetworkCollector, NetworkProgress
 from tvm_integration.compat import Target
@@ -118,6 +123,8 @@ def load_overheads(path: Path) -> Overheads:
 
 
 def known_overheads(target: Target, device: Device, model_name: str) -> Overheads:
-    """What was calibrated for a target and a model on this machine; nothing where none was."""
+    """What was calibrated for a target and a model on this machine, or else what is typical."""
     path = overheads_path(target, device, model_name)
-    return load_overheads(path) if path.exists() else NOTHING
+    if path.exists():
+        return load_overheads(path)
+    return TYPICAL if device.kind == "cpu" else NOTHING

@@ -48,7 +48,7 @@ def estimate(
     overheads: Annotated[
         str,
         typer.Option(
-            help="What a sum leaves out: calibrated (on this machine, if it was), none, or a file."
+            help="What a sum leaves out: calibrated (if it was, else typical), none, or a file."
         ),
     ] = "calibrated",
     partial: Annotated[
@@ -112,6 +112,11 @@ def estimate(
         sys.stdout.write(json_text(found.as_json()))
         return
     _print(found)
+    if overheads == "calibrated" and not options.overheads.networks and found.total is not None:
+        sys.stdout.write(
+            "not calibrated: overheads and errors are those of another machine; "
+            "`costmodels calibrate` measures them on this one in a few minutes\n"
+        )
     if page is not None:
         sys.stdout.write(f"the page is {page}\n")
 

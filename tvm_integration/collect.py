@@ -19,6 +19,7 @@ from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.kernel import Failure, Measured, Task
+from tvm_integration.branching_kernels import ARGUMENT_SETS
 from tvm_integration.builder import WarmBuilder
 from tvm_integration.candidates import CandidateSource, program_hash
 from tvm_integration.collect_choice import MIXTURE, Chooser, Committee, deficits
@@ -198,6 +199,7 @@ class Collector:
             self._runner = WarmRunner(
                 evaluator_config=MEASURE,
                 f_alloc_argument=allocate_safe_arguments,
+                argument_sets=ARGUMENT_SETS,
                 initializer=worker_initializer(target),
             )
         else:

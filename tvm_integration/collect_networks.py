@@ -13,6 +13,7 @@ from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import CostModelError, InputError
 from costmodels.kernel import Measured
+from tvm_integration.branching_kernels import ARGUMENT_SETS
 from tvm_integration.builder import WarmBuilder
 from tvm_integration.compat import (
     BuilderInput,
@@ -129,6 +130,7 @@ class NetworkCollector:
         self._runner = WarmRunner(
             evaluator_config=MEASURE,
             f_alloc_argument=allocate_safe_arguments,
+            argument_sets=ARGUMENT_SETS,
             initializer=worker_initializer(target),
             early_stop_ratio=None,
         )

@@ -19,8 +19,8 @@ from tvm_integration.fusion import FusedTask
 
 EVOLUTION = {"population_size": 1024, "genetic_num_iters": 6, "eps_greedy": 0.0}
 """More effort than a search that is corrected by measurements."""
-QUICK_EVOLUTION = EVOLUTION | {"population_size": 256, "genetic_num_iters": 3}
-"""For hundreds of networks: an eighth of the programs."""
+QUICK_EVOLUTION = EVOLUTION | {"population_size": 128, "genetic_num_iters": 3}
+"""For dozens of networks: a sixteenth of the programs."""
 FINALISTS = 64
 """Programs that the search gives, of which the best predicted one is taken."""
 

@@ -21,6 +21,7 @@ from tvm_integration.foreign_errors import one_line
 READY_LIMIT_S = 1800.0
 """After which a network that is not built yet is given up; a search by a model takes minutes."""
 MEASURE_LIMIT_S = 120.0
+GOODBYE_LIMIT_S = 2.0
 SLOWEST_S = 2.0
 """Of a network that is measured; slower ones would hold up all others."""
 
@@ -137,7 +138,8 @@ class NetworkProcess:
 
     def close(self) -> None:
         """End the process."""
-        self._connection.close()
+        self._connection.close()  # it hears of that when it waits for orders
+        self._process.join(GOODBYE_LIMIT_S)  # killed it would leave semaphores behind
         self._process.terminate()
         self._process.join(5)
         if self._process.is_alive():

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from costmodels.errors import InputError
 from costmodels.kernel import Failure
+from tvm_integration.branching_kernels import branches_on_values, evaluate_in_turn, set_count
 from tvm_integration.compat import (
     EvaluatorConfig,
     PyRunner,
@@ -89,6 +90,10 @@ class WarmRunner(PyRunner):
         A candidate is measured by one warm call only, when that call takes more than this many
         times the median of the best of the same `run` with arguments of the same shapes. None
         measures all in full, as do an `f_run_evaluator` and cache flushing.
+    argument_sets : int
+        Sets of arguments for a kernel whose time depends on their values, called in turn: see
+        `tvm_integration.branching_kernels`. With 1, as in TVM, no kernel is treated so, nor is any
+        with an `f_run_evaluator`.
 
     Raises
     ------
@@ -114,10 +119,12 @@ class WarmRunner(PyRunner):
         initializer: Callable[[], None] | None = None,
         jobs_per_worker: int = JOBS_PER_WORKER,
         early_stop_ratio: float | None = 5.0,
+        argument_sets: int = 1,
     ) -> None:
         super().__init__()
         config = normal_evaluator_config(evaluator_config)
         require_count("alloc_repeat", alloc_repeat)
+        require_count("argument_sets", argument_sets)
         if not 0 <= cooldown_sec < float("inf"):
             raise InputError(f"cooldown_sec must be finite and at least 0, got {cooldown_sec!r}")
         if early_stop_ratio is not None and not early_stop_ratio > 1:
@@ -134,6 +141,8 @@ class WarmRunner(PyRunner):
             require_function(name, function)
         if f_run_evaluator is not None or config.enable_cpu_cache_flush:
             early_stop_ratio = None
+        if f_run_evaluator is not None:
+            argument_sets = 1
         self.timeout_sec = timeout_sec
         self.evaluator_config = config
         self.cooldown_sec = cooldown_sec
@@ -142,7 +151,12 @@ class WarmRunner(PyRunner):
         self._notes: dict[str, MeasureNote] = {}
         self._pool = WorkerPool(
             functools.partial(
-                _prepare_run, functions, tuple(config), alloc_repeat, early_stop_ratio
+                _prepare_run,
+                functions,
+                tuple(config),
+                alloc_repeat,
+                early_stop_ratio,
+                argument_sets,
             ),
             stage="run",
             initializer=initializer,
@@ -243,6 +257,7 @@ def _prepare_run(
     config: tuple[Any, ...],
     alloc_repeat: int,
     early_stop_ratio: float | None,
+    argument_sets: int,
 ) -> Callable[[_Job], dict[str, Any]]:
     """Make the function that does a job; called in the worker."""
     evaluator_config = EvaluatorConfig(*config)
@@ -260,13 +275,17 @@ def _prepare_run(
         try:
             module = _load(path)
             device = tvm.runtime.device(device_type, 0)
-            repeated = allocate(device, arguments, alloc_repeat)
+            sets = 1
+            if argument_sets > 1 and branches_on_values(path):
+                sets = set_count(arguments, argument_sets)
+            repeated = allocate(device, arguments, max(alloc_repeat, sets))
             if best_s is not None and early_stop_ratio is not None:
                 limit_s = max(early_stop_ratio * best_s, _SHORTEST_STOP_S)
                 slow_s = _slow_call_s(module, device, repeated[0], limit_s)
                 if slow_s is not None:
                     return {"run_secs": [slow_s], "early_stopped": True}
-            run_secs = [float(s) for s in evaluate(module, device, evaluator_config, repeated)]
+            measure = evaluate if sets == 1 else evaluate_in_turn
+            run_secs = [float(s) for s in measure(module, device, evaluator_config, repeated)]
             if not run_secs:
                 raise InputError("f_run_evaluator must give at least one time, got none")
             return {"run_secs": run_secs, "early_stopped": False}

@@ -19,6 +19,7 @@ from typing import Any
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
 from costmodels.protocol import KernelCostModel
+from tvm_integration.branching_kernels import ARGUMENT_SETS
 from tvm_integration.builder import WarmBuilder
 from tvm_integration.compat import EvaluatorConfig, Target, meta_schedule
 from tvm_integration.cost_model import MetaScheduleCostModel, resolve_model
@@ -130,6 +131,7 @@ class _Run:
         self.runner = WarmRunner(
             evaluator_config=MEASURE,
             f_alloc_argument=allocate_safe_arguments,
+            argument_sets=ARGUMENT_SETS,
             initializer=worker_initializer(fused.target),
         )
         self.state = TuneState("measuring the untuned kernels", trials_wanted=options.trials)

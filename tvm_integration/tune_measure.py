@@ -28,9 +28,13 @@ from tvm_integration.work_dir import measurement_of
 RANDOM_FILL = "tvm.contrib.random.random_fill_for_measure"
 """TVM's function that fills an array with numbers between 1 and 10."""
 _BLOCK = 1 << 16
-"""Numbers drawn; arguments repeat them."""
+"""Numbers drawn; arguments repeat them, each from another one on."""
+_STEP = 4099
 _LEAST = 1e-3
 """Far from where float16 becomes slow."""
+_ACTIVATIONS, _WEIGHTS = 1.0, 0.1
+"""Standard deviations of a kernel's first argument and of the others: so an erf after a product of
+both meets numbers as in a network, where its time depends on them."""
 
 
 def allocate_safe_arguments(
@@ -38,9 +42,9 @@ def allocate_safe_arguments(
 ) -> list[list[Any]]:
     """Allocate a kernel's arguments: floats as in networks, whole numbers as zeros.
 
-    TVM fills floats with numbers between 1 and 10, where an erf, of a GELU for one, takes two to
-    three times as long as between the small numbers of a network. It fills integers at random, too;
-    a kernel that gathers by them, an embedding for one, then reads outside its table and crashes.
+    TVM fills floats with numbers between 1 and 10, where an erf, of a GELU for one, takes another
+    time than between the small numbers of a network. It fills integers at random, too; a kernel
+    that gathers by them, an embedding for one, then reads outside its table and crashes.
 
     Parameters
     ----------
@@ -49,18 +53,19 @@ def allocate_safe_arguments(
     args_info : sequence
         TVM's descriptions of the arguments.
     alloc_repeat : int
-        How often.
+        How often, each time with other numbers.
     fill : callable, optional
         TVM's function that fills an array where it is: for devices that are far away.
     """
     repeats = []
-    for _ in range(alloc_repeat):
-        arguments = []
-        for _, dtype, shape in args_info:
+    for repeat in range(alloc_repeat):
+        arguments: list[Any] = []
+        for number, (_, dtype, shape) in enumerate(args_info):
             if "float" not in str(dtype):
                 argument = tvm.runtime.tensor(np.zeros(tuple(shape), str(dtype)), device)
-            elif fill is None and (block := _activations(str(dtype))) is not None:
-                argument = tvm.runtime.tensor(np.resize(block, tuple(shape)), device)
+            elif fill is None and (block := _numbers(str(dtype), is_first=not number)) is not None:
+                moved = np.roll(block, -_STEP * (repeat * len(args_info) + number))
+                argument = tvm.runtime.tensor(np.resize(moved, tuple(shape)), device)
             else:
                 argument = tvm.runtime.empty(shape, dtype, device)
                 (fill or tvm.get_global_func(RANDOM_FILL))(argument)
@@ -70,14 +75,15 @@ def allocate_safe_arguments(
 
 
 @functools.cache
-def _activations(dtype: str) -> NDArray[Any] | None:
-    """Sizes of normal numbers; positive, for kernels that take roots. None where numpy has none."""
+def _numbers(dtype: str, *, is_first: bool) -> NDArray[Any] | None:
+    """Normal numbers for the first argument or for another; None where numpy has none."""
     try:
         wanted = np.dtype(dtype)
     except TypeError:  # bfloat16 and the like
         return None
-    block = np.abs(np.random.default_rng(0).standard_normal(_BLOCK))
-    return np.maximum(block, _LEAST).astype(wanted)
+    scale = _ACTIVATIONS if is_first else _WEIGHTS
+    block = scale * np.random.default_rng(0).standard_normal(_BLOCK)
+    return np.copysign(np.maximum(np.abs(block), _LEAST), block).astype(wanted)
 
 
 UNTUNED = "untuned_kernels.json"

@@ -3,9 +3,12 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
+import onnx
+import onnx.version_converter
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -220,7 +223,24 @@ def test_the_command(tmp_path):
     assert page.read_text().startswith("<!doctype html>")
     text = run("estimate", NETWORK, "--model", "paleo").stdout
     assert "90 % interval" in text
-    assert "latency" in text.splitlines()[-1]
+    assert "for launches" in text
+    assert text.splitlines()[-1].startswith("not calibrated: overheads")
+    text = run("estimate", NETWORK, "--model", "paleo", "--overheads", "none").stdout
+    assert text.splitlines()[-1].startswith("latency")
+
+
+@pytest.mark.parametrize(("name", "opset"), [("shufflenet", 9), ("squeezenet", 13)])
+def test_onnx_files_of_another_tool(name, opset, target, tmp_path):
+    """Caffe2 wrote them; their weights are made by nodes of the graph."""
+    path = Path(onnx.__file__).parent / f"backend/test/data/light/light_{name}.onnx"
+    network = onnx.version_converter.convert_version(onnx.load(path), opset)
+    onnx.save(network, tmp_path / "network.onnx")
+    described = describe_network(str(tmp_path / "network.onnx"), target)
+    found = estimate_network(described, target, device_of(target), Paleo())
+    assert found.unsupported == ()
+    assert found.total.total_s > 1e-3
+    convolutions = sum(node.op_type == "Conv" for node in network.graph.node)
+    assert sum("conv" in launch.name for launch in described.graph.launches) == convolutions
 
 
 def test_a_table_of_this_machine_is_built_and_looked_up(tmp_path):
