@@ -1,4 +1,4 @@
-"""Loop nests -> how much each stage fetches into caches of many sizes, and its innermost loops.
+"""Loop nests -> what each stage fetches into caches of many sizes, its innermost loops and sums.
 
 TVM's rows tell of each buffer how often it is touched, and one distance between two uses. How a
 program is tiled, which is most of what schedules of one kernel differ in, shows in the loops one by
@@ -176,7 +176,8 @@ def loop_features(nests: Sequence[LoopNest]) -> RowArray:
     if not nests:
         return np.empty((0, len(LOOP_COLUMNS)), np.float32)
     laid = _Nests.of(nests)
-    counts = np.hstack([_traffic(laid), _innermost(laid, nests)])
+    sums = np.array([_sums(nest) for nest in nests], np.float64)
+    counts = np.hstack([_traffic(laid), _innermost(laid, nests), sums])
     return np.log2(counts + 1.0).astype(np.float32)  # of a flag: the flag
 
 
@@ -208,3 +209,25 @@ def _innermost(laid: _Nests, nests: Sequence[LoopNest]) -> FloatArray:
             if kind >= 0:
                 found[number, loop, 2 + kind] = 1.0
     return found.reshape(len(nests), -1)
+
+
+def _sums(nest: LoopNest) -> tuple[float, float, float]:
+    """How the innermost reduction adds up: additions in a row to one sum, sums and lanes at a time.
+
+    An addition waits for the one before it to the same sum: that takes some cycles, in which only
+    other sums can be added to.
+    """
+    length = apart = lanes = 1.0
+    vectorized = LOOP_KINDS.index("vectorized")
+    is_inside = False
+    for extent, is_reduction, kind in zip(nest.extents, nest.reductions, nest.kinds, strict=True):
+        if is_reduction:
+            is_inside = True
+            length *= extent
+        elif is_inside:
+            break
+        elif kind == vectorized:
+            lanes *= extent
+        else:
+            apart *= extent
+    return (length, apart, lanes) if is_inside else (0.0, 0.0, 0.0)

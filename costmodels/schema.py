@@ -213,16 +213,18 @@ def _loop_columns() -> tuple[Column, ...]:
         columns += [
             Column(f"loop{loop}.stride_{access}", "element") for access in range(ACCESSES_KEPT)
         ]
+    columns += [Column(f"sum.{name}", "iteration") for name in ("length", "apart", "lanes")]
     return tuple(columns)
 
 
 LOOP_COLUMNS = _loop_columns()
 """What follows from the loops of a stage; see `costmodels.loop_nests`. ``traffic.loaded_N`` are the
-lines that loads fetch into a cache of N bytes."""
+lines that loads fetch into a cache of N bytes; ``sum.length`` the additions in a row to one sum,
+``sum.apart`` the sums that take turns."""
 
 PER_STORE = FeatureSchema(
     name="per-store",
-    version=2,
+    version=3,
     columns=tuple(c for c in TVM_PER_STORE_COLUMNS if c.name not in NEVER_VARYING)
     + DERIVED_COLUMNS
     + LOOP_COLUMNS,

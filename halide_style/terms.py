@@ -83,6 +83,14 @@ def loop_overhead(stages: Stages) -> FloatArray:
     return np.maximum(stages.points / unrolled / vector, 1.0) * stages.cycle_s
 
 
+def waiting_sums(stages: Stages) -> FloatArray:
+    """Additions that wait for the one before to the same sum, four cycles each."""
+    length, apart = stages.count("sum.length"), np.maximum(stages.count("sum.apart"), 1.0)
+    lanes = np.maximum(stages.count("sum.lanes"), 1.0)
+    steps = stages.points / np.minimum(lanes, np.maximum(stages.lanes, 1.0)) / apart
+    return np.where(length > 1, 4.0 * steps * stages.cycle_s, 0.0)
+
+
 def scalar_loads(stages: Stages) -> FloatArray:
     """Elements loaded by code that is not vectorised."""
     loads = stages.points * stages.read.sum(axis=1)
@@ -215,6 +223,7 @@ TERMS: tuple[Term, ...] = (
     _term(long_operations, "own: Halide tells costly operations by its histogram alone"),
     _term(choices, "own: padding of convolutions"),
     _term(loop_overhead, "own: Halide unrolls before it counts"),
+    _term(waiting_sums, "own: latency of dependent additions"),
     _term(scalar_loads, "c5: scalar loads per scalar"),
     _term(vector_loads, "c6: vector loads per vector"),
     _term(gathered_loads, "c7: scalar loads per vector"),

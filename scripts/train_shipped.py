@@ -1,4 +1,4 @@
-"""Train the models that travel with the package on all of `shipped:cpu`.
+"""Train the models that travel with the package on all of `shipped:cpu` and `shipped:networks`.
 
 What they are worth on kernels never seen is told by `leaderboard.py`, for models that learned from
 the training part of a split alone; these have seen every network. Their provenance says so.
@@ -6,9 +6,12 @@ the training part of a split alone; these have seen every network. Their provena
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmark_results import ROOT
+from collect_cpu import run
 from rich.console import Console
 
 from costmodels.dataset.folder import read_dataset
@@ -16,6 +19,7 @@ from costmodels.dataset.shipped import dataset_path
 from tvm_integration.progress import counted, timed_bar
 from tvm_integration.train import train_model
 
+DATASETS = ("shipped:cpu", "shipped:networks")
 MODELS = ("ensemble", "gbt", "graphsage", "halide")
 LARGEST_BYTES = 6_000_000
 
@@ -27,10 +31,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "costmodels/shipped/models")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    dataset = read_dataset(dataset_path("shipped:cpu"))
+    with TemporaryDirectory() as folder:
+        both = Path(folder) / "cpu-networks"
+        run(["dataset", "merge", *map(str, map(dataset_path, DATASETS)), "--out", str(both)])
+        train_all(options.models, options.out, both)
+
+
+def train_all(models: Sequence[str], out: Path, data: Path) -> None:
+    """Train some models on a data set."""
+    dataset = read_dataset(data)
     console = Console(stderr=True, highlight=False)
-    for name in options.models:
-        path = options.out / f"{name}.ckpt"
+    for name in models:
+        path = out / f"{name}.ckpt"
         with counted(console, "programs") as on_features, timed_bar(console, "passes") as on_step:
             train_model(dataset, name, path, on_features=on_features, on_step=on_step)
         size = path.stat().st_size

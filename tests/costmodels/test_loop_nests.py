@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from costmodels.loop_nests import Access, LoopNest, loop_features
-from costmodels.schema import CACHE_BYTES, LOOP_COLUMNS
+from costmodels.schema import CACHE_BYTES, LOOP_COLUMNS, LOOP_KINDS
 
 NAMES = [column.name for column in LOOP_COLUMNS]
 
@@ -50,6 +50,24 @@ def test_a_matrix_product():
     assert found[f"traffic.loaded_{middle}"] == pytest.approx(64 * 4 + 64 * 64 * 64, rel=1e-4)
     assert found[f"traffic.loaded_{large}"] == pytest.approx(2 * 256, rel=1e-4)
     assert found["traffic.touched"] == pytest.approx(3 * 256, rel=1e-4)
+
+
+def test_additions_that_wait_for_each_other():
+    found = described(matmul(8, 16, 32))  # k innermost: one sum at a time
+    assert [found[f"sum.{name}"] for name in ("length", "apart", "lanes")] == pytest.approx(
+        [32, 1, 1], rel=1e-5
+    )
+    tiled = plain(
+        (16, 4, 32, 2, 8),
+        kinds=(LOOP_KINDS.index("vectorized"), -1, -1, -1, -1),
+        reductions=(False, False, True, True, False),
+    )
+    found = described(tiled)
+    assert [found[f"sum.{name}"] for name in ("length", "apart", "lanes")] == pytest.approx(
+        [64, 4, 16], rel=1e-5
+    )
+    found = described(plain((16, 8)))  # nothing is added up
+    assert [found[f"sum.{name}"] for name in ("length", "apart", "lanes")] == [0, 0, 0]
 
 
 def test_innermost_loops():

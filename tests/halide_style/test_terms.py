@@ -60,6 +60,14 @@ def test_a_loop_shorter_than_a_vector_wastes_lanes():
     assert one_stage(**LOOPS, **longer).lanes[0] == 6
 
 
+def test_additions_to_one_sum_take_four_cycles_each():
+    one = one_stage(**LOOPS, sum__length=64, sum__apart=1, sum__lanes=1)
+    four = one_stage(**LOOPS, sum__length=64, sum__apart=4, sum__lanes=1)
+    assert seconds("waiting_sums", one) == pytest.approx(4 * one.points[0] * one.cycle_s[0])
+    assert seconds("waiting_sums", four) == pytest.approx(seconds("waiting_sums", one) / 4)
+    assert seconds("waiting_sums", one_stage(**LOOPS)) == 0.0
+
+
 @pytest.mark.parametrize(("tasks", "share"), [(1, 1), (2, 0.5), (3, 2 / 3), (64, 0.5)])
 def test_the_busiest_core_sets_the_pace(tasks, share):
     stages = one_stage(**LOOPS, parallel__extent_product=tasks, parallel__loops=1)
