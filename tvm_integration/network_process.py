@@ -22,6 +22,7 @@ READY_LIMIT_S = 1800.0
 """After which a network that is not built yet is given up; a search by a model takes minutes."""
 MEASURE_LIMIT_S = 120.0
 GOODBYE_LIMIT_S = 2.0
+"""After which a process that was told to end is killed."""
 SLOWEST_S = 2.0
 """Of a network that is measured; slower ones would hold up all others."""
 

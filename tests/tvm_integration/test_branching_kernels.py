@@ -5,8 +5,13 @@ import math
 import matmul_task
 import pytest
 
-from tvm_integration import WarmBuilder, WarmRunner
-from tvm_integration.branching_kernels import MOST_BYTES, branches_on_values, set_count
+from tvm_integration import WarmBuilder, WarmRunner, branching_kernels
+from tvm_integration.branching_kernels import (
+    MOST_BYTES,
+    branches_on_values,
+    evaluate_in_turn,
+    set_count,
+)
 from tvm_integration.compat import BuilderInput, EvaluatorConfig, RunnerInput, meta_schedule, tvm
 from tvm_integration.tune_measure import allocate_safe_arguments
 
@@ -55,6 +60,21 @@ def test_several_sets_are_called_in_turn(erf, paths):
     matmul = matmul_task.matmul(1)
     alike = measured(matmul, paths[1], argument_sets=8)
     assert len(alike) == 3
+
+
+def test_a_slow_kernel_is_measured_with_one_set(paths, monkeypatch):
+    monkeypatch.setattr(branching_kernels, "SLOWEST_S", 0.0)
+    module = tvm.runtime.load_module(f"{paths[0]}.so")
+    calls = []
+    monkeypatch.setattr(
+        branching_kernels,
+        "default_run_evaluator",
+        lambda *arguments: calls.append(len(arguments[-1])) or [1.0],
+    )
+    arguments = [["TENSOR", "float32", [128, 128]]] * 2
+    sets = allocate_safe_arguments(tvm.cpu(), arguments, 8)
+    assert evaluate_in_turn(module, tvm.cpu(), CONFIG, sets) == [1.0]
+    assert calls == [1]
 
 
 def test_an_evaluator_of_the_user_gets_one_set(erf, paths):
