@@ -5,19 +5,38 @@ program is tiled, which is most of what schedules of one kernel differ in, shows
 one: the bytes that the inner loops touch tell which of them a cache can hold, and the loops around
 those tell how often its content is fetched anew. Both follow from extents and strides alone, as in
 Ferrante et al., "On Estimating and Enhancing Cache Effectiveness", LCPC 1991.
+
+A cache keeps a line in one of few places, told by its address: columns of a matrix whose rows are
+4096 bytes long all want the same ones. Conflict misses of this kind make the channels of a 32 x 32
+image four times as slow to add up as those of a 31 x 31 one.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from costmodels.kernel import FloatArray, IndexArray, RowArray
-from costmodels.schema import ACCESSES_KEPT, CACHE_BYTES, LOOP_COLUMNS, LOOP_KINDS, LOOPS_KEPT
+from costmodels.schema import (
+    ACCESSES_KEPT,
+    CACHE_BYTES,
+    CONFLICT_PERIODS,
+    LOOP_COLUMNS,
+    LOOP_KINDS,
+    LOOPS_KEPT,
+)
 
 LINE_BYTES = 64
+PERIODS = ((2**14, 2**17, CONFLICT_PERIODS[0]), (2**18, 2**22, CONFLICT_PERIODS[1]))
+"""(least, most, period) in bytes: in caches of these sizes, addresses a period apart share a set.
+First-level caches look up a set while the page is translated, so it follows from the place in a
+page of 4 KiB; second-level ones have 1024 sets or near it. Third-level caches hash the address."""
+WAYS = 8
+"""Lines of a set that a cache of most cores holds at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +130,7 @@ class _Nests:
         """bool [nests, accesses, loops]; whether an access depends on a loop."""
         return np.asarray(self.spans.any(axis=2))
 
+    @cached_property
     def lines(self) -> FloatArray:
         """float64 [nests, accesses, loops + 1]; cache lines that the innermost n loops touch."""
         reached: FloatArray = np.cumsum(self.spans, axis=3) + 1.0
@@ -132,27 +152,81 @@ class _Nests:
             touched[:, :, loop + 1] = np.minimum(touched[:, :, loop + 1], most)
         return np.asarray(touched * (self.element_bytes > 0)[..., None])
 
-    def repeats(self) -> FloatArray:
-        """float64 [nests, accesses, loops + 1]; times that what n loops touch is fetched anew.
+    def fetched(self) -> FloatArray:
+        """float64 [nests, accesses, loops + 1]; lines fetched where what n loops touch is kept.
 
-        Loops right around them that do not move the access use the same lines again; from the
-        first that does on every iteration counts.
+        Loops right around them that do not move the access find all of its lines; the first that
+        does finds those it shares with its last iteration, and those around it find none.
         """
-        count = np.ones((*self.moves.shape[:2], self.moves.shape[2] + 1))
-        outer = np.ones(len(self.extents))
+        lines = self.lines
+        found = lines.copy()
+        outside = np.ones(len(self.extents))
         for loop in reversed(range(self.extents.shape[1])):
-            outer = outer * self.extents[:, loop]
-            count[:, :, loop] = np.where(
-                self.moves[:, :, loop], outer[:, None], count[:, :, loop + 1]
+            found[:, :, loop] = np.where(
+                self.moves[:, :, loop],
+                lines[:, :, loop + 1] * outside[:, None],
+                found[:, :, loop + 1],
             )
-        return count
+            outside = outside * self.extents[:, loop]
+        return found
+
+    def sets(self, period: int) -> FloatArray:
+        """float64 [nests, accesses, loops + 1]; sets of a cache that the innermost n loops touch.
+
+        Parameters
+        ----------
+        period : int
+            Bytes after which the sets repeat.
+        """
+        steps, places = self._walks
+        many = places > 1
+        step = (steps % period)[many]
+        keys = step * (period + 1) + np.minimum(places, period)[many]
+        found, where = np.unique(keys, return_inverse=True)
+        known = np.array([_sets_of(*divmod(int(key), period + 1), period) for key in found])
+        each = np.ones(places.shape)
+        each[many] = known[where]
+        # Steps with a common divisor never reach what lies between its multiples.
+        divisors = np.full(places.shape, period)
+        divisors[many] = np.where(known[where] > 1, np.gcd(step, period), period)
+        reached = period // np.maximum(np.gcd.reduce(divisors, axis=2), LINE_BYTES)
+        sets = _with_one(np.minimum(np.prod(each, axis=2), reached))
+        return np.asarray(np.minimum(sets, np.maximum(self.lines, 1.0)))
+
+    @cached_property
+    def _walks(self) -> tuple[IndexArray, IndexArray]:
+        """int64 [nests, accesses, dimensions, loops] each; how the innermost loops walk along each.
+
+        Bytes from one place to the next, and places: as many as iterations, or until the end.
+        """
+        moved = self.spans > 0
+        extents = self.extents[:, None, None, :]
+        unit = np.where(moved, self.spans / np.maximum(extents - 1.0, 1.0), np.inf)
+        unit = np.maximum(np.rint(np.minimum.accumulate(unit, axis=3)), 1.0)
+        unit = np.where(np.isfinite(unit), unit, 1.0)
+        places = np.minimum(
+            np.cumprod(np.where(moved, extents, 1.0), axis=3),
+            np.floor(np.cumsum(self.spans, axis=3) / unit) + 1.0,
+        )
+        steps = unit * (self._steps() * self.element_bytes[..., None])[..., None]
+        return steps.astype(np.int64), places.astype(np.int64)
+
+    def _steps(self) -> FloatArray:
+        """float64 [nests, accesses, dimensions]; elements from one place to the next."""
+        sizes = np.cumprod(self.shapes, axis=2)
+        return np.concatenate([np.ones_like(sizes[:, :, :1]), sizes[:, :, :-1]], axis=2)
 
     def strides(self) -> FloatArray:
         """float64 [nests, accesses, loops]; elements from one iteration of a loop to the next."""
-        sizes = np.cumprod(self.shapes, axis=2)
-        steps = np.concatenate([np.ones_like(sizes[:, :, :1]), sizes[:, :, :-1]], axis=2)
-        moved = (self.spans * steps[..., None]).sum(axis=2)
+        moved = (self.spans * self._steps()[..., None]).sum(axis=2)
         return np.asarray(moved / np.maximum(self.extents - 1.0, 1.0)[:, None, :])
+
+
+@lru_cache(maxsize=1 << 16)
+def _sets_of(step: int, extent: int, period: int) -> int:
+    """Sets that so many accesses, so many bytes apart, touch."""
+    places = np.arange(min(extent, period // math.gcd(step, period))) * step % period
+    return len(np.unique(places // LINE_BYTES))
 
 
 def _with_one(values: FloatArray) -> FloatArray:
@@ -182,18 +256,36 @@ def loop_features(nests: Sequence[LoopNest]) -> RowArray:
 
 
 def _traffic(nests: _Nests) -> FloatArray:
-    """float64 [nests, 2 * sizes + 1]; lines fetched into a cache of each size, those in all."""
-    lines = nests.lines()
+    """float64 [nests, columns]; lines fetched into caches of each size, those in all, conflicts."""
+    lines = nests.lines
     held = lines.sum(axis=1)
-    fetched = lines * nests.repeats()
-    numbers = np.arange(len(held))
+    fetched = nests.fetched()
+    sets = [nests.sets(period) for _, _, period in PERIODS]
+    sharing = [lines / each for each in sets]
+    level: IndexArray = np.zeros(lines.shape[:2], np.int64)
     columns = []
     for size in CACHE_BYTES:
         # The innermost loops whose lines fit together; what the statement touches always counts.
-        level: IndexArray = np.maximum((held * LINE_BYTES <= size).sum(axis=1) - 1, 0)
-        at = fetched[numbers, :, level]
+        fits = np.broadcast_to((held * LINE_BYTES <= size)[:, None, :], lines.shape)
+        for (least, most, period), in_a_set in zip(PERIODS, sharing, strict=True):
+            if size <= most:
+                fits = np.logical_and(fits, in_a_set <= max(size, least) / period)
+        loops = np.logical_and.accumulate(fits, axis=2).sum(axis=2) - 1
+        level = np.maximum(level, loops)  # what a smaller cache holds a larger one has as well
+        at = np.take_along_axis(fetched, level[..., None], axis=2)[..., 0]
         columns += [at[:, 0], at[:, 1:].sum(axis=1)]
-    return np.column_stack([*columns, held[:, -1]])
+    crowded = [
+        _crowded_sets(each, in_a_set > WAYS, period // LINE_BYTES)
+        for each, in_a_set, (_, _, period) in zip(sets, sharing, PERIODS, strict=True)
+    ]
+    return np.column_stack([*columns, held[:, -1], *crowded])
+
+
+def _crowded_sets(sets: FloatArray, is_crowded: NDArray[np.bool_], most: int) -> FloatArray:
+    """float64 [nests]; sets that the access with the fewest has where they are first too few."""
+    first = np.argmax(is_crowded, axis=2)[..., None]
+    found = np.take_along_axis(np.where(is_crowded, sets, most), first, axis=2)
+    return np.asarray(found[..., 0].min(axis=1))
 
 
 def _innermost(laid: _Nests, nests: Sequence[LoopNest]) -> FloatArray:

@@ -192,6 +192,8 @@ integer operations as well, so that quantised kernels have one: TVM's curve is 0
 
 CACHE_BYTES = tuple(2**power for power in (8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 22, 24))
 """Sizes of caches for which it is told how much a stage fetches: from the registers up."""
+CONFLICT_PERIODS = (2**12, 2**16)
+"""Bytes after which addresses share a set of the first-level and of the second-level cache."""
 LOOPS_KEPT = 6
 """Loops of a stage that are described one by one, the innermost first."""
 ACCESSES_KEPT = 4
@@ -206,6 +208,7 @@ def _loop_columns() -> tuple[Column, ...]:
         for what in ("stored", "loaded")
     ]
     columns.append(Column("traffic.touched", "cache line"))
+    columns += [Column(f"conflict.sets_{period}", "set") for period in CONFLICT_PERIODS]
     for loop in range(LOOPS_KEPT):
         columns.append(Column(f"loop{loop}.extent", "iteration"))
         columns.append(Column(f"loop{loop}.is_reduction", "", FLAG))
@@ -219,12 +222,13 @@ def _loop_columns() -> tuple[Column, ...]:
 
 LOOP_COLUMNS = _loop_columns()
 """What follows from the loops of a stage; see `costmodels.loop_nests`. ``traffic.loaded_N`` are the
-lines that loads fetch into a cache of N bytes; ``sum.length`` the additions in a row to one sum,
+lines that loads fetch into a cache of N bytes, ``conflict.sets_N`` the sets that lines N bytes
+apart crowd, all there are where none do; ``sum.length`` the additions in a row to one sum,
 ``sum.apart`` the sums that take turns."""
 
 PER_STORE = FeatureSchema(
     name="per-store",
-    version=3,
+    version=4,
     columns=tuple(c for c in TVM_PER_STORE_COLUMNS if c.name not in NEVER_VARYING)
     + DERIVED_COLUMNS
     + LOOP_COLUMNS,

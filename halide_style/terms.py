@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from costmodels.kernel import FloatArray
+from costmodels.schema import CONFLICT_PERIODS
 from halide_style.stages import Stages
 
 LINE_BYTES = 64
@@ -133,6 +134,15 @@ def lines_beyond_l3(stages: Stages) -> FloatArray:
     return size_bytes / stages.device("bandwidth_byte_per_s")
 
 
+def crowded_lines(stages: Stages) -> FloatArray:
+    """Lines that few sets of the first-level cache take, eight cycles over the number of sets."""
+    period = CONFLICT_PERIODS[0]
+    sets = stages.count(f"conflict.sets_{period}")
+    is_crowded = (sets > 0) & (sets < period // LINE_BYTES)
+    lines = stages.loaded_lines(stages.device("l1_bytes"))
+    return np.where(is_crowded, 8.0 * lines / np.maximum(sets, 1.0) * stages.cycle_s, 0.0)
+
+
 def unique_bytes_read(stages: Stages) -> FloatArray:
     """Different bytes that are read, at the bandwidth of memory."""
     size_bytes = np.where(stages.read, stages.buffers("unique_bytes"), 0.0).sum(axis=1)
@@ -231,6 +241,7 @@ TERMS: tuple[Term, ...] = (
     _term(lines_beyond_l1, "c9: unique lines read per realization; at each level of the loops"),
     _term(lines_beyond_l2, "c10: unique lines read per task"),
     _term(lines_beyond_l3, "c11: lines of allocations read"),
+    _term(crowded_lines, "own: conflict misses"),
     _term(unique_bytes_read, "c12: unique bytes read per realization"),
     _term(unique_bytes_per_task, "c13-c15: unique bytes read per vector, per scalar, per task"),
     _term(store_lines, "c16-c18: lines stored"),

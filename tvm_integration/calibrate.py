@@ -20,6 +20,7 @@ from costmodels.network_models.sum_of_kernels import (
 from costmodels.protocol import KernelCostModel
 from tvm_integration.collect_networks import NetworkCollector, NetworkProgress
 from tvm_integration.compat import Target
+from tvm_integration.cost_model import checkpoint_of
 from tvm_integration.dataset_rows import target_text
 from tvm_integration.measured_networks import measured_networks
 
@@ -90,7 +91,10 @@ def calibrate(
 
 
 def overheads_path(target: Target, device: Device, model_name: str) -> Path:
-    """Where the overheads of a target and a model are kept."""
+    """Where the overheads of a target and a model are kept: not those of one with other weights."""
+    checkpoint = checkpoint_of(model_name)
+    if checkpoint is not None and checkpoint.is_file():
+        model_name = blake2b(checkpoint.read_bytes(), digest_size=8).hexdigest()
     meaning = json.dumps([target_text(target), device.name, device.cores, model_name])
     key = blake2b(meaning.encode(), digest_size=8).hexdigest()
     return cache_folder("overheads") / f"{key}.json"

@@ -4,6 +4,7 @@ Bad input ends with one line on stderr and exit code 2. Heavy imports wait until
 """
 
 import errno
+import io
 import logging
 import os
 import re
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
@@ -19,6 +20,7 @@ from typer.exceptions import TyperException
 from costmodels.errors import CostModelError
 from costmodels.json_text import json_text
 from tvm_integration import cli_collect, cli_dataset, cli_estimate, cli_models
+from tvm_integration.clean_stdout import clean_stdout
 
 WIDTH_OF_FILES = 120
 """Columns of output that goes to a file or a pipe."""
@@ -94,7 +96,7 @@ def tune(
     # A network's own code may change the working directory.
     work_dir = (work_dir or Path("costmodels_work") / _folder_name(model, target)).absolute()
     out = None if out is None else out.absolute()
-    with _clean_stdout(as_json) as stdout:
+    with clean_stdout(as_json) as stdout:
         from rich.console import Console
 
         from tvm_integration.model_name import check_model_name
@@ -186,23 +188,6 @@ def _nothing() -> Iterator[None]:
     yield
 
 
-@contextmanager
-def _clean_stdout(wanted: bool) -> Iterator[TextIO]:
-    """Keep whatever libraries print, C++ among them, off stdout: it goes to stderr."""
-    if not wanted:
-        yield sys.stdout
-        return
-    sys.stdout.flush()
-    with os.fdopen(os.dup(1), "w") as stdout:
-        os.dup2(2, 1)
-        try:
-            yield stdout
-        finally:
-            sys.stdout.flush()
-            stdout.flush()
-            os.dup2(stdout.fileno(), 1)
-
-
 def _open_standard_streams() -> None:
     """Open those that are closed: a file would get their numbers, and the writes that go there."""
     for number in range(3):
@@ -213,6 +198,9 @@ def _open_standard_streams() -> None:
     sys.stdin = sys.stdin or open(0)  # noqa: SIM115 - until the process ends
     sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):  # one that cannot write "µ" writes "?"
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _usage_error(error: TyperException) -> str:

@@ -10,6 +10,7 @@ import typer
 from costmodels.errors import InputError
 from costmodels.files import check_can_be_written
 from costmodels.json_text import json_text
+from tvm_integration.clean_stdout import clean_stdout
 
 if TYPE_CHECKING:
     from costmodels.device import Device
@@ -65,9 +66,44 @@ def estimate(
     """
     from tvm_integration.model_name import check_model_name
 
-    check_model_name(model)
+    name = check_model_name(model)
+    # A network's own code may change the working directory.
+    work_dir = None if work_dir is None else work_dir.absolute()
     if page is not None:
-        check_can_be_written(page)
+        needed = [path for path in (work_dir, device, Path(cost_model)) if path is not None]
+        check_can_be_written(page, needed=[*needed, Path(name.name), Path(overheads)])
+        page = page.absolute()
+    with clean_stdout(as_json) as stdout:
+        found, is_calibrated = _estimated(
+            model, target, device, cost_model, (schedules, work_dir, partial), overheads
+        )
+        if page is not None:
+            from costmodels.files import write_atomically
+            from tvm_integration.estimate_page import estimate_html
+
+            write_atomically(page, estimate_html(found).encode(errors="replace"))
+        if as_json:
+            stdout.write(json_text(found.as_json()))
+            return
+    _print(found)
+    if overheads == "calibrated" and not is_calibrated and found.total is not None:
+        sys.stdout.write(
+            "not calibrated: overheads and errors are those of another machine; "
+            "`costmodels calibrate` measures them on this one in a few minutes\n"
+        )
+    if page is not None:
+        sys.stdout.write(f"the page is {page}\n")
+
+
+def _estimated(
+    model: str,
+    target: str,
+    device: Path | None,
+    cost_model: str,
+    choices: tuple[str, Path | None, bool],
+    overheads: str,
+) -> tuple["Estimate", bool]:
+    """The estimate, and whether its overheads were fitted on networks."""
     from rich.console import Console
 
     progress = Console(stderr=True, highlight=False)
@@ -75,18 +111,14 @@ def estimate(
         from tvm_integration.cost_model import resolve_model
         from tvm_integration.described_network import describe_network
         from tvm_integration.estimate import EstimateOptions, check_model, estimate_network
-        from tvm_integration.targets import device_of, parse_target
+        from tvm_integration.targets import check_cores, device_of, parse_target
 
         parsed = parse_target(target)
         found_model = resolve_model(cost_model, seed=0)
         check_model(found_model, cost_model)
         found_device = device_of(parsed, device)
-        options = EstimateOptions(
-            schedules,
-            work_dir,
-            partial,
-            _overheads(overheads, parsed, found_device, cost_model),
-        )
+        check_cores(parsed, found_device)
+        options = EstimateOptions(*choices, _overheads(overheads, parsed, found_device, cost_model))
     with progress.status("importing and fusing the network"):
         network = describe_network(model, parsed)
     with progress.status("estimating") as status:
@@ -103,22 +135,7 @@ def estimate(
             model_name=cost_model,
             on_kernel=on_kernel,
         )
-    if page is not None:
-        from costmodels.files import write_atomically
-        from tvm_integration.estimate_page import estimate_html
-
-        write_atomically(page, estimate_html(found).encode())
-    if as_json:
-        sys.stdout.write(json_text(found.as_json()))
-        return
-    _print(found)
-    if overheads == "calibrated" and not options.overheads.networks and found.total is not None:
-        sys.stdout.write(
-            "not calibrated: overheads and errors are those of another machine; "
-            "`costmodels calibrate` measures them on this one in a few minutes\n"
-        )
-    if page is not None:
-        sys.stdout.write(f"the page is {page}\n")
+    return found, options.overheads.networks > 0
 
 
 def _overheads(text: str, target: "Target", device: "Device", model_name: str) -> "Overheads":
@@ -158,7 +175,7 @@ def calibrate(
     from tvm_integration.worker_session import shared_session
 
     if out is not None:
-        check_can_be_written(out)
+        check_can_be_written(out, needed=[Path(cost_model)])
     limit = TimeLimit(minutes)
     shared_session()  # the workers import TVM while this process does
     console = Console(stderr=True, highlight=False)
@@ -301,5 +318,5 @@ def _print(found: "Estimate") -> None:
     if total.launches_s or total.cold_s:
         console.print(
             f"of it {seconds_text(total.launches_s)} for launches and "
-            f"{seconds_text(total.cold_s)} for weights that come from memory"
+            f"{seconds_text(total.cold_s)} for weights that no cache near the core keeps"
         )

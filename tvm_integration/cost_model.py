@@ -139,7 +139,6 @@ class TuningModel:
             raise InputError(f"work_dir must be a path, got {work_dir!r}")
         self._checkpoint = None if work_dir is None else Path(work_dir).absolute() / CHECKPOINT
         if self._checkpoint is None:
-            logger.warning("nothing is saved: give work_dir to keep what the cost model learns")
             return
         try:
             self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -158,6 +157,8 @@ class TuningModel:
     ) -> None:
         """Learn a batch and save."""
         if len(candidates) and self.scores.learn(context, candidates, results):
+            if self._checkpoint is None and not self._learned:
+                logger.warning("nothing is saved: give work_dir to keep what the cost model learns")
             self._learned.update(record_hash(context.mod, c.sch.trace) for c in candidates)
             self._save()
 
@@ -222,7 +223,7 @@ class TuningModel:
     def _replay_database(self) -> None:
         """Learn the records of the database that this model has not learned."""
         assert self._checkpoint is not None
-        records = open_database(self._checkpoint.parent).get_all_tuning_records()
+        records = open_database(self._checkpoint.parent, read_only=True).get_all_tuning_records()
         new = [r for r in records if record_hash(r.workload.mod, r.trace) not in self._learned]
         if not new:
             return

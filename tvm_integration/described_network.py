@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from costmodels.dataset.feature_cache import cache_key
 from costmodels.device import Device
-from costmodels.errors import InputError
 from costmodels.files import cache_folder, write_atomically
 from costmodels.fused_graph import FusedGraph
 from costmodels.graph import StagedGraph
@@ -193,10 +191,22 @@ def describe_module(module: IRModule, target: Target, *, name: str = "main") -> 
     )
 
 
+def _weight_files(name: ModelName) -> list[Path]:
+    """Files beside an ONNX file that hold its weights."""
+    if name.kind != "onnx":
+        return []
+    from tvm_integration.onnx_file import weight_files
+
+    return weight_files(Path(name.name))
+
+
 def _kept_at(name: ModelName, target: Target) -> Path:
     content = ""
     if name.kind in ("onnx", "pt2"):
-        content = blake2b(Path(name.name).read_bytes(), digest_size=16).hexdigest()
+        digest = blake2b(digest_size=16)
+        for path in (Path(name.name), *_weight_files(name)):
+            digest.update(path.read_bytes() if path.is_file() else b"-")
+        content = digest.hexdigest()
     releases = []
     for package in PACKAGES:
         try:
@@ -249,7 +259,7 @@ def _read(path: Path) -> DescribedNetwork | None:
                 graph_index=found["graph_index"],
                 from_cache=True,
             )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, InputError):
+    except Exception:  # damage to an archive can make its reader raise anything
         return None
 
 

@@ -1,11 +1,14 @@
 """The latency of a whole network from its kernels, without running it."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from costmodels.device import Device
 from costmodels.errors import InputError
@@ -234,6 +237,8 @@ def estimate_network(
         known = _measured(network, target, options.work_dir)
     elif options.schedules == "model":
         batch = _chosen(network, target, device, model, options.seed, on_kernel)
+    launches = network.graph.counts("kernel")
+    scale = math.exp(options.overheads.bias)
     open_places = [i for i, kernel in enumerate(network.kernels) if kernel.name not in known]
     asked = batch.take(open_places)
     prediction = model.predict(asked)
@@ -246,22 +251,25 @@ def estimate_network(
         name = network.kernels[kernel].name
         latency = predicted[place]
         if latency is not None:
-            known[name] = latency
+            known[name] = _scaled(latency, scale)
         reasons[name] = notes.get(place, "")
     kernels = [
         EstimatedKernel(
             each.name,
-            each.weight,
+            launches[each.name],
             known.get(each.name),
             _bound(batch, place, device),
             reasons.get(each.name, ""),
         )
         for place, each in enumerate(network.kernels)
+        if each.name in launches  # others are inside what is not supported
     ]
     unsupported = _unsupported(network.graph, kernels)
     total = None
     if not unsupported or options.partial:
-        total = add_up(network.graph, known, device, options.overheads)
+        total = add_up(network.graph, known, device, replace(options.overheads, bias=0.0))
+        if unsupported and total.total_s == 0:
+            total = None  # nothing is known
     return Estimate(
         network=network.name,
         graph=network.graph,
@@ -280,6 +288,18 @@ def estimate_network(
             "network_from_cache": network.from_cache,
             "predicting_s": time.perf_counter() - start,
         },
+    )
+
+
+def _scaled(latency: KernelLatency, scale: float) -> KernelLatency:
+    """A prediction with the bias of its model taken out."""
+    if latency.source != "predicted":
+        return latency
+    return replace(
+        latency,
+        latency_s=latency.latency_s * scale,
+        low_s=latency.low_s * scale,
+        high_s=latency.high_s * scale,
     )
 
 
@@ -314,7 +334,7 @@ def _measured(
         raise InputError(
             f"work directory must be that of a tuning run, got {work_dir} and no database in it"
         )
-    database = open_database(work_dir, target)
+    database = open_database(work_dir, target, read_only=True)
     untuned = known_untuned(work_dir)
     found = {}
     for kernel in network.kernels:
@@ -347,7 +367,11 @@ def _chosen(
             f"model must be one that tells the schedules of a kernel apart to choose them, got "
             f"{model.name!r}: take pretrained:best, or schedules default"
         )
-    tasks = [kernel.task() for kernel in network.kernels]
+    # What has no stage, as one of a tensor without elements, has no schedules either.
+    whole = np.flatnonzero(np.diff(network.row_offsets))
+    tasks = [network.kernels[place].task() for place in whole]
+    if not tasks:
+        return network.batch(device)
     chosen = choose_schedules(
         tasks,
         target,
@@ -356,9 +380,9 @@ def _chosen(
         on_kernel=lambda done: on_kernel(done, len(tasks)),
     )
     schedules = []
-    for kernel, task in zip(network.kernels, tasks, strict=True):
-        schedule = Schedule(task.mod)
-        trace = chosen[kernel.name].trace
+    for kernel in network.kernels:
+        schedule = Schedule(kernel.mod)
+        trace = chosen[kernel.name].trace if kernel.name in chosen else None
         if trace is not None:
             trace.apply_to_schedule(schedule, remove_postproc=False)
         schedules.append(schedule)

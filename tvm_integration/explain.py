@@ -165,7 +165,7 @@ def explain_kernel(
 def _best(task: FusedTask, work_dir: Path) -> Schedule:
     if not has_database(work_dir):
         raise InputError(f"{work_dir} must be the work directory of a tuning run, got none")
-    database = open_database(work_dir)
+    database = open_database(work_dir, read_only=True)
     if database.has_workload(task.mod):
         workload = database.commit_workload(task.mod)
         for _, candidate in replay(database.get_top_k(workload, 1)):

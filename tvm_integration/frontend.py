@@ -48,14 +48,16 @@ def load_network(model: str, *, seed: int = 0) -> Network:
         from tvm_integration.torch_program import from_torch
 
         with _quiet():
-            network, inputs = zoo.build(name.name, seed=seed, **name.integer_options())
+            with _fitting(model):
+                network, inputs = zoo.build(name.name, seed=seed, **name.integer_options())
             return from_torch(name.name, network, inputs, {})
     if name.kind == "hf":
         from tvm_integration.hf import build_hf
         from tvm_integration.torch_program import from_torch
 
         with _quiet():
-            network, keywords = build_hf(name.name, name.options, seed=seed)
+            with _fitting(model):
+                network, keywords = build_hf(name.name, name.options, seed=seed)
             return from_torch(name.name, network, (), keywords)
     if name.kind == "pt2":
         from tvm_integration.torch_program import from_pt2
@@ -79,6 +81,17 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def _fitting(model: str) -> Iterator[None]:
+    """Name the network whose weights or inputs torch cannot allocate."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, OverflowError, TypeError) as error:
+        raise InputError(
+            f"torch must be able to make {model}, got {one_line(error)}: take smaller sizes"
+        ) from error
 
 
 def _from_function(name: ModelName) -> Network:

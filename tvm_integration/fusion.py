@@ -22,6 +22,7 @@ from tvm_integration.compat import (
     tvm,
 )
 from tvm_integration.foreign_errors import one_line
+from tvm_integration.interrupt import interrupted_after
 
 __all__ = [
     "FusedNetwork",
@@ -164,11 +165,11 @@ def fuse(
     InputError
         A tensor inside the network whose shape depends on data; what TVM cannot lower or fuse.
     """
-    with target:
-        passes = fusion_passes(
-            target, prepack_weights=prepack_weights, fuse_operators=fuse_operators
-        )
+    with target, interrupted_after():
         try:
+            passes = fusion_passes(
+                target, prepack_weights=prepack_weights, fuse_operators=fuse_operators
+            )
             module = tvm.transform.Sequential(passes)(module)
         except Exception as error:  # each of its passes reports what it cannot do its own way
             raise InputError(

@@ -1,7 +1,12 @@
-"""Ending at once, from wherever a second Ctrl-C finds the program."""
+"""Ctrl-C while TVM runs: what is under way ends first, or the program at once."""
 
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 _SHOW_CURSOR = b"\x1b[?25h"
@@ -18,3 +23,31 @@ def end_at_once() -> NoReturn:
     if sys.stderr.isatty():
         os.write(2, _SHOW_CURSOR)
     os._exit(130)
+
+
+@contextmanager
+def interrupted_after() -> Iterator[None]:
+    """Raise the KeyboardInterrupt of a Ctrl-C inside when all is done; a second one ends at once.
+
+    Constant folding, for one, calls Python and takes an exception for a constant that cannot be
+    folded: the network would be another one. Handlers of the caller's own stay.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    came = False
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        if came:
+            end_at_once()
+        came = True
+
+    signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if came:
+            raise KeyboardInterrupt

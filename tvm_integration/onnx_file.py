@@ -1,8 +1,9 @@
 """ONNX file -> network."""
 
 import io
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
     from tvm_integration.compat import IRModule
 
-__all__ = ["import_onnx"]
+__all__ = ["import_onnx", "weight_files"]
+
+STANDARD_DOMAINS = ("", "ai.onnx", "com.microsoft")
+"""Of operators that TVM's importer may know: it looks at their names alone."""
+MOST_ELEMENTS = 1 << 30
+"""Of an input: an example of it must fit memory."""
 
 
 def import_onnx(name: ModelName, seed: int) -> Network:
@@ -44,9 +50,36 @@ def import_onnx(name: ModelName, seed: int) -> Network:
     path = name.name
     model = _load(path)
     shapes = _input_shapes(path, model, name.integer_options())
+    _check_domains(path, model)
     inputs = _made_up_inputs(path, model, shapes, seed)
     module = _import(path, model, shapes)
     return Network(Path(path).stem, module, inputs, onnxruntime_reference(path, inputs))
+
+
+def weight_files(path: Path) -> list[Path]:
+    """Files of its own that an ONNX file keeps weights in; none where it cannot be read.
+
+    Parameters
+    ----------
+    path : Path
+        Of the ONNX file.
+    """
+    content = path.read_bytes()
+    if b"location" not in content:  # the key of such an entry
+        return []
+    import onnx
+    from onnx.external_data_helper import ExternalDataInfo, _get_all_tensors, uses_external_data
+
+    try:
+        model = onnx.load_from_string(content)
+    except Exception:  # protobuf's; importing it says what is wrong
+        return []
+    places = {
+        ExternalDataInfo(tensor).location
+        for tensor in _get_all_tensors(model)
+        if uses_external_data(tensor)
+    }
+    return [path.parent / place for place in sorted(places)]
 
 
 def _load(path: str) -> "onnx.ModelProto":
@@ -58,9 +91,38 @@ def _load(path: str) -> "onnx.ModelProto":
     except Exception as error:  # protobuf, the file system and onnx each have their own classes
         raise InputError(f"{damaged}, got {one_line(error)}: export it again") from error
     # protobuf takes many other files for an empty message.
-    if not (model.graph.node and model.graph.output):
+    if not model.graph.output:
         raise InputError(f"{damaged}, got one without a graph: export it again")
+    if not model.graph.node:
+        raise InputError(f"{damaged}, got one without operators: there is nothing to run")
+    if model.functions:
+        from onnx.inliner import inline_local_functions
+
+        try:
+            model = inline_local_functions(model)
+        except Exception as error:
+            raise InputError(f"{damaged}, got {one_line(error)}: inline its functions") from error
     return model
+
+
+def _check_domains(path: str, model: "onnx.ModelProto") -> None:
+    """Refuse operators of domains that TVM's importer would take for the standard ones."""
+
+    def nodes(graph: "onnx.GraphProto") -> Iterator["onnx.NodeProto"]:
+        for node in graph.node:
+            yield node
+            for attribute in node.attribute:
+                for inner in (attribute.g, *attribute.graphs):
+                    yield from nodes(inner)
+
+    foreign = {
+        f"{n.domain}.{n.op_type}" for n in nodes(model.graph) if n.domain not in STANDARD_DOMAINS
+    }
+    if foreign:
+        raise InputError(
+            f"operators of {path} must be of a domain that TVM's ONNX importer knows, got "
+            f"{', '.join(sorted(foreign))}: replace them in the graph, or give the network as .pt2"
+        )
 
 
 def _graph_inputs(model: "onnx.ModelProto") -> list["onnx.ValueInfoProto"]:
@@ -85,6 +147,11 @@ def _input_shapes(
         shape = shapes[entry.name] = []
         for axis, dim in enumerate(entry.type.tensor_type.shape.dim):
             place = f"{entry.name}[{axis}]"
+            if dim.HasField("dim_value") and dim.dim_value == 0 and place not in values:
+                raise InputError(
+                    f"input {entry.name} of {path} must not be empty, got size 0 along axis "
+                    f"{axis}: export it for at least 1, or give {path},{place}=1 if 0 means any"
+                )
             if dim.dim_value > 0:
                 shape.append(dim.dim_value)
                 continue
@@ -127,16 +194,27 @@ def _made_up_inputs(
     arrays = []
     for entry in _graph_inputs(model):
         element = entry.type.tensor_type.elem_type
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
+        try:
+            kind = onnx.TensorProto.DataType.Name(element)
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
+        except (KeyError, ValueError):
+            raise InputError(
+                f"input {entry.name} of {path} must be of a type that ONNX knows, got number "
+                f"{element}: export it again"
+            ) from None
+        if math.prod(shapes[entry.name]) > MOST_ELEMENTS:
+            raise InputError(
+                f"input {entry.name} of {path} must have at most {MOST_ELEMENTS:,} elements, got "
+                f"{' x '.join(map(str, shapes[entry.name]))}: take smaller dimensions"
+            )
         if np.issubdtype(dtype, np.floating):
             arrays.append(rng.standard_normal(shapes[entry.name]).astype(dtype))
         elif np.issubdtype(dtype, np.integer) or dtype == np.bool_:
             arrays.append(rng.integers(0, 2, shapes[entry.name]).astype(dtype))
         else:
             raise InputError(
-                f"input {entry.name} of {path} must hold numbers, got "
-                f"{onnx.TensorProto.DataType.Name(element)}: "
-                "cut the graph after the part that decodes it"
+                f"input {entry.name} of {path} must hold numbers of a type that numpy has, got "
+                f"{kind}: cut the graph after the part that decodes it, or export it for FLOAT"
             )
     return tuple(arrays)
 

@@ -2,6 +2,8 @@
 
 import difflib
 import os
+import platform
+import re
 import shlex
 from typing import Any
 
@@ -63,7 +65,7 @@ def _target_dict(text: str) -> dict[str, Any] | str:
     if text.lstrip().startswith("{"):
         parsed: dict[str, Any] = parse_json(text)
         return parsed
-    kind, *options = shlex.split(text)
+    kind, *options = shlex.split(text) or [""]
     if not options and kind != "llvm":
         return kind  # a kind without options, or a tag
     values: dict[str, Any] = {"kind": kind}
@@ -84,15 +86,51 @@ def _complete_llvm(values: dict[str, Any]) -> dict[str, Any]:
     values = {"num-cores": int(host["num-cores"]), **values}
     if int(values["num-cores"]) < 1:
         raise InputError(f"num-cores must be at least 1, got {values['num-cores']}")
+    place = {"kind": "llvm"}
     if "mtriple" in values:
-        return values
-    mcpu = values.setdefault("mcpu", str(host["mcpu"]))
-    known = [str(x) for x in tvm.target.codegen.llvm_get_cpu_archlist(Target({"kind": "llvm"}))]
-    if mcpu not in known:
+        place["mtriple"] = str(values["mtriple"])
+        _check_architecture(place["mtriple"])
+    else:
+        values.setdefault("mcpu", str(host["mcpu"]))
+    mcpu = values.get("mcpu")
+    known = [str(x) for x in tvm.target.codegen.llvm_get_cpu_archlist(Target(place))]
+    if mcpu is not None and mcpu not in known:
         near = difflib.get_close_matches(str(mcpu), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "see `llc -mcpu=help`"
         raise InputError(f"mcpu must be a processor that LLVM knows, got {mcpu!r}: {hint}")
     return values
+
+
+def _check_architecture(triple: str) -> None:
+    """LLVM ends the process for one that it does not know."""
+    name = _architecture(triple)
+    known = [str(each) for each in tvm.target.codegen.llvm_get_targets()]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "x86_64 and aarch64 are among them"
+        raise InputError(
+            f"mtriple must begin with an architecture that LLVM knows, got {triple!r}: {hint}"
+        )
+
+
+def _architecture(triple: str) -> str:
+    """LLVM's name of the architecture that a triple begins with."""
+    name = triple.partition("-")[0].lower()
+    for pattern, known in _ARCHITECTURES:
+        if re.fullmatch(pattern, name):
+            return known
+    return name
+
+
+_ARCHITECTURES = (
+    ("amd64|x86_64h", "x86_64"),
+    ("i[3-9]86|x86", "i386"),
+    ("arm64e?", "aarch64"),
+    (r"armv\d.*", "arm"),
+    (r"thumbv\d.*", "thumb"),
+    ("ppc64le", "powerpc64le"),
+    ("ppc64", "powerpc64"),
+)
 
 
 def device_of(target: Target, path: str | os.PathLike[str] | None = None) -> Device:
@@ -115,16 +153,40 @@ def device_of(target: Target, path: str | os.PathLike[str] | None = None) -> Dev
     InputError
         When the device cannot be detected: a device file is needed.
     """
+    is_gpu = "gpu" in [str(key) for key in target.keys]
     if path is not None:
-        return read_device(path)
+        device = read_device(path)
+        if (device.kind == "gpu") != is_gpu:
+            raise InputError(
+                f"device file {path} must be of a {'gpu' if is_gpu else 'cpu'} for target kind "
+                f"{target.kind.name!r}, got a {device.kind}"
+            )
+        return device
     if target.kind.name == "llvm":
         cores = target.attrs.get("num-cores")
         limit = int(cores) if cores is not None else None
+        triple = target.attrs.get("mtriple")
+        here = _architecture(platform.machine())
+        if triple is not None and _architecture(str(triple)) != here:
+            raise InputError(
+                f"a device file must be given for a target of another architecture than this "
+                f"host's {here}, got {str(triple)!r}: `costmodels device` prints one to start from"
+            )
         return detect_host().limited_to(cores=limit, vector_bits=_vector_bits(target))
     raise InputError(
         f"a device file must be given for target kind {target.kind.name!r}, only the host's "
         "processor can be detected: `costmodels device` prints one to start from"
     )
+
+
+def check_cores(target: Target, device: Device) -> None:
+    """Raise InputError when a target has more cores than the device."""
+    cores = target.attrs.get("num-cores")
+    if device.kind == "cpu" and cores is not None and int(cores) > device.cores:
+        raise InputError(
+            f"num-cores must be at most the {device.cores} of {device.name}, got {cores}: "
+            "give a device file with as many (`costmodels device` prints one to start from)"
+        )
 
 
 def _vector_bits(target: Target) -> int:

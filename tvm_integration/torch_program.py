@@ -190,12 +190,18 @@ def from_pt2(path: Path, seed: int) -> Network:
     from torch.utils import _pytree as pytree
 
     try:
+        logging.disable(logging.CRITICAL)  # torch logs what it then raises, with all of its stack
         program = torch.export.load(path)
     except Exception as error:  # zip, JSON, pickle and torch each report damage their own way
+        reason = one_line(error)
+        if "warnings above" in reason:
+            reason = "one that torch.export.load cannot read"
         raise InputError(
-            f"{path} must be an archive of torch.export.save, got {one_line(error)}: "
+            f"{path} must be an archive of torch.export.save, got {reason}: "
             f"save it again with torch {torch.__version__.partition('+')[0]}"
         ) from error
+    finally:
+        logging.disable(logging.NOTSET)
     example = program.example_inputs
     if example is None:
         _check_fixed_shapes(path.stem, program)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from costmodels.errors import InputError
 from costmodels.files import write_atomically
-from costmodels.kernel import Measured
+from costmodels.kernel import LONGEST_S, Measured
 from tvm_integration.builder import WarmBuilder
 from tvm_integration.candidate_scores import task_key
 from tvm_integration.compat import BuilderInput, IRModule, RunnerInput, meta_schedule, tvm
@@ -92,11 +93,21 @@ UNTUNED = "untuned_kernels.json"
 
 def known_untuned(work_dir: Path) -> dict[str, float | None]:
     """What a work directory knows of unscheduled programs; empty where that is nothing."""
+    path = work_dir / UNTUNED
     try:
-        known = json.loads((work_dir / UNTUNED).read_text())
+        known = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return known if isinstance(known, dict) else {}
+    if not isinstance(known, dict):
+        return {}
+    for value in known.values():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and 0 < value < LONGEST_S):
+            raise InputError(
+                f"{path} must hold seconds above 0, or null, got {value!r}: remove the file, "
+                "`costmodels tune` measures them again"
+            )
+    return known
 
 
 def untuned_latencies(
@@ -182,6 +193,8 @@ def faster_records(result: TuneResult, fused: FusedNetwork, database: Any) -> An
 
 def fastest_record(database: Any, mod: IRModule) -> Any:
     """The record of the least median, which is what is reported; TVM asks for the least mean."""
+    if not database.has_workload(mod):
+        return None  # asking for it would write it
     workload = database.commit_workload(mod)
     fastest, least_s = None, float("inf")
     for record in database.get_top_k(workload, len(database)):

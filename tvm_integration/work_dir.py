@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
@@ -34,7 +35,7 @@ def has_database(work_dir: str | Path) -> bool:
 
 
 def open_database(
-    work_dir: str | Path, target: Target | None = None
+    work_dir: str | Path, target: Target | None = None, *, read_only: bool = False
 ) -> meta_schedule.database.JSONDatabase:
     """Open the database of a work directory, or begin one.
 
@@ -47,6 +48,8 @@ def open_database(
         Made if it is missing.
     target : Target, optional
         What the caller tunes for.
+    read_only : bool
+        Leave the folder alone, whose run may go on: nothing may be committed.
 
     Returns
     -------
@@ -60,18 +63,27 @@ def open_database(
     """
     folder = Path(work_dir)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        workloads = _check_lines(folder / WORKLOADS)
-        records = _check_lines(folder / RECORDS)
+        if not read_only:
+            folder.mkdir(parents=True, exist_ok=True)
+        workloads, records = (
+            _check_lines(folder / name, mend=not read_only) for name in (WORKLOADS, RECORDS)
+        )
     except OSError as error:
         raise InputError(
-            f"work directory {folder} must be a folder that can be written: {error.strerror}"
+            f"work directory {folder} must be a folder that can be "
+            f"{'read' if read_only else 'written'}: {error.strerror}"
         ) from None
     _check_links(folder / RECORDS, records, workloads)
     if target is not None:
         _check_target(folder, records, target)
     try:
-        return meta_schedule.database.JSONDatabase(work_dir=str(folder))
+        if not read_only:
+            return meta_schedule.database.JSONDatabase(work_dir=str(folder))
+        with TemporaryDirectory(prefix="costmodels-read-") as copy:
+            for name, lines in ((WORKLOADS, workloads), (RECORDS, records)):
+                text = "".join(json.dumps(line) + "\n" for line in lines)
+                (Path(copy) / name).write_text(text)
+            return meta_schedule.database.JSONDatabase(work_dir=copy)  # it reads all of them
     except (ValueError, RuntimeError, TypeError, AttributeError, tvm.error.InternalError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(
@@ -80,8 +92,8 @@ def open_database(
         ) from None
 
 
-def _check_lines(path: Path) -> list[list[object]]:
-    """Parse a file of JSON lines, cutting off a half-written last one."""
+def _check_lines(path: Path, *, mend: bool) -> list[list[object]]:
+    """Parse a file of JSON lines but for a half-written last one, which mending cuts off."""
     if not path.exists():
         return []
     content = path.read_bytes()
@@ -101,11 +113,12 @@ def _check_lines(path: Path) -> list[list[object]]:
                     f"{path} line {number} must be a JSON pair, got {line[:40]!r} ({error}): "
                     "remove that line or use another work directory"
                 ) from None
-            logger.warning("%s: its last line is half written and was cut off", path)
-            write_atomically(path, b"".join(kept + b"\n" for kept in lines[:-1]))
+            if mend:
+                logger.warning("%s: its last line is half written and was cut off", path)
+                write_atomically(path, b"".join(kept + b"\n" for kept in lines[:-1]))
             break
         parsed.append(value)
-        if last:  # whole, but TVM would append to the same line
+        if last and mend:  # whole, but TVM would append to the same line
             write_atomically(path, content + b"\n")
     return parsed
 

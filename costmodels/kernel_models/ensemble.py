@@ -23,7 +23,7 @@ from costmodels.kernel import (
     Measurement,
     Unsupported,
 )
-from costmodels.learning.calibration import COVERAGE, Interval, spread_of
+from costmodels.learning.calibration import COVERAGE, IntervalByKind, kind_of, spread_of
 from costmodels.learning.holding_out import hold_out
 from costmodels.protocol import Adaptable, Claims, FitProgress, KernelCostModel
 from costmodels.registry import kernel_model_class, new_kernel_model
@@ -55,7 +55,7 @@ class Ensemble:
         self.members: tuple[KernelCostModel, ...] = tuple(
             new_kernel_model(name, rng=rng) for name in MEMBERS
         )
-        self._interval = Interval()
+        self._interval = IntervalByKind()
 
     @property
     def is_fitted(self) -> bool:
@@ -90,7 +90,7 @@ class Ensemble:
         for number, member in enumerate(new):
             member.fit(dataset, rng=rng, validation=validation, progress=_part(progress, number))
         self.members = new
-        self._interval = Interval()
+        self._interval = IntervalByKind()
         if validation is not None:
             self._calibrate(validation)
         return self
@@ -117,7 +117,7 @@ class Ensemble:
         """Predict each kernel on its own; one that a member does not support is unsupported."""
         found = [member.predict(batch) for member in self.members]
         log_latency, spread = _log_seconds(found)
-        low_s, high_s = self._interval.around(log_latency, spread)
+        low_s, high_s = self._interval.around(kind_of(batch, log_latency), log_latency, spread)
         unsupported: dict[int, Unsupported] = {}
         for each in found:
             unsupported |= {problem.kernel: problem for problem in each.unsupported}
@@ -155,14 +155,16 @@ class Ensemble:
                 members.append(kernel_model_class(name).load(file))
         model.members = tuple(members)
         settings = checkpoint.settings
-        model._interval = Interval.from_dict(settings.get("interval", settings))
+        model._interval = IntervalByKind.from_dict(settings.get("interval", settings))
         return model
 
     def _calibrate(self, held_out: KernelDataset) -> None:
         batch = held_out.batch
         predicted, spread = _log_seconds([member.predict(batch) for member in self.members])
         error = held_out.log_latency - predicted
-        self._interval = Interval.learn(error, spread, batch.task_index)
+        self._interval = IntervalByKind.learn(
+            kind_of(batch, predicted), error, spread, batch.task_index
+        )
 
 
 def _log_seconds(found: Sequence[KernelPrediction]) -> tuple[FloatArray, FloatArray]:

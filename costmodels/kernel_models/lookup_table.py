@@ -24,6 +24,7 @@ from costmodels.errors import InputError
 from costmodels.files import write_atomically
 from costmodels.graph import KernelGraph
 from costmodels.kernel import (
+    LONGEST_S,
     KernelBatch,
     KernelDataset,
     KernelPrediction,
@@ -41,6 +42,8 @@ KEPT = 64
 """Measurements of an entry that are kept, the newest: a median needs no more."""
 LEAST_MEASURED_SPREAD = 0.05
 """Spread of the measurements of an entry that has one alone, in log seconds."""
+WIDEST = 5.0
+"""Spread of log seconds in a table: more is no measurement."""
 SPREAD_BY_DISTANCE = 0.1
 """Log seconds by which an answer is less certain for each doubling of an extent; assumed."""
 COLUMNS = ("device", "operators", "extents", "bound_s", "measured", "median_s", "spread")
@@ -372,7 +375,9 @@ class LookupTable:
             rows = list(csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8"))))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise InputError(f"table {path} must be a CSV file, got: {error}") from None
-        model = cls([entry for number, row in enumerate(rows, 2) for entry in _entry(row, number)])
+        model = cls(
+            [entry for number, row in enumerate(rows, 2) for entry in _entry(row, path, number)]
+        )
         if not model.is_fitted:
             raise InputError(f"table {path} must have entries, got none")
         model._calibrate()
@@ -392,19 +397,24 @@ def _kept(values: Mapping[str, Any]) -> TableEntry:
     return TableEntry(**{**values, **lists})
 
 
-def _entry(row: Mapping[str, str], number: int) -> Iterator[TableEntry]:
+def _entry(
+    row: Mapping[str, str], path: str | os.PathLike[str], number: int
+) -> Iterator[TableEntry]:
     """A row of an export; three measurements stand for its median and its spread."""
     try:
         median_s, spread = float(row["median_s"]), float(row["spread"])
         bound_s = float(row["bound_s"])
         extents = tuple(map(int, row["extents"].split()))
-        if not (math.isfinite(median_s) and median_s > 0 and spread >= 0 and bound_s >= 0):
-            raise ValueError("median_s must be above 0, spread and bound_s at least 0")
+        if not (0 < median_s < LONGEST_S and 0 <= spread <= WIDEST and 0 <= bound_s < LONGEST_S):
+            raise ValueError(
+                f"median_s must be above 0, bound_s at least 0, both below {LONGEST_S:g} s, and "
+                f"spread from 0 to {WIDEST:g}"
+            )
         # Their median and the standard deviation of their logarithms are those of the row.
         away = math.exp(spread * math.sqrt(1.5))
         seconds = (median_s / away, median_s, median_s * away)
         yield TableEntry(row["device"], row["operators"], extents, bound_s, seconds)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"line {number} of a table must have {', '.join(COLUMNS)}, got {error!r}"
+            f"line {number} of table {path} must have {', '.join(COLUMNS)}, got {error!r}"
         ) from None

@@ -5,7 +5,9 @@ between kernels: where models disagree they are larger, so an interval grows wit
 (Papadopoulos et al., "Inductive Confidence Machines for Regression", ECML 2002). And those of one
 task resemble each other: what is promised is a share of the kernels of a task never seen, so it is
 tasks that count, not kernels (Dunn et al., "Distribution-Free Prediction Sets for Two-Layer
-Hierarchical Models", JASA 2022).
+Hierarchical Models", JASA 2022). Short kernels, of which much is overhead, have larger errors than
+long ones, and scheduled ones larger than those that are not: the promise can be kept for each kind
+alone (Vovk et al., "Mondrian Confidence Machine", 2003).
 """
 
 from collections.abc import Mapping
@@ -14,12 +16,18 @@ from typing import Any, Self
 
 import numpy as np
 
-from costmodels.kernel import FloatArray, IndexArray
+from costmodels.kernel import FloatArray, IndexArray, KernelBatch
 
 COVERAGE = 0.9
 """Share of kernels whose seconds an interval is meant to hold."""
 NORMAL_REACH = 1.645
 """Standard deviations of a normal distribution, up and down, that hold such a share of it."""
+SIZES_S = (1e-5, 1e-4)
+"""Seconds between short, middling and long kernels."""
+KINDS = 2 * (len(SIZES_S) + 1)
+"""Of kernels, unscheduled ones first; see `kind_of`."""
+LEAST_TASKS = 50
+"""Of a kind that has a reach of its own."""
 LEAST_SPREAD = 0.3
 """Disagreement of models that agree perfectly, in log seconds: they can be wrong together."""
 
@@ -86,6 +94,77 @@ class Interval:
             Seconds: [kernels] its lower and its upper end.
         """
         return np.exp(log_latency - self.reach * spread), np.exp(log_latency + self.reach * spread)
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalByKind:
+    """How far log seconds may lie from what is predicted, for kernels of each kind.
+
+    Parameters
+    ----------
+    intervals : tuple of Interval
+        Of each kind; see `kind_of`.
+    """
+
+    intervals: tuple[Interval, ...] = (Interval(),) * KINDS
+
+    @classmethod
+    def learn(
+        cls, kind: IndexArray, log_error: FloatArray, spread: FloatArray, task_index: IndexArray
+    ) -> Self:
+        """Take the reach of each kind from its kernels, where these are of enough tasks.
+
+        Parameters
+        ----------
+        kind : numpy.ndarray
+            [kernels]; from `kind_of`.
+        log_error, spread, task_index : numpy.ndarray
+            As of `Interval.learn`.
+        """
+        of_all = Interval.learn(log_error, spread, task_index)
+        found = []
+        for number in range(KINDS):
+            own = np.flatnonzero((kind == number) & np.isfinite(log_error))
+            few = len(np.unique(task_index[own])) < LEAST_TASKS
+            found.append(
+                of_all if few else Interval.learn(log_error[own], spread[own], task_index[own])
+            )
+        return cls(tuple(found))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `dataclasses.asdict`; one of all kinds, as in older checkpoints, is that of each."""
+        if "intervals" in values:
+            return cls(tuple(Interval.from_dict(each) for each in values["intervals"]))
+        return cls((Interval.from_dict(values),) * KINDS)
+
+    def around(
+        self, kind: IndexArray, log_latency: FloatArray, spread: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """The interval of each kernel, as `Interval.around` gives it."""
+        reach = np.array([each.reach for each in self.intervals])[kind]
+        return Interval(1.0).around(log_latency, reach * spread)
+
+
+def kind_of(batch: KernelBatch, log_latency: FloatArray) -> IndexArray:
+    """Which kernels have errors of one size: scheduled or not, short, middling or long.
+
+    Parameters
+    ----------
+    batch : KernelBatch
+        The kernels.
+    log_latency : numpy.ndarray
+        [kernels]; predicted log seconds; those that are not known count as long.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 [kernels], below `KINDS`.
+    """
+    loops = ("parallel.loops", "vectorize.loops", "unroll.loops")
+    marked = batch.sum_rows(np.sum([batch.column(name) for name in loops], axis=0)) > 0
+    size = np.searchsorted(np.log(SIZES_S), log_latency)
+    return np.asarray(size + (len(SIZES_S) + 1) * marked)
 
 
 def spread_of(log_latency: FloatArray) -> FloatArray:

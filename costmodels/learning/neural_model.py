@@ -24,7 +24,13 @@ from costmodels.kernel import (
     Measurement,
     Unsupported,
 )
-from costmodels.learning.calibration import COVERAGE, Interval, even_spread, spread_of
+from costmodels.learning.calibration import (
+    COVERAGE,
+    IntervalByKind,
+    even_spread,
+    kind_of,
+    spread_of,
+)
 from costmodels.learning.holding_out import hold_out
 from costmodels.learning.kernel_tensors import KernelEncoding, KernelInputs
 from costmodels.learning.labels import KernelLabels
@@ -134,7 +140,7 @@ class NeuralKernelModel(ABC):
         self._adapted: list[KernelNetwork] = []
         self._measured: set[str] = set()
         self._memory = ReplayMemory(self.config.memory, graphs=self.graphs)
-        self._interval = Interval()
+        self._interval = IntervalByKind()
         self._updates = 0
 
     @property
@@ -254,8 +260,11 @@ class NeuralKernelModel(ABC):
 
     def _calibrate(self, held_out: KernelDataset) -> None:
         _, log_excess, spread = self._outputs(held_out.batch)
-        error = held_out.log_latency - log_excess - log_bound(held_out.batch)
-        self._interval = Interval.learn(error, spread, held_out.batch.task_index)
+        predicted = log_excess + log_bound(held_out.batch)
+        error = held_out.log_latency - predicted
+        self._interval = IntervalByKind.learn(
+            kind_of(held_out.batch, predicted), error, spread, held_out.batch.task_index
+        )
 
     def _learn_on(
         self,
@@ -333,7 +342,7 @@ class NeuralKernelModel(ABC):
         utility[missing] = 0.0
         log_latency = log_excess + log_bound(batch)
         log_latency[missing] = np.nan
-        low_s, high_s = self._interval.around(log_latency, spread)
+        low_s, high_s = self._interval.around(kind_of(batch, log_latency), log_latency, spread)
         return KernelPrediction(
             utility,
             np.exp(log_latency),
@@ -386,7 +395,7 @@ class NeuralKernelModel(ABC):
         self.seed = int(settings["seed"])
         self._updates = int(settings["updates"])
         self._measured = set(settings["measured"])
-        self._interval = Interval.from_dict(settings["interval"])
+        self._interval = IntervalByKind.from_dict(settings["interval"])
         self._memory = ReplayMemory.from_state(
             self.config.memory, PER_STORE, arrays, settings["memory"], graphs=self.graphs
         )

@@ -1,8 +1,9 @@
 """The latency of a network as the sum of its kernels, and what a sum leaves out.
 
-Between two kernels the virtual machine dispatches and allocates; weights that a kernel finds in a
-cache while it is measured over and over come from memory in a network; and the errors of a model on
-the kernels of one network go together. Each of these is one number, fitted on whole networks.
+Between two kernels the virtual machine dispatches and allocates; weights that a kernel finds in its
+core's cache while it is measured over and over come from further away in a network; and the errors
+of a model on the kernels of one network go together. Each of these is one number, fitted on whole
+networks.
 """
 
 import math
@@ -72,12 +73,23 @@ def predicted_latencies(prediction: KernelPrediction) -> list[KernelLatency | No
     ]
 
 
+def _check(name: str, value: Any, least: float, most: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not least <= value <= most or value == math.inf:
+        bounds = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+        raise InputError(f"{name} of overheads must be a number {bounds}, got {value!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """A fitted number and its standard deviation."""
 
     value: float = 0.0
     deviation: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("value", "deviation"):
+            _check(name, getattr(self, name), 0.0, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +121,12 @@ class Overheads:
     bias: float = 0.0
     networks: int = 0
 
+    def __post_init__(self) -> None:
+        _check("residual", self.residual, 0.0, 10.0)
+        _check("common_error", self.common_error, 0.0, 1.0)
+        _check("bias", self.bias, -20.0, 20.0)
+        _check("networks", self.networks, 0, math.inf)
+
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
         return asdict(self)
@@ -131,9 +149,11 @@ class Overheads:
 
 NOTHING = Overheads()
 """The plain sum."""
-TYPICAL = Overheads(launch_s=Parameter(0.5e-6, 0.3e-6), residual=0.06)
-"""Of a CPU that was never calibrated: what fits `shipped:networks`, the residual that of networks
-with chosen schedules; it is 0.02 with default ones."""
+TYPICAL = Overheads(
+    launch_s=Parameter(0.35e-6, 0.2e-6), cold_share=Parameter(0.5, 0.3), residual=0.06
+)
+"""Of a CPU that was never calibrated: what fits the networks of `shipped:networks` with chosen
+schedules; the residual is 0.02 with default ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +208,9 @@ def add_up(
         ]
     )
     deviations = np.array([kernels[name].deviation for name in counts])
-    known = [launch for launch in graph.launches if launch.kind == "kernel"]
+    known = [
+        launch for launch in graph.launches if launch.kind == "kernel" and launch.name in counts
+    ]
     launches_s = overheads.launch_s.value * len(known)
     cold_s_at_peak = cold_bytes(graph, device) / device.bandwidth_byte_per_s
     cold_s = overheads.cold_share.value * cold_s_at_peak
@@ -216,7 +238,10 @@ def _variance(parts: FloatArray, deviations: FloatArray, correlation: float) -> 
 
 
 def cold_bytes(graph: FusedGraph, device: Device) -> float:
-    """Weights that a network cannot keep in the last cache from one run to the next.
+    """Weights that a kernel finds in the second-level cache in a loop of its own, but not here.
+
+    Those of one launch count up to what that cache of one core holds: of more it finds nothing in
+    a loop either. A network whose weights all fit finds them, run after run.
 
     Parameters
     ----------
@@ -225,9 +250,8 @@ def cold_bytes(graph: FusedGraph, device: Device) -> float:
     device : Device
         What it runs on.
     """
-    weights = sum(launch.constant_bytes for launch in graph.launches)
-    cache = device.l3_bytes or device.l2_bytes * device.cores
-    return float(max(0, weights - cache))
+    held = sum(min(launch.constant_bytes, device.l2_bytes) for launch in graph.launches)
+    return float(max(0, held - device.l2_bytes))
 
 
 @dataclass(frozen=True)

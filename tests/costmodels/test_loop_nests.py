@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from costmodels.loop_nests import Access, LoopNest, loop_features
+from costmodels.loop_nests import Access, LoopNest, _Nests, loop_features
 from costmodels.schema import CACHE_BYTES, LOOP_COLUMNS, LOOP_KINDS
 
 NAMES = [column.name for column in LOOP_COLUMNS]
@@ -43,13 +43,27 @@ def test_a_matrix_product():
     """64 x 64 floats: 4 lines a row, 256 lines a matrix."""
     found = described(matmul(64, 64, 64))
     small, middle, large = 256, 2**14, 2**17
-    # The statement alone fits: a line of A and of B for each of the iterations.
-    assert found[f"traffic.loaded_{small}"] == pytest.approx(2 * 64**3, rel=1e-4)
-    assert found[f"traffic.stored_{small}"] == pytest.approx(64 * 64, rel=1e-4)
-    # Loop k fits, a row of A and a column of B: the row stays for all j, the column does not.
-    assert found[f"traffic.loaded_{middle}"] == pytest.approx(64 * 4 + 64 * 64 * 64, rel=1e-4)
+    # The statement alone fits: for each j a row of A, and a line of B for each of the iterations.
+    assert found[f"traffic.loaded_{small}"] == pytest.approx(64 * 64 * 4 + 64**3, rel=1e-4)
+    # The store moves on with j: 16 of its iterations share a line.
+    assert found[f"traffic.stored_{small}"] == pytest.approx(64 * 4, rel=1e-4)
+    # Loop k fits, a row of A and a column of B: the row stays for all j, and 16 of these share
+    # the lines of a column.
+    assert found[f"traffic.loaded_{middle}"] == pytest.approx(64 * 4 + 64 * 256, rel=1e-4)
     assert found[f"traffic.loaded_{large}"] == pytest.approx(2 * 256, rel=1e-4)
     assert found["traffic.touched"] == pytest.approx(3 * 256, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "sets"), [(1024, 255, (1, 16)), (1000, 255, None), (1024, 8, None)]
+)
+def test_columns_whose_lines_share_a_set(columns, rows, sets):
+    """Rows of 4096 bytes: their lines drive each other out before the next column needs them."""
+    found = described(matmul(16, columns, rows))
+    of_b = found["traffic.loaded_32768"] / (16 * columns * rows)  # lines for each read of B
+    assert of_b == pytest.approx(1 if sets == (1, 16) else 1 / 16, rel=0.05)
+    told = found["conflict.sets_4096"], found["conflict.sets_65536"]
+    assert told == pytest.approx(sets or (64, 1024), rel=1e-4)
 
 
 def test_additions_that_wait_for_each_other():
@@ -112,6 +126,29 @@ def tiled(draw):
     spans = tuple((d, n, (extent - 1) * step) for n, (d, extent, step) in enumerate(loops))
     nest = plain([extent for _, extent, _ in loops], Access(4, shape, spans))
     return nest, loops, shape
+
+
+@given(
+    st.integers(1, 20),
+    st.integers(2, 40),
+    st.integers(1, 3000),
+    st.booleans(),
+    st.sampled_from([4096, 65536]),
+)
+@settings(max_examples=100, deadline=None)
+def test_sets_are_those_that_counting_finds(outer, inner, columns, is_swapped, period):
+    """A column, its loop split into two: whatever the distance of its rows."""
+    loops = [(inner, 1), (outer, inner)]
+    if is_swapped:
+        loops.reverse()
+    access = Access(
+        4,
+        (columns, outer * inner),
+        tuple((1, n, (extent - 1) * step) for n, (extent, step) in enumerate(loops) if extent > 1),
+    )
+    nests = _Nests.of([plain([extent for extent, _ in loops], access)])
+    sets = {row * columns * 4 % period // 64 for row in range(outer * inner)}
+    assert nests.sets(period)[0, 0, -1] == len(sets)
 
 
 @given(tiled())

@@ -45,5 +45,5 @@ def test_fingerprint_changes_with_every_part():
 
 def test_mismatch_says_which_and_the_way_out():
     other = replace(PER_STORE, version=PER_STORE.version + 1)
-    with pytest.raises(SchemaError, match=r"gbt must be given .* v3 .*, got per-store v4 .*again"):
+    with pytest.raises(SchemaError, match=r"gbt must be given .* v4 .*, got per-store v5 .*again"):
         PER_STORE.require(other, owner="gbt")

@@ -47,9 +47,15 @@ def test_launches_and_cold_weights_are_added():
     overheads = Overheads(Parameter(1e-4), Parameter(0.5))
     total = add_up(graph, {"a": known(1e-3), "b": known(5e-3)}, DEVICE, overheads)
     assert total.launches_s == pytest.approx(3e-4)
-    assert cold_bytes(graph, DEVICE) == 64 * MB  # what the cache of 32 MB cannot hold
-    assert total.cold_s == pytest.approx(0.5 * 64 * MB / 3e10)
+    assert cold_bytes(graph, DEVICE) == 2 * DEVICE.l2_bytes  # of three times what it holds
+    assert total.cold_s == pytest.approx(0.5 * 2 * DEVICE.l2_bytes / 3e10)
     assert total.total_s == pytest.approx(7e-3 + total.launches_s + total.cold_s)
+
+
+def test_weights_that_the_cache_holds_stay_warm():
+    share = DEVICE.l2_bytes // 4
+    assert cold_bytes(chain("a", "b", "c", constant_bytes=share), DEVICE) == 0
+    assert cold_bytes(chain(*"abcdef", constant_bytes=share), DEVICE) == 2 * share
 
 
 def test_errors_that_go_together_do_not_cancel():

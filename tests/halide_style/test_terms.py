@@ -92,6 +92,20 @@ def test_lines_that_a_cache_holds_are_fetched_once():
     assert seconds("lines_beyond_l2", stages) == pytest.approx(10 * 1024 * cycle_s, rel=1e-4)
 
 
+def test_lines_that_crowd_one_set_wait_for_each_other():
+    fetched = {f"traffic__loaded_{size}": 8192 for size in CACHE_BYTES}
+    one, four, all_there_are = (
+        one_stage(**READ, **fetched, traffic__touched=1024, conflict__sets_4096=sets)
+        for sets in (1, 4, 64)
+    )
+    assert seconds("crowded_lines", one) == pytest.approx(
+        4 * seconds("crowded_lines", four), rel=1e-3
+    )
+    assert seconds("crowded_lines", four) > 0.0
+    assert seconds("crowded_lines", all_there_are) == 0.0
+    assert seconds("crowded_lines", one_stage(**READ, **fetched)) == 0.0  # loops not known
+
+
 def test_between_two_sizes_of_caches_lines_are_interpolated():
     fetched = {f"traffic__loaded_{size}": 100 if size < 1 << 20 else 25 for size in CACHE_BYTES}
     stages = one_stage(**READ, **fetched, traffic__touched=25)

@@ -120,6 +120,17 @@ def test_data_sets_with_networks_are_merged_and_described(folder, tmp_path):
     assert found["measured_networks"] == 4
 
 
+def test_a_calibration_is_of_a_model_and_its_weights(tmp_path):
+    target = host_target()
+    checkpoint = tmp_path / "mine.ckpt"
+    found = set()
+    for weights in (b"one", b"other"):
+        checkpoint.write_bytes(weights)
+        found |= {overheads_path(target, device_of(target), str(checkpoint))}
+    assert len(found) == 2
+    assert overheads_path(target, device_of(target), "paleo") not in found
+
+
 def test_calibration_is_fitted_kept_and_found(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     target, model = host_target(), resolve_model("pretrained:best", seed=0)

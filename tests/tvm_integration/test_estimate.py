@@ -61,6 +61,14 @@ def run(*arguments, **options):
     return CliRunner().invoke(app, list(map(str, arguments)), **options)
 
 
+def document(capfd, *arguments):
+    """What `estimate --json` prints: to the file itself, so that nothing else gets there."""
+    capfd.readouterr()
+    result = run("estimate", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(capfd.readouterr().out)
+
+
 def test_the_launches_are_those_of_the_network(target):
     fused = fuse(load_network(NETWORK).module, target)
     graph = fused_graph(fused)
@@ -127,9 +135,51 @@ def test_a_damaged_cache_is_made_again(target, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     describe_network("zoo:mlp", target)
     (kept,) = (tmp_path / "costmodels" / "networks").iterdir()
-    kept.write_bytes(kept.read_bytes()[:100])
-    assert not describe_network("zoo:mlp", target).from_cache
-    assert describe_network("zoo:mlp", target).from_cache
+    whole = kept.read_bytes()
+    entry = whole.index(b"PK\x01\x02")
+    for damaged in (whole[:100], whole[: entry + 10] + b"c" + whole[entry + 11 :]):
+        kept.write_bytes(damaged)
+        assert not describe_network("zoo:mlp", target).from_cache
+        assert describe_network("zoo:mlp", target).from_cache
+
+
+def test_the_cache_looks_at_weights_in_files_beside(target, tmp_path):
+    nodes = [onnx.helper.make_node("Tile", ["x", "times"], ["y"])]
+    value = onnx.helper.make_tensor_value_info
+    for times in (1, 50):
+        weights = [onnx.numpy_helper.from_array(np.array([times, times], np.int64), "times")]
+        graph = onnx.helper.make_graph(
+            nodes,
+            "graph",
+            [value("x", onnx.TensorProto.FLOAT, [8, 8])],
+            [value("y", onnx.TensorProto.FLOAT, None)],
+            weights,
+        )
+        opset = [onnx.helper.make_opsetid("", 17)]
+        onnx.save(
+            onnx.helper.make_model(graph, opset_imports=opset, ir_version=8),
+            tmp_path / "tile.onnx",
+            save_as_external_data=True,
+            location="tile.bin",
+            size_threshold=0,
+        )
+        found = describe_network(str(tmp_path / "tile.onnx"), target)
+        assert not found.from_cache
+        assert found.graph.launches[-1].output_bytes == 4 * 64 * times**2
+    (tmp_path / "tile.bin").unlink()
+    with pytest.raises(InputError, match=r"tile\.onnx must be an ONNX file with its weights"):
+        describe_network(str(tmp_path / "tile.onnx"), target)
+
+
+def test_a_bias_shows_in_the_kernels_too(network, target):
+    model, device = resolve_model("pretrained:best", seed=0), device_of(target)
+    plain = estimate_network(network, target, device, model)
+    overheads = Overheads(Parameter(1e-6), bias=0.5)
+    found = estimate_network(network, target, device, model, EstimateOptions(overheads=overheads))
+    assert found.total.kernels_s == pytest.approx(np.exp(0.5) * plain.total.kernels_s)
+    parts = sum(kernel.count * kernel.latency.latency_s for kernel in found.kernels)
+    assert found.total.total_s == pytest.approx(parts + found.total.launches_s)
+    assert found.provenance["overheads"]["bias"] == 0.5
 
 
 def test_what_a_model_does_not_know_is_named_and_there_is_no_total(network, target):
@@ -165,11 +215,19 @@ def test_library_calls_and_branches_are_named(target):
             return z  # noqa: RET504
 
     assert isinstance(Module["main"], relax.Function)
-    found = estimate_network(describe_module(Module, target), target, device_of(target), Paleo())
+    described = describe_module(Module, target)
+    found = estimate_network(described, target, device_of(target), Paleo())
     assert found.total is None
+    partial = EstimateOptions(partial=True, overheads=Overheads(Parameter(1e-3)))
+    part = estimate_network(described, target, device_of(target), Paleo(), partial)
+    assert part.total.launches_s == pytest.approx(1e-3)  # of the launch that is known
     (missing,) = found.unsupported
     assert (missing.name, missing.count) == ("my_library.gemm", 1)
     assert "library" in missing.reason
+
+
+def has_none_measured(found):
+    return {kernel.latency.source for kernel in found.kernels} == {"predicted"}
 
 
 def test_measured_latencies_of_a_work_directory_are_used(target, tmp_path):
@@ -178,6 +236,13 @@ def test_measured_latencies_of_a_work_directory_are_used(target, tmp_path):
     options = EstimateOptions("database", tmp_path)
     found = estimate_network(described, target, device_of(target), Paleo(), options)
     assert {kernel.latency.source for kernel in found.kernels} == {"measured"}
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    unknown = describe_network(NETWORK, target)
+    assert has_none_measured(estimate_network(unknown, target, device_of(target), Paleo(), options))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "untuned_kernels.json").write_text('{"a": -1}')
+    with pytest.raises(InputError, match=r"untuned_kernels\.json must hold seconds above 0"):
+        estimate_network(described, target, device_of(target), Paleo(), options)
     (tmp_path / "untuned_kernels.json").unlink()
     found = estimate_network(described, target, device_of(target), Paleo(), options)
     assert {kernel.latency.source for kernel in found.kernels} == {"measured", "predicted"}
@@ -211,12 +276,10 @@ def test_the_page_stands_alone(network, target):
     assert "not known" in estimate_html(partial)
 
 
-def test_the_command(tmp_path):
+def test_the_command(tmp_path, capfd):
     torch.manual_seed(0)
     page = tmp_path / "page.html"
-    result = run("estimate", NETWORK, "--json", "--html", page)
-    assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
+    found = document(capfd, NETWORK, "--html", page)
     assert found["low_s"] < found["total_s"] < found["high_s"]
     assert {"name", "count", "latency_s", "low_s", "high_s", "source"} <= set(found["kernels"][0])
     assert found["unsupported"] == []
@@ -243,12 +306,12 @@ def test_onnx_files_of_another_tool(name, opset, target, tmp_path):
     assert sum("conv" in launch.name for launch in described.graph.launches) == convolutions
 
 
-def test_a_table_of_this_machine_is_built_and_looked_up(tmp_path):
+def test_a_table_of_this_machine_is_built_and_looked_up(tmp_path, capfd):
     path = tmp_path / "table.csv"
     result = run("table", "zoo:mlp", "--out", path, "--data", tmp_path / "d")
     assert result.exit_code == 0, result.output
     assert "3 entries" in result.stdout
-    found = json.loads(run("estimate", "zoo:mlp", "--model", path, "--json").stdout)
+    found = document(capfd, "zoo:mlp", "--model", path)
     assert {kernel["source"] for kernel in found["kernels"]} == {"looked up"}
     assert found["total_s"] > 0
     with pytest.raises(InputError, match=r"must be a file that ends in \.csv"):
@@ -271,17 +334,46 @@ def test_a_table_of_this_machine_is_built_and_looked_up(tmp_path):
         (["zoo:mlp", "--work-dir", "w"], "a work directory must be given with schedules database"),
         (
             ["zoo:mlp", "--schedules", "database", "--work-dir", "none"],
-            "work directory must be that of a tuning run, got none",
+            r"work directory must be that of a tuning run, got .*none and no database in it",
         ),
         (["zoo:mlp", "--html", "nowhere/page.html"], "the folder of nowhere/page.html must exist"),
         (["zoo:mlp", "--html", "."], "must be a file to write, got a folder"),
         (["zoo:mlp", "--model", "a" * 300], "a kernel model must be one of"),
         (["zoo:mlp", "--overheads", "none.json"], "overheads none.json must be a file"),
+        (["zoo:mlp", "--html", "/dev/null"], "must be a regular file or a new one"),
+        (["zoo:mlp", "--target", "llvm -num-cores=999"], "num-cores must be at most the"),
+        (["zoo:mlp,batch=1000000000000"], "torch must be able to make zoo:mlp"),
     ],
 )
 def test_bad_input_is_named(arguments, message):
     with pytest.raises(InputError, match=message):
         run("estimate", *arguments, catch_exceptions=False)
+
+
+def test_a_page_never_replaces_what_is_read(tmp_path):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"mine")
+    for page in (model, tmp_path / "records.json"):
+        page.write_bytes(b"mine")
+        with pytest.raises(InputError, match="must be a file of its own, got one of the input"):
+            run(
+                "estimate",
+                *(model, "--html", page, "--schedules", "database", "--work-dir", tmp_path),
+                catch_exceptions=False,
+            )
+        assert page.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"bias": 1e9}, {"bias": "x"}, {"residual": None}, {"launch_s": {"value": -1.0}}]
+    + [{"common_error": -50}, {"bias": float("nan")}, {"networks": True}],
+)
+def test_overheads_that_make_no_sense_are_named(change, tmp_path):
+    path = tmp_path / "overheads.json"
+    path.write_text(json.dumps(Overheads().as_dict() | change))
+    with pytest.raises(InputError, match=r"must be a number|must be what `costmodels calibrate`"):
+        run("estimate", "zoo:mlp", "--overheads", path, catch_exceptions=False)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from costmodels.errors import InputError
 from tvm_integration import reference
 from tvm_integration.frontend import load_network
+from tvm_integration.onnx_file import weight_files
 
 
 def save_onnx(path, nodes, inputs, outputs, initializers=()):
@@ -85,6 +86,66 @@ def test_onnx_operators_that_tvm_does_not_know_are_named():
     assert text.startswith("operators of net.onnx must be ones that TVM's ONNX importer knows, got")
     assert "StringNormalizer" in text
     assert text.endswith(": replace them in the graph, or give the network as .pt2")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_operators_of_other_domains_are_not_taken_for_standard_ones():
+    """TVM's importer looks at the name alone."""
+    nodes = [helper.make_node("Relu", ["x"], ["y"], domain="acme")]
+    save_onnx("net.onnx", nodes, [value("x", [3, 3])], [value("y", [3, 3])])
+    assert "must be of a domain that TVM's ONNX importer knows, got acme.Relu" in error_text(
+        "net.onnx"
+    )
+
+
+@pytest.mark.usefixtures("workplace")
+def test_functions_of_a_file_are_inlined():
+    """One that is called as a standard operator is."""
+    body = [helper.make_node("MatMul", ["a", "a"], ["b"])]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    function = helper.make_function("own", "Relu", ["a"], ["b"], body, opsets[:1])
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"], domain="own")],
+        "graph",
+        [value("x", [4, 4])],
+        [value("y", [4, 4])],
+    )
+    model = helper.make_model(graph, opset_imports=opsets, functions=[function], ir_version=8)
+    onnx.save(model, "net.onnx")
+    assert_equals_reference(load_network("net.onnx"))
+    assert "matmul" in str(load_network("net.onnx").module)
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize(
+    ("shape", "element", "message"),
+    [
+        ([0, 4], TensorProto.FLOAT, "must not be empty, got size 0 along axis 0"),
+        ([4], 99, "must be of a type that ONNX knows, got number 99"),
+        ([1 << 20, 1 << 20], TensorProto.FLOAT, "must have at most 1,073,741,824 elements"),
+        ([4], TensorProto.BFLOAT16, "must hold numbers of a type that numpy has, got BFLOAT16"),
+    ],
+)
+def test_inputs_that_cannot_be_made_are_named(shape, element, message):
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    save_onnx("net.onnx", nodes, [value("x", shape, element)], [value("y", shape, element)])
+    assert message in error_text("net.onnx")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_file_without_operators_is_named():
+    save_onnx("net.onnx", [], [value("x", [4])], [value("x", [4])])
+    assert "got one without operators" in error_text("net.onnx")
+
+
+def test_weights_in_files_beside_are_found(workplace):
+    save_convolution("net.onnx", [2, 3, 8, 8])
+    path = workplace / "net.onnx"
+    assert weight_files(path) == []
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    assert weight_files(path) == [workplace / "w.bin"]
+    path.write_bytes(b"location")
+    assert weight_files(path) == []
 
 
 @pytest.mark.usefixtures("workplace")

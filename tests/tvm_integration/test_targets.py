@@ -1,5 +1,8 @@
 """Targets as users write them, and the devices behind them."""
 
+import platform
+from dataclasses import replace
+
 import pytest
 
 from costmodels.device import detect_host
@@ -69,5 +72,30 @@ def test_another_device_comes_from_a_file(tmp_path):
     with pytest.raises(InputError, match="a device file must be given"):
         device_of(cuda)
     path = tmp_path / "device.toml"
-    path.write_text(example_device("t4").to_toml())
+    path.write_text(replace(example_device("t4"), kind="gpu").to_toml())
     assert device_of(cuda, path).name == "t4"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("llvm -mtriple=nonsense", "mtriple must begin with an architecture that LLVM knows"),
+        ("llvm -mtriple=x86_64-linux-gnu -mcpu=nonsense", "mcpu must be a processor that LLVM"),
+        ("", "target must be 'host', a kind with options"),
+    ],
+)
+def test_what_would_end_the_process_is_named(text, message):
+    with pytest.raises(InputError, match=message):
+        parse_target(text)
+
+
+def test_a_device_of_another_architecture_or_kind_must_be_given(tmp_path):
+    foreign = "s390x" if platform.machine() != "s390x" else "x86_64"
+    target = parse_target(f"llvm -mtriple={foreign}-linux-gnu")
+    with pytest.raises(InputError, match="a device file must be given for a target of another"):
+        device_of(target)
+    path = tmp_path / "device.toml"
+    path.write_text(example_device().to_toml())
+    assert device_of(target, path) == example_device()
+    with pytest.raises(InputError, match="must be of a gpu for target kind 'cuda', got a cpu"):
+        device_of(parse_target("cuda"), path)

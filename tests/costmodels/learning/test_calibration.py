@@ -1,9 +1,19 @@
 """Intervals hold the share that they promise, of kernels of tasks never seen."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
-from costmodels.learning.calibration import LEAST_SPREAD, Interval, spread_of
+from costmodels.example_data import example_dataset
+from costmodels.learning.calibration import (
+    KINDS,
+    LEAST_SPREAD,
+    Interval,
+    IntervalByKind,
+    kind_of,
+    spread_of,
+)
 
 
 def drawn(seed: int, tasks: int, per_task: int = 30):
@@ -68,3 +78,36 @@ def test_the_two_ends_of_an_older_checkpoint_give_an_interval():
     found = Interval.from_dict({"low": -1.5, "high": 0.6})
     assert found.around(np.zeros(1), spread_of(np.zeros((1, 1))))[0] == pytest.approx(np.exp(-1.5))
     assert Interval.from_dict({"reach": 2.0}) == Interval(2.0)
+
+
+def test_each_kind_has_its_own_reach():
+    error, spread, task = drawn(2, tasks=900)
+    kind = task % 3
+    error = error * np.array([3.0, 1.0, 0.5])[kind]
+    found = IntervalByKind.learn(kind, error, spread, task)
+    one, other, third = (each.reach for each in found.intervals[:3])
+    assert one == pytest.approx(3 * other, rel=0.2)
+    assert other == pytest.approx(2 * third, rel=0.2)
+    low, high = found.around(kind, np.zeros(len(error)), spread)
+    inside_each = (low <= np.exp(error)) & (np.exp(error) <= high)
+    for number in range(3):
+        assert np.mean(inside_each[kind == number]) == pytest.approx(0.9, abs=0.01)
+    assert IntervalByKind.from_dict(asdict(found)) == found
+
+
+def test_a_kind_of_few_tasks_has_the_reach_of_all():
+    error, spread, task = drawn(3, tasks=200)
+    kind = np.where(task < 10, 0, 5)
+    found = IntervalByKind.learn(kind, error, spread, task)
+    assert found.intervals[0] == found.intervals[1] == Interval.learn(error, spread, task)
+    assert IntervalByKind.from_dict({"reach": 2.0}) == IntervalByKind((Interval(2.0),) * KINDS)
+
+
+def test_kinds_are_told_by_schedule_and_size():
+    batch = example_dataset(np.random.default_rng(0), tasks=2, kernels_per_task=4).batch
+    log_latency = np.log(np.array([1e-6, 3e-5, 2e-3, np.nan] * 2))
+    marked = batch.sum_rows(batch.column("vectorize.loops")) > 0
+    marked |= batch.sum_rows(batch.column("parallel.loops")) > 0
+    marked |= batch.sum_rows(batch.column("unroll.loops")) > 0
+    expected = np.array([0, 1, 2, 2] * 2) + 3 * marked
+    assert kind_of(batch, log_latency).tolist() == expected.tolist()
