@@ -302,12 +302,20 @@ def _print(found: "Estimate") -> None:
     console.print(table)
     for each in found.unsupported:
         console.print(f"not in the total: {each.name} ({each.count}×): {each.reason}", markup=False)
+    if found.provenance["schedules"] == "database":
+        measured = sum(
+            k.latency is not None and k.latency.source == "measured" for k in found.kernels
+        )
+        console.print(f"{measured} of {len(found.kernels)} kernels were measured by that run")
+    bias = float(found.provenance["overheads"]["bias"])
+    if bias:
+        console.print(f"predictions are taken {math.exp(bias):.2f} times, as calibrated")
     total = found.total
     if total is None:
-        console.print(
-            "no total, because something is missing; --partial gives that of what is known",
-            style="bold",
-        )
+        is_known = any(kernel.latency is not None for kernel in found.kernels)
+        way_out = "something is missing; --partial gives that of what is known"
+        why = way_out if is_known else "nothing is known of its kernels"
+        console.print(f"no total, because {why}", style="bold")
         return
     interval = ""
     if found.has_interval:

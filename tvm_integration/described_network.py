@@ -142,7 +142,7 @@ def describe_network(model: str, target: Target, *, fresh: bool = False) -> Desc
         found = _read(path)
         if found is not None:
             return found
-    network = load_network(model)
+    network = load_network(model, compare=False)
     found = describe_module(network.module, target, name=network.name)
     if path is not None:
         _keep(path, found)

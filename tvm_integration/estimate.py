@@ -238,6 +238,7 @@ def estimate_network(
     elif options.schedules == "model":
         batch = _chosen(network, target, device, model, options.seed, on_kernel)
     launches = network.graph.counts("kernel")
+    empty = {launch.name for launch in network.graph.launches if not launch.output_bytes}
     scale = math.exp(options.overheads.bias)
     open_places = [i for i, kernel in enumerate(network.kernels) if kernel.name not in known]
     asked = batch.take(open_places)
@@ -253,6 +254,8 @@ def estimate_network(
         if latency is not None:
             known[name] = _scaled(latency, scale)
         reasons[name] = notes.get(place, "")
+        if latency is None and name in empty:
+            reasons[name] = "it writes a tensor without elements"
     kernels = [
         EstimatedKernel(
             each.name,

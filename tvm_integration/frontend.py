@@ -21,7 +21,7 @@ from tvm_integration.network import Network
 __all__ = ["Network", "check_model_name", "load_network"]
 
 
-def load_network(model: str, *, seed: int = 0) -> Network:
+def load_network(model: str, *, seed: int = 0, compare: bool = True) -> Network:
     """Load the network that `MODEL` names.
 
     A `.pt2` file and a `module:function` can run code of their authors: load those you trust.
@@ -32,6 +32,8 @@ def load_network(model: str, *, seed: int = 0) -> Network:
         See `check_model_name`.
     seed : int
         For random weights (`zoo:`, `hf:`) and for example inputs where the source has none.
+    compare : bool
+        Open an ONNX file in onnxruntime too, to compare with.
 
     Returns
     -------
@@ -68,7 +70,7 @@ def load_network(model: str, *, seed: int = 0) -> Network:
         from tvm_integration.onnx_file import import_onnx
 
         with _quiet():
-            return import_onnx(name, seed)
+            return import_onnx(name, seed, compare=compare)
     return _from_function(name)
 
 
@@ -126,7 +128,7 @@ def _call_function(name: ModelName) -> tuple[Any, Any]:
     with redirect_stdout(sys.stderr):  # the user's own prints are for the user to see
         try:
             function = getattr(import_module(module_name), function_name, None)
-        except Exception as error:  # the user's module can raise anything
+        except (Exception, SystemExit) as error:  # the user's module can raise anything
             raise InputError(
                 f"module {module_name} must be importable, got {one_line(error)}: "
                 f"try `python -c 'import {module_name}'`"
@@ -139,7 +141,7 @@ def _call_function(name: ModelName) -> tuple[Any, Any]:
             )
         try:
             result = function()
-        except Exception as error:  # and so can the user's function
+        except (Exception, SystemExit) as error:  # and so can the user's function
             raise InputError(
                 f"{name.name}() must return a network, got {one_line(error)}: "
                 f"try `python -c 'import {module_name}; {module_name}.{function_name}()'`"

@@ -85,6 +85,9 @@ def check_model_name(model: str) -> ModelName:
     '8'
     """
     head, _, rest = model.partition(",")
+    if ".onnx," in model:  # its path may have commas
+        place = model.index(".onnx,") + len(".onnx")
+        head, rest = model[:place], model[place + 1 :]
     if model.startswith("zoo:"):
         name = ModelName("zoo", head.removeprefix("zoo:"), _options(model, rest))
         zoo.check_options(name.name, name.integer_options())

@@ -32,6 +32,7 @@ from tvm_integration.fused_graph import fused_graph
 from tvm_integration.fusion import fuse
 from tvm_integration.pipeline import build
 from tvm_integration.targets import device_of, host_target
+from tvm_integration.torch_program import from_torch
 from tvm_integration.train import train_model
 from tvm_integration.tune import tune_network
 from tvm_integration.tune_state import TuneOptions
@@ -169,6 +170,26 @@ def test_the_cache_looks_at_weights_in_files_beside(target, tmp_path):
     (tmp_path / "tile.bin").unlink()
     with pytest.raises(InputError, match=r"tile\.onnx must be an ONNX file with its weights"):
         describe_network(str(tmp_path / "tile.onnx"), target)
+
+
+def test_a_tensor_without_elements_is_named(target):
+    class Network(torch.nn.Module):
+        def forward(self, x):
+            return torch.relu(x[:0]), torch.relu(x)
+
+    module = from_torch("empty", Network(), (torch.zeros(4, 4),), {}).module
+    described = describe_module(module, target)
+    model = resolve_model("pretrained:best", seed=0)
+    found = estimate_network(described, target, device_of(target), model)
+    assert found.total is None
+    assert {each.reason for each in found.unsupported} == {"it writes a tensor without elements"}
+    small = {"population_size": 64, "genetic_num_iters": 2, "eps_greedy": 0.0}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tvm_integration.model_search.EVOLUTION", small)
+        options = EstimateOptions("model", partial=True)
+        chosen = estimate_network(described, target, device_of(target), model, options)
+    assert chosen.total.total_s > 0
+    assert len(chosen.unsupported) == 1
 
 
 def test_a_bias_shows_in_the_kernels_too(network, target):

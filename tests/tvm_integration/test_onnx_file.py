@@ -133,6 +133,27 @@ def test_inputs_that_cannot_be_made_are_named(shape, element, message):
 
 
 @pytest.mark.usefixtures("workplace")
+def test_an_opset_of_the_future_is_named():
+    save_onnx(
+        "net.onnx", [helper.make_node("Relu", ["x"], ["y"])], [value("x", [4])], [value("y", [4])]
+    )
+    model = onnx.load("net.onnx")
+    model.opset_import[0].version = 99
+    onnx.save(model, "net.onnx")
+    assert "must be of an opset up to" in error_text("net.onnx")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_names_with_commas_can_be_given():
+    save_convolution("a,b.onnx", ["size, of batch", 3, 8, 8])
+    assert error_text("a,b.onnx").endswith(
+        "got the symbolic dimensions size, of batch (image[0]), size, of batch (offset[0]): "
+        "give their values, a,b.onnx,image[0]=1,offset[0]=1"
+    )
+    assert load_network("a,b.onnx,image[0]=2,offset[0]=2").inputs[0].shape == (2, 3, 8, 8)
+
+
+@pytest.mark.usefixtures("workplace")
 def test_a_file_without_operators_is_named():
     save_onnx("net.onnx", [], [value("x", [4])], [value("x", [4])])
     assert "got one without operators" in error_text("net.onnx")
