@@ -91,6 +91,8 @@ def cache_folder(kind: str) -> Path:
         home = Path(chosen) if chosen else Path.home() / ".cache"
     except RuntimeError:  # a user without a home
         home = Path(tempfile.gettempdir()) / f"costmodels-{os.getuid()}"
+        if home.exists() and home.stat().st_uid != os.getuid():  # somebody else's
+            home = home.with_name(f"{home.name}-{os.getpid()}")
     return home / "costmodels" / kind
 
 
