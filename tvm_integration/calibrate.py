@@ -84,7 +84,8 @@ def calibrate(
             why = next(iter(failed.values()), "the time was over before")
             raise InputError(f"at least 4 networks must be measured, got none: {why}")
     try:
-        return fit_overheads(measured_networks(read_dataset(folder), model))
+        measured = measured_networks(read_dataset(folder), model)
+        return fit_overheads(measured, TYPICAL if device.kind == "cpu" else None)
     except InputError as error:
         why = f"; {next(iter(failed.values()))}" if failed else ""
         raise InputError(f"{error}{why}") from None

@@ -111,6 +111,7 @@ def _estimated(
         from tvm_integration.cost_model import resolve_model
         from tvm_integration.described_network import describe_network
         from tvm_integration.estimate import EstimateOptions, check_model, estimate_network
+        from tvm_integration.progress import counted
         from tvm_integration.targets import check_cores, device_of, parse_target
 
         parsed = parse_target(target)
@@ -121,11 +122,7 @@ def _estimated(
         options = EstimateOptions(*choices, _overheads(overheads, parsed, found_device, cost_model))
     with progress.status("importing and fusing the network"):
         network = describe_network(model, parsed)
-    with progress.status("estimating") as status:
-
-        def on_kernel(done: int, wanted: int) -> None:
-            status.update(f"choosing schedules: {done} of {wanted} kernels")
-
+    with counted(progress, "kernels") as on_kernel:
         found = estimate_network(
             network,
             parsed,
@@ -308,7 +305,9 @@ def _print(found: "Estimate") -> None:
         )
         console.print(f"{measured} of {len(found.kernels)} kernels were measured by that run")
     bias = float(found.provenance["overheads"]["bias"])
-    if bias:
+    if bias and any(
+        k.latency is not None and k.latency.source == "predicted" for k in found.kernels
+    ):
         console.print(f"predictions are taken {math.exp(bias):.2f} times, as calibrated")
     total = found.total
     if total is None:

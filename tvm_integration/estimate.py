@@ -168,8 +168,8 @@ class EstimateOptions:
             )
         if (self.work_dir is None) == (self.schedules == "database"):
             raise InputError(
-                "a work directory must be given with schedules database and with no others, got "
-                f"{self.work_dir or 'none'} with {self.schedules}"
+                "a work directory must be given with schedules database and only then, got "
+                f"{self.work_dir or 'none'} with schedules {self.schedules}"
             )
 
 
@@ -226,7 +226,8 @@ def estimate_network(
     Raises
     ------
     InputError
-        When the model gives no seconds, or the work directory is none, or one of another target.
+        When the model gives no seconds, or the work directory is none, or one of another target
+        or another network.
     """
     check_model(model, model_name or model.name)
     start = time.perf_counter()
@@ -353,6 +354,11 @@ def _measured(
             candidates.append(latency_of(Measured((seconds,))))
         if candidates:
             found[kernel.name] = min(candidates, key=lambda each: each.latency_s)
+    if network.kernels and not found:
+        raise InputError(
+            f"work directory {work_dir} must be that of a run that tuned {network.name}, got none "
+            "of its kernels: tune it first, or take schedules default"
+        )
     return found
 
 

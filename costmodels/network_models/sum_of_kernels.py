@@ -23,6 +23,8 @@ from costmodels.learning.calibration import NORMAL_REACH
 SOURCES = ("measured", "looked up", "predicted")
 LEAST_RESIDUAL = 0.01
 """Of a network's latency: what is left unexplained where nothing is known of it."""
+ROUNDS = 8
+"""Of fitting, after which the residual does not change any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +152,10 @@ class Overheads:
 NOTHING = Overheads()
 """The plain sum."""
 TYPICAL = Overheads(
-    launch_s=Parameter(0.35e-6, 0.2e-6), cold_share=Parameter(0.5, 0.3), residual=0.06
+    launch_s=Parameter(0.4e-6, 0.5e-6), cold_share=Parameter(0.5, 0.5), residual=0.06
 )
 """Of a CPU that was never calibrated: what fits the networks of `shipped:networks` with chosen
-schedules; the residual is 0.02 with default ones."""
+schedules, with room for other machines; the residual is 0.02 with default ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,10 +240,10 @@ def _variance(parts: FloatArray, deviations: FloatArray, correlation: float) -> 
 
 
 def cold_bytes(graph: FusedGraph, device: Device) -> float:
-    """Weights that a kernel finds in the second-level cache in a loop of its own, but not here.
+    """Weights that a kernel finds in the second-level caches in a loop of its own, but not here.
 
-    Those of one launch count up to what that cache of one core holds: of more it finds nothing in
-    a loop either. A network whose weights all fit finds them, run after run.
+    Those of one launch count up to what these caches hold, of which each core has one: of more it
+    finds nothing in a loop either. A network whose weights all fit finds them, run after run.
 
     Parameters
     ----------
@@ -250,8 +252,9 @@ def cold_bytes(graph: FusedGraph, device: Device) -> float:
     device : Device
         What it runs on.
     """
-    held = sum(min(launch.constant_bytes, device.l2_bytes) for launch in graph.launches)
-    return float(max(0, held - device.l2_bytes))
+    caches = device.l2_bytes * device.cores
+    held = sum(min(launch.constant_bytes, caches) for launch in graph.launches)
+    return float(max(0, held - caches))
 
 
 @dataclass(frozen=True)
@@ -277,13 +280,18 @@ class MeasuredNetwork:
     predicted: Mapping[str, KernelLatency]
 
 
-def fit_overheads(networks: Sequence[MeasuredNetwork]) -> Overheads:
+def fit_overheads(
+    networks: Sequence[MeasuredNetwork], prior: Overheads | None = TYPICAL
+) -> Overheads:
     """Fit what a sum leaves out: by least squares of relative errors, none of it negative.
 
     Parameters
     ----------
     networks : sequence of MeasuredNetwork
         Of one target, all their kernels measured.
+    prior : Overheads, optional
+        What launches and cold weights are taken for as far as the networks do not tell: small
+        ones have no cold weights.
 
     Raises
     ------
@@ -308,17 +316,22 @@ def fit_overheads(networks: Sequence[MeasuredNetwork]) -> Overheads:
     )
     inputs = np.column_stack([launches, cold_s]) / total[:, None]
     wanted = (total - plain) / total
-    sizes = np.maximum(np.linalg.norm(inputs, axis=0), 1e-12)
-    values = nnls(inputs / sizes, wanted)[0] / sizes
-    left = wanted - inputs @ values
-    residual = float(np.sqrt(np.mean(left**2)))
-    gram = (inputs / sizes).T @ (inputs / sizes) + 1e-9 * np.eye(2)
-    deviations = residual * np.sqrt(np.diag(np.linalg.inv(gram))) / sizes
+    known = [] if prior is None else [prior.launch_s, prior.cold_share]
+    weights = np.diag([1.0 / each.deviation for each in known]).reshape(-1, 2)
+    expected = np.array([each.value / each.deviation for each in known])
+    residual = LEAST_RESIDUAL
+    for _ in range(ROUNDS):
+        rows = np.vstack([inputs / residual, weights])
+        sizes = np.maximum(np.linalg.norm(rows, axis=0), 1e-12)
+        values = nnls(rows / sizes, np.concatenate([wanted / residual, expected]))[0] / sizes
+        residual = max(LEAST_RESIDUAL, float(np.sqrt(np.mean((wanted - inputs @ values) ** 2))))
+    gram = (rows / sizes).T @ (rows / sizes) + 1e-9 * np.eye(2)
+    deviations = np.sqrt(np.diag(np.linalg.inv(gram))) / sizes
     launch_s, cold_share = (
         Parameter(float(value), float(deviation) if value > 0 else 0.0)
         for value, deviation in zip(values, deviations, strict=True)
     )
-    found = Overheads(launch_s, cold_share, max(residual, LEAST_RESIDUAL), networks=len(networks))
+    found = Overheads(launch_s, cold_share, residual, networks=len(networks))
     predicted = [n for n in networks if n.predicted.keys() >= n.graph.counts("kernel").keys()]
     return _with_errors(found, predicted) if len(predicted) >= 4 else found
 

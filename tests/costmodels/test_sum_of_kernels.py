@@ -10,6 +10,7 @@ from costmodels.example_data import example_device
 from costmodels.fused_graph import FusedGraph, Launch
 from costmodels.network_models.sum_of_kernels import (
     NOTHING,
+    TYPICAL,
     KernelLatency,
     MeasuredNetwork,
     Overheads,
@@ -21,6 +22,7 @@ from costmodels.network_models.sum_of_kernels import (
 
 MB = 1 << 20
 DEVICE = example_device()
+CACHES = DEVICE.l2_bytes * DEVICE.cores
 
 
 def chain(*names: str, constant_bytes: int = 0) -> FusedGraph:
@@ -47,13 +49,13 @@ def test_launches_and_cold_weights_are_added():
     overheads = Overheads(Parameter(1e-4), Parameter(0.5))
     total = add_up(graph, {"a": known(1e-3), "b": known(5e-3)}, DEVICE, overheads)
     assert total.launches_s == pytest.approx(3e-4)
-    assert cold_bytes(graph, DEVICE) == 2 * DEVICE.l2_bytes  # of three times what it holds
-    assert total.cold_s == pytest.approx(0.5 * 2 * DEVICE.l2_bytes / 3e10)
+    assert cold_bytes(graph, DEVICE) == 2 * CACHES  # of three times what they hold
+    assert total.cold_s == pytest.approx(0.5 * 2 * CACHES / 3e10)
     assert total.total_s == pytest.approx(7e-3 + total.launches_s + total.cold_s)
 
 
 def test_weights_that_the_cache_holds_stay_warm():
-    share = DEVICE.l2_bytes // 4
+    share = CACHES // 4
     assert cold_bytes(chain("a", "b", "c", constant_bytes=share), DEVICE) == 0
     assert cold_bytes(chain(*"abcdef", constant_bytes=share), DEVICE) == 2 * share
 
@@ -93,7 +95,7 @@ def test_the_fit_finds_what_was_put_in():
         plain = add_up(graph, measured, DEVICE, Overheads(Parameter(2e-5), Parameter(0.7)))
         latency_s = plain.total_s * math.exp(rng.normal(scale=0.005))
         networks.append(MeasuredNetwork(graph, DEVICE, latency_s, measured, predicted))
-    found = fit_overheads(networks)
+    found = fit_overheads(networks, prior=None)
     assert found.launch_s.value == pytest.approx(2e-5, abs=3 * found.launch_s.deviation + 1e-7)
     assert found.cold_share.value == pytest.approx(0.7, abs=3 * found.cold_share.deviation)
     assert found.bias == pytest.approx(-0.3, abs=0.1)
@@ -104,6 +106,22 @@ def test_the_fit_finds_what_was_put_in():
         inside.append(total.low_s <= each.latency_s <= total.high_s)
     assert 0.8 <= np.mean(inside) <= 1.0
     assert Overheads.from_dict(found.as_dict()) == found
+
+
+def test_what_networks_do_not_tell_is_taken_from_others():
+    """Small networks have no cold weights; their launches are told well."""
+    networks = []
+    for count in (5, 20, 40, 80, 100):
+        names = [f"k{n}" for n in range(count)]
+        graph = chain(*names, constant_bytes=64)
+        measured = {name: known(1e-5, 1.02, "measured") for name in names}
+        networks.append(MeasuredNetwork(graph, DEVICE, count * 1.2e-5, measured, {}))
+    found = fit_overheads(networks)
+    assert found.cold_share.value == pytest.approx(TYPICAL.cold_share.value)
+    assert found.cold_share.deviation == pytest.approx(TYPICAL.cold_share.deviation)
+    assert found.launch_s.value == pytest.approx(2e-6, rel=0.1)
+    assert found.launch_s.deviation < TYPICAL.launch_s.deviation
+    assert fit_overheads(networks, prior=None).launch_s.value == pytest.approx(2e-6)
 
 
 def test_bad_input_is_named():
