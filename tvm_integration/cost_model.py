@@ -223,7 +223,7 @@ class TuningModel:
     def _replay_database(self) -> None:
         """Learn the records of the database that this model has not learned."""
         assert self._checkpoint is not None
-        records = open_database(self._checkpoint.parent, read_only=True).get_all_tuning_records()
+        records = open_database(self._checkpoint.parent).get_all_tuning_records()
         new = [r for r in records if record_hash(r.workload.mod, r.trace) not in self._learned]
         if not new:
             return

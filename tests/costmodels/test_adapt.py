@@ -52,7 +52,7 @@ def test_a_few_kernels_of_a_new_device_tell_of_its_other_kernels(make, tmp_path)
     here = made_up(1, tasks=5, first_task=40)
     there = elsewhere(here)
     assert bias(model, there) < -1.0
-    model.adapt(elsewhere(made_up(2, tasks=10, first_task=20)), rng=rng())
+    model.adapt(elsewhere(made_up(2, tasks=20, first_task=20)), rng=rng())
     half = np.log(SLOWER) / 2
     assert abs(bias(model, there)) < half
     assert abs(bias(model, here)) < half

@@ -71,7 +71,7 @@ def test_concatenate_keeps_a_shared_task_once():
 
 def test_wrong_shapes_are_named():
     good = make_batch([1, 2])
-    with pytest.raises(InputError, match=r"rows must be \[rows, 236\].*got \[3, 9\]"):
+    with pytest.raises(InputError, match=r"rows must be \[rows, 238\].*got \[3, 9\]"):
         KernelBatch(PER_STORE, np.zeros((3, 9), np.float32), *vars_of(good)[1:])
     with pytest.raises(InputError, match="row_offsets must go from 0 to 3"):
         KernelBatch(PER_STORE, good.rows, np.array([0, 1, 2]), good.tasks, good.task_index)
