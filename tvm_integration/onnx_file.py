@@ -105,7 +105,7 @@ def _load(path: str) -> "onnx.ModelProto":
 
         try:
             model = inline_local_functions(model)
-        except Exception as error:
+        except Exception as error:  # of functions that call each other, or what nobody defines
             raise InputError(f"{damaged}, got {one_line(error)}: inline its functions") from error
     return model
 
