@@ -7,8 +7,8 @@ those tell how often its content is fetched anew. Both follow from extents and s
 Ferrante et al., "On Estimating and Enhancing Cache Effectiveness", LCPC 1991.
 
 A cache keeps a line in one of few places, told by its address: columns of a matrix whose rows are
-4096 bytes long all want the same ones. Such conflict misses make the channels of an image of 32 x 32
-points several times as slow to add up as those of others.
+4096 bytes long all want the same ones. Such conflict misses make the channels of an image of 32 x
+32 points several times as slow to add up as those of others.
 """
 
 import math
