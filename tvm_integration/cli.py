@@ -144,6 +144,8 @@ def tune(
             stdout.flush()
         else:
             print_result(console, result)
+            if options.trials:
+                console.print(f"measurements are kept in {work_dir}", markup=False, soft_wrap=True)
         if out is not None and result.built is not None:
             lines = export(result.built, out)
             console.print(f"the tuned library is {out}; to run it:\n")

@@ -14,7 +14,7 @@ from tvm_integration.clean_stdout import clean_stdout
 
 if TYPE_CHECKING:
     from costmodels.device import Device
-    from costmodels.network_models.sum_of_kernels import Overheads
+    from costmodels.network_models.sum_of_kernels import Overheads, Parameter
     from tvm_integration.collect_networks import NetworkProgress
     from tvm_integration.compat import Target
     from tvm_integration.estimate import Estimate
@@ -203,14 +203,24 @@ def calibrate(
     path = out or known
     save_overheads(path, found)
     shutil.rmtree(measured)  # the next calibration measures anew
-    sys.stdout.write(
-        f"{path}, from {found.networks} networks: a launch takes "
-        f"{found.launch_s.value * 1e6:.2f} µs (± {found.launch_s.deviation * 1e6:.2f}), cold "
-        f"weights {found.cold_share.value:.2f} (± {found.cold_share.deviation:.2f}) of their time "
-        f"at full bandwidth; {found.residual:.1%} of a network stay unexplained; {cost_model} is "
-        f"{math.exp(-found.bias):.2f} times the measured sum, its errors go together by "
-        f"{found.common_error:.2f}\n"
+    sys.stdout.write(_overheads_text(found, cost_model) + f"kept in {path}\n")
+
+
+def _overheads_text(found: "Overheads", cost_model: str) -> str:
+    """What was fitted, a line for each number."""
+
+    def both(parameter: "Parameter", scale: float = 1.0) -> str:
+        return f"{parameter.value * scale:.2f} ± {parameter.deviation * scale:.2f}"
+
+    lines = (
+        f"fitted on {found.networks} networks:",
+        f"  a launch takes {both(found.launch_s, 1e6)} µs beyond its kernel",
+        f"  cold weights take {both(found.cold_share)} of the time that memory needs for them",
+        f"  {found.residual:.1%} of a network's latency stay unexplained",
+        f"  {cost_model} predicts {math.exp(-found.bias):.2f} times the measured sum of kernels",
+        f"  the errors of its kernels have a correlation of {found.common_error:.2f}",
     )
+    return "\n".join(lines) + "\n"
 
 
 def table(

@@ -17,6 +17,7 @@ from costmodels.kernel import KernelBatch, Measured, concatenate
 from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.network_models.sum_of_kernels import (
     NOTHING,
+    TYPICAL,
     KernelLatency,
     Overheads,
     Total,
@@ -271,7 +272,7 @@ def estimate_network(
     unsupported = _unsupported(network.graph, kernels)
     total = None
     if not unsupported or options.partial:
-        total = add_up(network.graph, known, device, replace(options.overheads, bias=0.0))
+        total = add_up(network.graph, known, device, _of_sum(options))
         if unsupported and total.total_s == 0:
             total = None  # nothing is known
     return Estimate(
@@ -293,6 +294,17 @@ def estimate_network(
             "predicting_s": time.perf_counter() - start,
         },
     )
+
+
+def _of_sum(options: EstimateOptions) -> Overheads:
+    """Overheads of a sum of kernels whose bias is taken out.
+
+    A calibration measures unscheduled networks, which a sum fits better than it does tuned ones.
+    """
+    overheads = replace(options.overheads, bias=0.0)
+    if options.schedules == "default" or not overheads.networks:
+        return overheads
+    return replace(overheads, residual=max(overheads.residual, TYPICAL.residual))
 
 
 def _scaled(latency: KernelLatency, scale: float) -> KernelLatency:

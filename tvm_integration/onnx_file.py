@@ -73,7 +73,7 @@ def weight_files(path: Path) -> list[Path]:
     if b"location" not in content:  # the key of such an entry
         return []
     import onnx
-    from onnx.external_data_helper import ExternalDataInfo, _get_all_tensors, uses_external_data
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
     try:
         model = onnx.load_from_string(content)
@@ -81,7 +81,8 @@ def weight_files(path: Path) -> list[Path]:
         return []
     places = {
         ExternalDataInfo(tensor).location
-        for tensor in _get_all_tensors(model)
+        for graph in _graphs(model.graph)
+        for tensor in _weights(graph)
         if uses_external_data(tensor)
     }
     return [path.parent / place for place in sorted(places)]
@@ -110,6 +111,23 @@ def _load(path: str) -> "onnx.ModelProto":
     return model
 
 
+def _graphs(graph: "onnx.GraphProto") -> Iterator["onnx.GraphProto"]:
+    """Yield a graph and those inside its operators: branches, bodies of loops."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _graphs(inner)
+
+
+def _weights(graph: "onnx.GraphProto") -> Iterator["onnx.TensorProto"]:
+    """Yield the initializers of a graph, and the constants that its operators hold."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+
+
 def _check_domains(path: str, model: "onnx.ModelProto") -> None:
     """Refuse operators of domains that TVM's importer would take for the standard ones."""
     import onnx
@@ -122,15 +140,11 @@ def _check_domains(path: str, model: "onnx.ModelProto") -> None:
             "one, or install a newer release of onnx"
         )
 
-    def nodes(graph: "onnx.GraphProto") -> Iterator["onnx.NodeProto"]:
-        for node in graph.node:
-            yield node
-            for attribute in node.attribute:
-                for inner in (attribute.g, *attribute.graphs):
-                    yield from nodes(inner)
-
     foreign = {
-        f"{n.domain}.{n.op_type}" for n in nodes(model.graph) if n.domain not in STANDARD_DOMAINS
+        f"{node.domain}.{node.op_type}"
+        for graph in _graphs(model.graph)
+        for node in graph.node
+        if node.domain not in STANDARD_DOMAINS
     }
     if foreign:
         raise InputError(

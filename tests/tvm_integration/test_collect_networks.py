@@ -149,7 +149,8 @@ def test_calibration_is_fitted_kept_and_found(folder, tmp_path, monkeypatch):
     shutil.copytree(folder, begun)
     result = run("calibrate", "--model", "paleo", "--minutes", "1e-6")  # begins no network
     assert result.exit_code == 0, result.output
-    assert "from 4 networks: a launch takes" in result.stdout
+    assert "fitted on 4 networks:\n  a launch takes" in result.stdout
+    assert f"kept in {overheads_path(target, device, 'paleo')}" in result.stdout
     assert known_overheads(target, device, "paleo").networks == 4
     assert not begun.exists()
     with pytest.raises(InputError, match="at least 4 networks, got 1"):

@@ -253,6 +253,9 @@ def test_measured_latencies_of_a_work_directory_are_used(target, tmp_path):
     options = EstimateOptions("database", tmp_path)
     found = estimate_network(described, target, device_of(target), Paleo(), options)
     assert {kernel.latency.source for kernel in found.kernels} == {"measured"}
+    calibrated = replace(options, overheads=Overheads(residual=0.01, networks=9))
+    wide = estimate_network(described, target, device_of(target), Paleo(), calibrated).total
+    assert wide.high_s / wide.total_s > 1.09  # calibrated on unscheduled networks, which are easy
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     unknown = describe_network(NETWORK, target)
     with pytest.raises(InputError, match="must be that of a run that tuned nasbench201"):
