@@ -234,13 +234,16 @@ def _with_one(values: FloatArray) -> FloatArray:
     return np.concatenate([np.ones((*values.shape[:-1], 1)), values], axis=-1)
 
 
-def loop_features(nests: Sequence[LoopNest]) -> RowArray:
+def loop_features(nests: Sequence[LoopNest], *, on_cpu: bool = True) -> RowArray:
     """Describe loop nests.
 
     Parameters
     ----------
     nests : sequence of LoopNest
         Of stages.
+    on_cpu : bool
+        On a GPU, whose threads take the loops apart and wait for different things at once, lines
+        crowd no sets and sums do not wait for each other.
 
     Returns
     -------
@@ -250,17 +253,17 @@ def loop_features(nests: Sequence[LoopNest]) -> RowArray:
     if not nests:
         return np.empty((0, len(LOOP_COLUMNS)), np.float32)
     laid = _Nests.of(nests)
-    sums = np.array([_sums(nest) for nest in nests], np.float64)
-    counts = np.hstack([_traffic(laid), _innermost(laid, nests), sums])
+    sums = np.array([_sums(nest) if on_cpu else (0.0,) * 3 for nest in nests], np.float64)
+    counts = np.hstack([_traffic(laid, on_cpu), _innermost(laid, nests), sums])
     return np.log2(counts + 1.0).astype(np.float32)  # of a flag: the flag
 
 
-def _traffic(nests: _Nests) -> FloatArray:
+def _traffic(nests: _Nests, on_cpu: bool) -> FloatArray:
     """float64 [nests, columns]; lines fetched into caches of each size, those in all, conflicts."""
     lines = nests.lines
     held = lines.sum(axis=1)
     fetched = nests.fetched()
-    sets = [nests.sets(period) for _, _, period in PERIODS]
+    sets = [nests.sets(period) if on_cpu else np.maximum(lines, 1.0) for _, _, period in PERIODS]
     sharing = [lines / each for each in sets]
     level: IndexArray = np.zeros(lines.shape[:2], np.int64)
     columns = []

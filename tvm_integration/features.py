@@ -272,7 +272,8 @@ class FeatureExtractor:
                 if nest is not None:
                     told.append(row)
                     nests.append(nest)
-        rows[told, -len(LOOP_COLUMNS) :] = loop_features(nests)
+        on_cpu = context.target.kind.name in ("llvm", "c")
+        rows[told, -len(LOOP_COLUMNS) :] = loop_features(nests, on_cpu=on_cpu)
         # Copies: a view would keep the rows of the whole call alive.
         return [
             ProgramFeatures(part.copy(), None if program is None else program.staged)

@@ -13,9 +13,9 @@ from costmodels.schema import CACHE_BYTES, LOOP_COLUMNS, LOOP_KINDS
 NAMES = [column.name for column in LOOP_COLUMNS]
 
 
-def described(nest):
+def described(nest, **options):
     """Column -> count."""
-    (row,) = loop_features([nest])
+    (row,) = loop_features([nest], **options)
     return dict(zip(NAMES, np.exp2(row.astype(np.float64)) - 1.0, strict=True))
 
 
@@ -64,6 +64,11 @@ def test_columns_whose_lines_share_a_set(columns, rows, sets):
     assert of_b == pytest.approx(1 if sets == (1, 16) else 1 / 16, rel=0.05)
     told = found["conflict.sets_4096"], found["conflict.sets_65536"]
     assert told == pytest.approx(sets or (64, 1024), rel=1e-4)
+    found = described(matmul(16, columns, rows), on_cpu=False)
+    of_b = found["traffic.loaded_32768"] / (16 * columns * rows)
+    assert of_b == pytest.approx(1 / 16, rel=0.05)
+    told = found["conflict.sets_4096"], found["conflict.sets_65536"]
+    assert told == pytest.approx((64, 1024), rel=1e-4)
 
 
 def test_additions_that_wait_for_each_other():
@@ -80,6 +85,8 @@ def test_additions_that_wait_for_each_other():
     assert [found[f"sum.{name}"] for name in ("length", "apart", "lanes")] == pytest.approx(
         [64, 4, 16], rel=1e-5
     )
+    found = described(tiled, on_cpu=False)  # other threads have something to do
+    assert [found[f"sum.{name}"] for name in ("length", "apart", "lanes")] == [0, 0, 0]
     found = described(plain((16, 8)))  # nothing is added up
     assert [found[f"sum.{name}"] for name in ("length", "apart", "lanes")] == [0, 0, 0]
 
