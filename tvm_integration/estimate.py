@@ -241,7 +241,8 @@ def estimate_network(
         batch = _chosen(network, target, device, model, options.seed, on_kernel)
     launches = network.graph.counts("kernel")
     empty = {launch.name for launch in network.graph.launches if not launch.output_bytes}
-    scale = math.exp(options.overheads.bias)
+    overheads = _overheads(options)
+    scale = math.exp(overheads.bias)
     open_places = [i for i, kernel in enumerate(network.kernels) if kernel.name not in known]
     asked = batch.take(open_places)
     prediction = model.predict(asked)
@@ -272,7 +273,7 @@ def estimate_network(
     unsupported = _unsupported(network.graph, kernels)
     total = None
     if not unsupported or options.partial:
-        total = add_up(network.graph, known, device, _of_sum(options))
+        total = add_up(network.graph, known, device, replace(overheads, bias=0.0))
         if unsupported and total.total_s == 0:
             total = None  # nothing is known
     return Estimate(
@@ -287,7 +288,7 @@ def estimate_network(
             "schedules": options.schedules,
             "target": str(target),
             "device": device.as_dict(),
-            "overheads": options.overheads.as_dict(),
+            "overheads": overheads.as_dict(),
             "costmodels": version("costmodels"),
             "tvm": version("apache-tvm"),
             "network_from_cache": network.from_cache,
@@ -296,15 +297,15 @@ def estimate_network(
     )
 
 
-def _of_sum(options: EstimateOptions) -> Overheads:
-    """Overheads of a sum of kernels whose bias is taken out.
+def _overheads(options: EstimateOptions) -> Overheads:
+    """Overheads of an estimate.
 
     A calibration measures unscheduled networks, which a sum fits better than it does tuned ones.
     """
-    overheads = replace(options.overheads, bias=0.0)
-    if options.schedules == "default" or not overheads.networks:
-        return overheads
-    return replace(overheads, residual=max(overheads.residual, TYPICAL.residual))
+    found = options.overheads
+    if options.schedules == "default" or not found.networks:
+        return found
+    return replace(found, residual=max(found.residual, TYPICAL.residual))
 
 
 def _scaled(latency: KernelLatency, scale: float) -> KernelLatency:
