@@ -315,7 +315,7 @@ def _print(found: "Estimate") -> None:
         )
         console.print(f"{measured} of {len(found.kernels)} kernels were measured by that run")
     bias = float(found.provenance["overheads"]["bias"])
-    if bias and any(
+    if abs(bias) >= 0.005 and any(  # less does not show in two digits
         k.latency is not None and k.latency.source == "predicted" for k in found.kernels
     ):
         console.print(f"predictions are taken {math.exp(bias):.2f} times, as calibrated")
