@@ -64,7 +64,7 @@ OPCODES = (
 )
 """What an operator does. The order is part of the graph features' schema: add at the end."""
 
-STAGES_VERSION = 1
+STAGES_VERSION = 2
 """Raised whenever the stages of a program are told in another way; part of the name of caches."""
 
 CONVOLUTIONS = ("conv", "group_conv", "depthwise_conv", "conv_transpose")

@@ -241,7 +241,7 @@ def estimate_network(
         batch = _chosen(network, target, device, model, options.seed, on_kernel)
     launches = network.graph.counts("kernel")
     empty = {launch.name for launch in network.graph.launches if not launch.output_bytes}
-    overheads = _overheads(options)
+    overheads = _overheads_of(options)
     scale = math.exp(overheads.bias)
     open_places = [i for i, kernel in enumerate(network.kernels) if kernel.name not in known]
     asked = batch.take(open_places)
@@ -297,7 +297,7 @@ def estimate_network(
     )
 
 
-def _overheads(options: EstimateOptions) -> Overheads:
+def _overheads_of(options: EstimateOptions) -> Overheads:
     """Overheads of an estimate.
 
     A calibration measures unscheduled networks, which a sum fits better than it does tuned ones.
