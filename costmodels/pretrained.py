@@ -4,17 +4,23 @@ from importlib.resources import files
 from pathlib import Path
 
 from costmodels.errors import InputError
+from costmodels.network_models.unseen_families import UnseenFamilies, read_factors
 
 PREFIX = "pretrained:"
 BEST = "best"
 BEST_MODEL = "ensemble"
 """What ``pretrained:best`` stands for: it orders kernels of validation networks best."""
+FACTORS = "unseen_families.json"
+"""Beside the checkpoints: how far each is off on networks of families that it never saw."""
+
+
+def _root() -> Path:
+    return Path(str(files("costmodels") / "shipped" / "models"))
 
 
 def pretrained_models() -> dict[str, Path]:
     """Name -> checkpoint, sorted by name."""
-    root = Path(str(files("costmodels") / "shipped" / "models"))
-    return {path.stem: path for path in sorted(root.glob("*.ckpt"))} if root.is_dir() else {}
+    return {path.stem: path for path in sorted(_root().glob("*.ckpt"))}
 
 
 def is_pretrained(model: str) -> bool:
@@ -42,3 +48,10 @@ def pretrained_path(model: str) -> Path:
         names = ", ".join([*known, BEST]) if known else "none"
         raise InputError(f"a pretrained model must be one of {names}, got {name!r}")
     return known[wanted]
+
+
+def pretrained_factors(model: str) -> tuple[UnseenFamilies, ...]:
+    """How far a model is off on networks of unseen families; nothing of models of the user."""
+    if not is_pretrained(model):
+        return ()
+    return read_factors(_root() / FACTORS).get(pretrained_path(model).stem, ())

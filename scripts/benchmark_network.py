@@ -2,130 +2,44 @@
 
 Models learn the kernels of `shipped:cpu` and of the training families in `shipped:networks`, but no
 kernel of the test families; what a sum leaves out is fitted on networks of training families that
-no model learned from. Writes docs/networks.md and a chart.
+no model learned from, and how far a model is off on families that it never saw is learned by
+leaving out training families in turn. Writes docs/networks.md and a chart.
 """
 
 import argparse
-import functools
 import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchmark_results import ROOT, Results
-from collect_networks import CALIBRATION_SHARE, TEST_FAMILIES
+from collect_networks import TEST_FAMILIES
 from leaderboard import SEEDS, shown
+from left_out_families import (
+    Case,
+    calibrates,
+    cases,
+    fitted_overheads,
+    known_networks,
+    learn_factors,
+    networks_of,
+    stored,
+    trained,
+)
 from scipy.stats import spearmanr
 
-from costmodels.dataset.folder import StoredDataset, read_dataset
 from costmodels.dataset.network_rows import NetworkRow
-from costmodels.dataset.shipped import dataset_path
 from costmodels.files import write_atomically
-from costmodels.kernel import KernelDataset, concatenate
-from costmodels.kernel_models.ensemble import MEMBERS
-from costmodels.network_models.sum_of_kernels import (
-    NOTHING,
-    MeasuredNetwork,
-    Overheads,
-    add_up,
-    fit_overheads,
-)
-from costmodels.registry import new_kernel_model
-from tvm_integration.featurise import featurise
-from tvm_integration.measured_networks import measured_networks
+from costmodels.network_models.sum_of_kernels import NOTHING, MeasuredNetwork, Overheads, add_up
 
-KERNELS, NETWORKS = "shipped:cpu", "shipped:networks"
+TEST = frozenset(TEST_FAMILIES)
 MODELS = ("ensemble", "gbt", "graphsage", "halide", "paleo", "lookup_table", "sparse_polynomial")
 COLUMNS = ("networks", "supported", "mape", "median_ape", "within_10pct", "spearman")
 COLUMNS += ("spearman_in_family", "coverage", "interval_width")
-
-
-@dataclass(frozen=True)
-class Case:
-    """Networks of one kind: a target, schedules, fused or not."""
-
-    name: str
-    target: str
-    schedules: str
-    fused: bool
-
-    def rows(self, dataset: StoredDataset) -> list[NetworkRow]:
-        """Its networks."""
-        wanted = (self.target, self.schedules, self.fused)
-        return [r for r in dataset.networks if (r.target, r.schedules, r.fused) == wanted]
-
-
-def cases(dataset: StoredDataset) -> list[Case]:
-    """All kinds of networks there are, those with most first."""
-    counts: dict[tuple[str, str, bool], int] = {}
-    devices = {}
-    for row in dataset.networks:
-        key = row.target, row.schedules, row.fused
-        counts[key] = counts.get(key, 0) + 1
-        cores = "one core" if row.device.cores == 1 else f"{row.device.cores} cores"
-        devices[row.target] = f"{cores}, vectors of {row.device.vector_bits} bits"
-    return [
-        Case(
-            f"{devices[target]}, {schedules} schedules{'' if fused else ', unfused'}",
-            target,
-            schedules,
-            fused,
-        )
-        for target, schedules, fused in sorted(counts, key=lambda each: -counts[each])
-    ]
-
-
-@functools.cache
-def stored() -> StoredDataset:
-    """The data set of networks."""
-    return read_dataset(dataset_path(NETWORKS))
-
-
-def is_test(row: NetworkRow) -> bool:
-    """Whether a network judges."""
-    return row.family in TEST_FAMILIES
-
-
-def calibrates(row: NetworkRow) -> bool:
-    """Whether a network of a training family calibrates; the same ones for every case."""
-    return not is_test(row) and int(row.network.rpartition("=")[2]) % CALIBRATION_SHARE == 0
-
-
-@functools.cache
-def training_kernels() -> KernelDataset:
-    """Kernels to learn from: those of no network that judges or calibrates."""
-    networks = stored()
-    held_out = {
-        networks.tasks[key].workload_key
-        for row in networks.networks
-        if is_test(row) or calibrates(row)
-        for key in row.tasks
-    }
-    parts = []
-    for dataset in (read_dataset(dataset_path(KERNELS)), networks):
-        tasks = dataset.tasks
-        parts.append(
-            featurise(dataset).select(
-                lambda record, t=tasks: t[record.task].workload_key not in held_out
-            )
-        )
-    return KernelDataset(
-        concatenate([part.batch for part in parts]),
-        tuple(measurement for part in parts for measurement in part.measurements),
-    )
-
-
-@functools.cache
-def trained(name: str, seed: int) -> Any:
-    """A kernel model that learned from `training_kernels`, as a member of the ensemble if it is."""
-    if name in MEMBERS:
-        return trained("ensemble", seed).members[MEMBERS.index(name)]
-    rng = np.random.default_rng(seed)
-    return new_kernel_model(name, rng=rng).fit(training_kernels(), rng=rng)
 
 
 def judge(
@@ -168,27 +82,20 @@ def judge(
     }
 
 
-def model_of(name: str, seed: int) -> Any:
-    """A trained model; None for the measured kernels."""
-    return trained(name, seed) if name != "measured" else None
-
-
-def fitted_overheads(case: Case, model: Any) -> Overheads:
-    """What a sum leaves out, from the networks of a kind that calibrate; nothing from too few."""
-    rows = list(filter(calibrates, case.rows(stored())))
-    found = measured_networks(stored(), model, rows)
-    known = [n for n in found if n.measured.keys() >= n.graph.counts("kernel").keys()]
-    return fit_overheads(known) if len(known) >= 4 else NOTHING
+def overheads_of(case: Case, name: str, seed: int) -> Overheads:
+    """What a sum leaves out, and how far the model is off on families that it never saw."""
+    found = fitted_overheads(case, known_networks(name, seed, TEST), TEST)
+    factor = None if name == "measured" else learn_factors(name, seed, TEST).get(case.name)
+    return found if factor is None else replace(found, unseen_factor=factor.factor)
 
 
 def run(case: Case, name: str, seed: int) -> dict[str, Any]:
     """Judge one model on one kind of networks, with what a sum leaves out and without."""
-    model = model_of(name, seed)
-    rows = [row for row in case.rows(stored()) if is_test(row)]
-    judged = measured_networks(stored(), model, rows)
+    rows = [row for row in case.rows() if row.family in TEST]
+    judged = networks_of(rows, known_networks(name, seed, TEST))
     families = [row.family for row in rows]
-    is_measured = model is None
-    overheads = fitted_overheads(case, model)
+    is_measured = name == "measured"
+    overheads = overheads_of(case, name, seed)
     totals = []
     for network in judged:
         kernels = network.measured if is_measured else network.predicted
@@ -207,37 +114,35 @@ def compare_fusion(unfused: Case, name: str, seed: int) -> dict[str, dict[str, f
     """Judge sums over unfused and over fused kernels by the latency of the fused network."""
     fused = replace(unfused, fused=True)
     both = {
-        case.fused: {row.network: row for row in case.rows(stored()) if is_test(row)}
+        case.fused: {row.network: row for row in case.rows() if row.family in TEST}
         for case in (unfused, fused)
     }
     networks = sorted(both[False].keys() & both[True].keys())
     families = [both[True][network].family for network in networks]
-    model = model_of(name, seed)
+    known = known_networks(name, seed, TEST)
     found = {}
-    for case, overheads in ((unfused, NOTHING), (fused, fitted_overheads(fused, model))):
+    for case, overheads in ((unfused, NOTHING), (fused, overheads_of(fused, name, seed))):
         rows = [both[case.fused][network] for network in networks]
         judged = [
             replace(each, latency_s=both[True][network].latency_s)
-            for each, network in zip(
-                measured_networks(stored(), model, rows), networks, strict=True
-            )
+            for each, network in zip(networks_of(rows, known), networks, strict=True)
         ]
         found["fused" if case.fused else "unfused"] = judge(
-            judged, families, overheads, measured=model is None
+            judged, families, overheads, measured=name == "measured"
         )
     return found
 
 
 def operation_counts(case: Case) -> dict[str, float | None]:
     """Operations alone: seconds by the rate of the calibrating networks."""
-    rows = case.rows(stored())
+    rows = case.rows()
 
     def flop(row: NetworkRow) -> float:
         counts = row.graph.counts("kernel")
         return sum(stored().tasks[key].flop * count for key, count in counts.items())
 
-    rates = [row.latency_s / max(flop(row), 1.0) for row in rows if calibrates(row)]
-    test = [row for row in rows if is_test(row)]
+    rates = [row.latency_s / max(flop(row), 1.0) for row in rows if calibrates(row, TEST)]
+    test = [row for row in rows if row.family in TEST]
     truth = np.array([row.latency_s for row in test])
     estimated = np.array([flop(row) for row in test]) * statistics.median(rates)
     error = np.abs(estimated - truth) / truth
@@ -328,7 +233,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=ROOT / "docs/networks.md")
     options = parser.parse_args()
     results = Results(options.out, fresh=options.fresh)
-    kinds = cases(stored())
+    kinds = cases()
     for seed in SEEDS:
         for name in (*(("measured",) if seed == SEEDS[0] else ()), *options.models):
             for case in kinds:
@@ -360,8 +265,8 @@ def main() -> None:
         f"Test families: {', '.join(TEST_FAMILIES)}. Mean over three seeds, in brackets least and "
         "most. `supported`: share of networks all of whose kernels a model has seconds for; the "
         "others do not count. `coverage` and `interval_width`: of the 90 % intervals, the width "
-        "over the latency. Overheads: launches, cold weights, the model's bias and how its errors "
-        "go together, fitted on networks of other families.\n"
+        "over the latency. Overheads: launches, cold weights, the model's bias, how its errors go "
+        "together, and how far it is off on families never seen, learned on other families.\n"
     )
     write_atomically(options.page, page.encode())
     print(page)

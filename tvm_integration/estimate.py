@@ -24,7 +24,9 @@ from costmodels.network_models.sum_of_kernels import (
     add_up,
     predicted_latencies,
 )
+from costmodels.network_models.unseen_families import unseen_factor
 from costmodels.operator_costs import kernel_cost
+from costmodels.pretrained import pretrained_factors
 from costmodels.protocol import KernelCostModel
 from tvm_integration.candidate_scores import task_key
 from tvm_integration.compat import Schedule, Target
@@ -241,7 +243,7 @@ def estimate_network(
         batch = _chosen(network, target, device, model, options.seed, on_kernel)
     launches = network.graph.counts("kernel")
     empty = {launch.name for launch in network.graph.launches if not launch.output_bytes}
-    overheads = _overheads_of(options)
+    overheads = _overheads_of(options, device, model_name)
     scale = math.exp(overheads.bias)
     open_places = [i for i, kernel in enumerate(network.kernels) if kernel.name not in known]
     asked = batch.take(open_places)
@@ -297,13 +299,20 @@ def estimate_network(
     )
 
 
-def _overheads_of(options: EstimateOptions) -> Overheads:
+def _overheads_of(options: EstimateOptions, device: Device, model_name: str) -> Overheads:
     """Overheads of an estimate.
 
-    A calibration measures unscheduled networks, which a sum fits better than it does tuned ones.
+    A calibration measures unscheduled networks, which a sum fits better than it does tuned ones,
+    and of families that a pretrained model has learned.
     """
     found = options.overheads
-    if options.schedules == "default" or not found.networks:
+    if not found.networks:
+        return found
+    # A kernel that a tuning run has no record of is predicted unscheduled.
+    schedules = "model" if options.schedules == "model" else "default"
+    factor = unseen_factor(pretrained_factors(model_name), device, schedules)
+    found = replace(found, unseen_factor=factor)
+    if options.schedules == "default":
         return found
     return replace(found, residual=max(found.residual, TYPICAL.residual))
 

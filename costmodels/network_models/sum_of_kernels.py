@@ -112,6 +112,9 @@ class Overheads:
     bias : float
         Log of the measured over the predicted sum, on average: for models that are off on a
         target as a whole. It counts for predicted kernels alone.
+    unseen_factor : float
+        Times the deviation of the sum of predicted kernels: how much farther off networks of
+        families are that the model never saw; see `costmodels.network_models.unseen_families`.
     networks : int
         On how many it was fitted; 0 for what is assumed.
     """
@@ -121,12 +124,14 @@ class Overheads:
     residual: float = LEAST_RESIDUAL
     common_error: float = 0.5
     bias: float = 0.0
+    unseen_factor: float = 1.0
     networks: int = 0
 
     def __post_init__(self) -> None:
         _check("residual", self.residual, 0.0, 10.0)
         _check("common_error", self.common_error, 0.0, 1.0)
         _check("bias", self.bias, -20.0, 20.0)
+        _check("unseen_factor", self.unseen_factor, 0.0, math.inf)
         _check("networks", self.networks, 0, math.inf)
 
     def as_dict(self) -> dict[str, Any]:
@@ -202,14 +207,11 @@ def add_up(
     Total
     """
     counts = {name: count for name, count in graph.counts("kernel").items() if name in kernels}
-    scale = math.exp(overheads.bias)
-    parts = np.array(
-        [
-            count * kernels[name].latency_s * (scale if kernels[name].source == "predicted" else 1)
-            for name, count in counts.items()
-        ]
-    )
+    is_predicted = np.array([kernels[name].source == "predicted" for name in counts], bool)
+    scale = np.where(is_predicted, math.exp(overheads.bias), 1.0)
+    parts = scale * [count * kernels[name].latency_s for name, count in counts.items()]
     deviations = np.array([kernels[name].deviation for name in counts])
+    factor = np.where(is_predicted, overheads.unseen_factor, 1.0)
     known = [
         launch for launch in graph.launches if launch.kind == "kernel" and launch.name in counts
     ]
@@ -221,7 +223,7 @@ def add_up(
     if not total_s > 0:
         return Total(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     variance = (
-        _variance(parts, deviations, overheads.common_error)
+        _variance(parts * factor, deviations, overheads.common_error)
         + (overheads.launch_s.deviation * len(known)) ** 2
         + (overheads.cold_share.deviation * cold_s_at_peak) ** 2
         + (overheads.residual * total_s) ** 2

@@ -1,0 +1,188 @@
+"""Models that learned no kernel of some families of networks, and how far off they are on these.
+
+For `benchmark_network.py`, whose test families no model sees, and for `train_shipped.py`. Networks
+of the other families whose numbers are multiples of `CALIBRATION_SHARE` are left out of training
+too: they calibrate.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from collect_networks import CALIBRATION_SHARE
+
+from costmodels.dataset.folder import StoredDataset, read_dataset
+from costmodels.dataset.network_rows import NetworkRow
+from costmodels.dataset.shipped import dataset_path
+from costmodels.kernel import KernelDataset, concatenate
+from costmodels.kernel_models.ensemble import MEMBERS
+from costmodels.network_models.sum_of_kernels import (
+    NOTHING,
+    MeasuredNetwork,
+    Overheads,
+    fit_overheads,
+)
+from costmodels.network_models.unseen_families import (
+    UnseenFamilies,
+    factor_of_all,
+    factor_that_holds,
+)
+from costmodels.registry import new_kernel_model
+from tvm_integration.featurise import featurise
+from tvm_integration.measured_networks import measured_networks
+from tvm_integration.zoo import zoo_families
+
+KERNELS, NETWORKS = "shipped:cpu", "shipped:networks"
+FOLDS = 4
+LEAST_NETWORKS = 4
+"""To fit overheads on."""
+
+Families = frozenset[str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Networks of one kind: a target, schedules, fused or not."""
+
+    name: str
+    target: str
+    schedules: str
+    fused: bool
+
+    def rows(self) -> list[NetworkRow]:
+        """Its networks."""
+        wanted = (self.target, self.schedules, self.fused)
+        return [r for r in stored().networks if (r.target, r.schedules, r.fused) == wanted]
+
+
+@functools.cache
+def stored() -> StoredDataset:
+    """The data set of networks."""
+    return read_dataset(dataset_path(NETWORKS))
+
+
+def cases() -> list[Case]:
+    """All kinds of networks there are, those with most first."""
+    counts: dict[tuple[str, str, bool], int] = {}
+    devices = {}
+    for row in stored().networks:
+        key = row.target, row.schedules, row.fused
+        counts[key] = counts.get(key, 0) + 1
+        cores = "one core" if row.device.cores == 1 else f"{row.device.cores} cores"
+        devices[row.target] = f"{cores}, vectors of {row.device.vector_bits} bits"
+    return [
+        Case(
+            f"{devices[target]}, {schedules} schedules{'' if fused else ', unfused'}",
+            target,
+            schedules,
+            fused,
+        )
+        for target, schedules, fused in sorted(counts, key=lambda each: -counts[each])
+    ]
+
+
+def calibrates(row: NetworkRow, left_out: Families) -> bool:
+    """Whether a network of a family that is not left out calibrates; the same for every case."""
+    number = int(row.network.rpartition("=")[2])
+    return row.family not in left_out and number % CALIBRATION_SHARE == 0
+
+
+@functools.lru_cache(maxsize=1)
+def training_kernels(left_out: Families) -> KernelDataset:
+    """Kernels to learn from: those of no network that is left out or calibrates."""
+    networks = stored()
+    held_out = {
+        networks.tasks[key].workload_key
+        for row in networks.networks
+        if row.family in left_out or calibrates(row, left_out)
+        for key in row.tasks
+    }
+    parts = []
+    for dataset in (read_dataset(dataset_path(KERNELS)), networks):
+        tasks = dataset.tasks
+        parts.append(
+            featurise(dataset).select(
+                lambda record, t=tasks: t[record.task].workload_key not in held_out
+            )
+        )
+    return KernelDataset(
+        concatenate([part.batch for part in parts]),
+        tuple(measurement for part in parts for measurement in part.measurements),
+    )
+
+
+@functools.cache
+def trained(name: str, seed: int, left_out: Families) -> Any:
+    """A kernel model that learned from `training_kernels`, as a member of the ensemble if it is."""
+    if name in MEMBERS:
+        return trained("ensemble", seed, left_out).members[MEMBERS.index(name)]
+    rng = np.random.default_rng(seed)
+    return new_kernel_model(name, rng=rng).fit(training_kernels(left_out), rng=rng)
+
+
+@functools.lru_cache(maxsize=FOLDS + 1)
+def known_networks(name: str, seed: int, left_out: Families) -> list[MeasuredNetwork]:
+    """All networks of the data set, as a model sees them; no model is named ``measured``."""
+    model = None if name == "measured" else trained(name, seed, left_out)
+    return measured_networks(stored(), model)
+
+
+def networks_of(
+    rows: Sequence[NetworkRow], known: Sequence[MeasuredNetwork]
+) -> list[MeasuredNetwork]:
+    """Those of some rows of `stored`."""
+    place = {row.identity: number for number, row in enumerate(stored().networks)}
+    return [known[place[row.identity]] for row in rows]
+
+
+def fitted_overheads(case: Case, known: Sequence[MeasuredNetwork], left_out: Families) -> Overheads:
+    """What a sum leaves out, from the networks of a kind that calibrate; nothing from too few."""
+    rows = [row for row in case.rows() if calibrates(row, left_out)]
+    whole = [
+        n for n in networks_of(rows, known) if n.measured.keys() >= n.graph.counts("kernel").keys()
+    ]
+    return fit_overheads(whole) if len(whole) >= LEAST_NETWORKS else NOTHING
+
+
+def folds(test: Families) -> Iterator[Families]:
+    """Families that do not test, in parts."""
+    families = sorted(set(zoo_families()) - test)
+    for part in np.array_split(families, FOLDS):
+        yield frozenset(map(str, part))
+
+
+@functools.lru_cache(maxsize=1)
+def learn_factors(name: str, seed: int, test: Families) -> dict[str, UnseenFamilies]:
+    """How far a model is off on families left out, by the name of the case.
+
+    Models without intervals have none.
+    """
+    factors: dict[str, list[float]] = {}
+    families: dict[str, list[str]] = {}
+    for fold in folds(test):
+        left_out = test | fold
+        if not trained(name, seed, left_out).claims.interval:
+            return {}
+        known = known_networks(name, seed, left_out)
+        for case in cases():
+            overheads = fitted_overheads(case, known, left_out)
+            rows = [row for row in case.rows() if row.family in fold]
+            for row, network in zip(rows, networks_of(rows, known), strict=True):
+                if network.predicted.keys() >= network.graph.counts("kernel").keys():
+                    holds = factor_that_holds(network, overheads)
+                    factors.setdefault(case.name, []).append(holds)
+                    families.setdefault(case.name, []).append(row.family)
+    device = {case.name: case.rows()[0].device for case in cases()}
+    return {
+        case.name: UnseenFamilies(
+            device[case.name].cores,
+            device[case.name].vector_bits,
+            case.schedules,
+            factor_of_all(factors[case.name], families[case.name]),
+            len(factors[case.name]),
+        )
+        for case in cases()
+        if case.name in factors
+    }
