@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from benchmark_results import ROOT
 from collect_cpu import run
-from left_out_families import KERNELS, NETWORKS, learn_factors
+from left_out_families import KERNELS, NETWORKS, cases, learn_factors
 from rich.console import Console
 
 from costmodels.dataset.folder import read_dataset
@@ -66,7 +66,12 @@ def learn_unseen(path: Path) -> None:
     Models without intervals have nothing to widen or narrow.
     """
     found = {name: learn_factors(name, 0, frozenset()) for name in MODELS}
-    known = {name: list(cases.values()) for name, cases in found.items() if cases}
+    fused = {case.name for case in cases() if case.fused}
+    known = {
+        name: [each for case, each in by_case.items() if case in fused]
+        for name, by_case in found.items()
+        if by_case
+    }
     write_factors(path, known)
     for name, factors in known.items():
         for each in factors:

@@ -9,7 +9,12 @@ from costmodels.dataset.shipped import dataset_path
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.errors import InputError
 from costmodels.example_data import example_dataset
-from costmodels.pretrained import BEST_MODEL, pretrained_models, pretrained_path
+from costmodels.pretrained import (
+    BEST_MODEL,
+    pretrained_factors,
+    pretrained_models,
+    pretrained_path,
+)
 from costmodels.registry import kernel_model_class
 
 NAMES = ("ensemble", "gbt", "graphsage", "halide")
@@ -43,6 +48,16 @@ def test_each_loads_and_predicts(name, digest):
     assert model.is_fitted
     batch = example_dataset(np.random.default_rng(0)).batch
     assert np.ptp(model.predict(batch).utility) > 0
+
+
+def test_those_with_intervals_say_how_far_they_are_off_on_unseen_families():
+    wanted = {(2, 512, "default"), (1, 128, "default"), (2, 512, "model")}
+    for name in NAMES:
+        known = pretrained_factors(f"pretrained:{name}")
+        found = {(each.cores, each.vector_bits, each.schedules) for each in known}
+        assert found == (wanted if kernel_model_class(name).claims.interval else set())
+        assert all(0 < each.factor < 10 and each.networks >= 24 for each in known)
+    assert pretrained_factors("best") == ()  # a file of the user
 
 
 def test_an_unknown_one_lists_those_there_are():

@@ -20,6 +20,7 @@ from costmodels.kernel import Measured
 from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.kernel_models.paleo import Paleo
 from costmodels.network_models.sum_of_kernels import Overheads, Parameter
+from costmodels.pretrained import pretrained_factors
 from tvm_integration.cli import app
 from tvm_integration.compat import Target
 from tvm_integration.cost_model import resolve_model
@@ -201,6 +202,29 @@ def test_a_bias_shows_in_the_kernels_too(network, target):
     parts = sum(kernel.count * kernel.latency.latency_s for kernel in found.kernels)
     assert found.total.total_s == pytest.approx(parts + found.total.launches_s)
     assert found.provenance["overheads"]["bias"] == 0.5
+
+
+def test_calibrated_intervals_are_those_of_unseen_families(network, target):
+    """Of a pretrained model, by its target: 16 cores were never learned from, so none narrows."""
+    model, device = resolve_model("pretrained:best", seed=0), device_of(target)
+    learned = replace(device, cores=2, vector_bits=512)
+    other = replace(device, cores=16)
+    (own,) = (
+        each
+        for each in pretrained_factors("pretrained:best")
+        if (each.cores, each.vector_bits, each.schedules) == (2, 512, "default")
+    )
+
+    def used(overheads, where, name="pretrained:best"):
+        options = EstimateOptions(overheads=overheads)
+        found = estimate_network(network, target, where, model, options, model_name=name)
+        return found.provenance["overheads"]["unseen_factor"]
+
+    calibrated = Overheads(networks=9)
+    assert used(calibrated, learned) == own.factor
+    assert used(calibrated, other) >= 1
+    assert used(Overheads(), learned) == 1  # typical ones are wide enough
+    assert used(calibrated, learned, name="my.ckpt") == 1
 
 
 def test_what_a_model_does_not_know_is_named_and_there_is_no_total(network, target):
