@@ -26,6 +26,7 @@ from costmodels.network_models.sum_of_kernels import (
 )
 from costmodels.network_models.unseen_families import (
     UnseenFamilies,
+    coverage_left_out,
     factor_of_all,
     factor_that_holds,
 )
@@ -182,6 +183,7 @@ def learn_factors(name: str, seed: int, test: Families) -> dict[str, UnseenFamil
             case.schedules,
             factor_of_all(factors[case.name], families[case.name]),
             len(factors[case.name]),
+            coverage_left_out(factors[case.name], families[case.name]),
         )
         for case in cases()
         if case.name in factors

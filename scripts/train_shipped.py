@@ -75,7 +75,7 @@ def learn_unseen(path: Path) -> None:
     write_factors(path, known)
     for name, factors in known.items():
         for each in factors:
-            print(f"{name}: {each}")
+            print(f"{name}: {each}", flush=True)
 
 
 if __name__ == "__main__":

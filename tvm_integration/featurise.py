@@ -219,7 +219,35 @@ def extract_features(
         # What ends or stops a worker is one trace: the others of its job are good.
         run(alone)
     offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in rows])]).astype(np.int64)
-    return FeatureTable(np.concatenate(rows), offsets, applies, graphs.graphs, graph_index)
+    return FeatureTable(
+        np.concatenate(rows), offsets, applies, *numbered_by_use(graphs.graphs, graph_index)
+    )
+
+
+def numbered_by_use(
+    graphs: Sequence[StagedGraph], graph_index: IndexArray
+) -> tuple[tuple[StagedGraph, ...], IndexArray]:
+    """Number graphs in the order in which programs use them.
+
+    Jobs end in any order, and training repeats bit for bit only where the numbers do.
+
+    Parameters
+    ----------
+    graphs : sequence of StagedGraph
+        In any order.
+    graph_index : numpy.ndarray
+        int64 [programs]; position in `graphs`, -1 for none.
+
+    Returns
+    -------
+    tuple
+        The graphs that are used, and the new positions, int64 [programs].
+    """
+    used, first = np.unique(graph_index[graph_index >= 0], return_index=True)
+    order = used[np.argsort(first)]
+    position = np.full(len(graphs) + 1, -1, np.int64)  # the last entry stands for none
+    position[order] = np.arange(len(order))
+    return tuple(graphs[int(number)] for number in order), position[graph_index]
 
 
 class _GraphTable:

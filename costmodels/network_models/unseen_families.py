@@ -77,6 +77,23 @@ def factor_of_all(factors: Sequence[float], families: Sequence[str]) -> float:
     return float(factors[order[place]])
 
 
+def coverage_left_out(factors: Sequence[float], families: Sequence[str]) -> float:
+    """Share of networks that intervals hold with the factor of all families but their own.
+
+    Parameters
+    ----------
+    factors, families
+        As of `factor_of_all`; of at least two families, which count the same.
+    """
+    needed, family = np.array(factors), np.array(families)
+    held = []
+    for own in sorted(set(families)):
+        others = family != own
+        factor = factor_of_all(needed[others].tolist(), family[others].tolist())
+        held.append(float(np.mean(needed[~others] <= factor)))
+    return float(np.mean(held))
+
+
 @dataclass(frozen=True, slots=True)
 class UnseenFamilies:
     """The factor of a model on one target, with one kind of schedules.
@@ -91,6 +108,8 @@ class UnseenFamilies:
         See `Overheads.unseen_factor`.
     networks : int
         How many it was learned from.
+    coverage : float
+        See `coverage_left_out`.
     """
 
     cores: int
@@ -98,6 +117,7 @@ class UnseenFamilies:
     schedules: str
     factor: float
     networks: int
+    coverage: float
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -57,6 +57,7 @@ def test_those_with_intervals_say_how_far_they_are_off_on_unseen_families():
         found = {(each.cores, each.vector_bits, each.schedules) for each in known}
         assert found == (wanted if kernel_model_class(name).claims.interval else set())
         assert all(0 < each.factor < 10 and each.networks >= 24 for each in known)
+        assert all(0.7 < each.coverage <= 1 for each in known)
     assert pretrained_factors("best") == ()  # a file of the user
 
 

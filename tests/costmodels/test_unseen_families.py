@@ -17,6 +17,7 @@ from costmodels.network_models.sum_of_kernels import (
 )
 from costmodels.network_models.unseen_families import (
     UnseenFamilies,
+    coverage_left_out,
     factor_of_all,
     factor_that_holds,
     read_factors,
@@ -72,6 +73,13 @@ def test_families_count_the_same():
     assert factor_of_all(factors, ["all"] * 100) == 0.5
 
 
+def test_coverage_is_judged_with_the_factor_of_other_families():
+    families = ["a"] * 20 + ["b"] * 20 + ["c"] * 20
+    assert coverage_left_out([1.0] * 60, families) == 1.0
+    odd = [1.0] * 40 + [2.0] * 20  # what a and b tell does not hold c
+    assert coverage_left_out(odd, families) == pytest.approx(2 / 3)
+
+
 def test_the_learned_factor_holds_nine_in_ten_of_new_networks():
     rng = np.random.default_rng(0)
     errors = rng.normal(scale=0.3, size=500)
@@ -84,9 +92,9 @@ def test_the_learned_factor_holds_nine_in_ten_of_new_networks():
 
 def test_the_factor_of_another_device_is_the_largest_and_never_narrows():
     known = [
-        UnseenFamilies(2, 512, "default", 0.6, 300),
-        UnseenFamilies(1, 128, "default", 1.2, 120),
-        UnseenFamilies(2, 512, "model", 0.8, 48),
+        UnseenFamilies(2, 512, "default", 0.6, 300, 0.9),
+        UnseenFamilies(1, 128, "default", 1.2, 120, 0.9),
+        UnseenFamilies(2, 512, "model", 0.8, 48, 0.9),
     ]
     own = replace(DEVICE, cores=2, vector_bits=512)
     other = replace(DEVICE, cores=8, vector_bits=256)
@@ -98,7 +106,7 @@ def test_the_factor_of_another_device_is_the_largest_and_never_narrows():
 
 
 def test_factors_are_written_and_read(tmp_path):
-    known = {"ensemble": (UnseenFamilies(2, 512, "default", 0.6, 300),), "halide": ()}
+    known = {"ensemble": (UnseenFamilies(2, 512, "default", 0.6, 300, 0.9),), "halide": ()}
     write_factors(tmp_path / "factors.json", known)
     assert read_factors(tmp_path / "factors.json") == known
 

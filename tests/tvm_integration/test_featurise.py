@@ -18,7 +18,7 @@ from tvm_integration import featurise as module
 from tvm_integration.compat import MeasureCandidate, meta_schedule
 from tvm_integration.dataset_rows import schedule_of, target_of, workload_of
 from tvm_integration.features import FeatureExtractor
-from tvm_integration.featurise import featurise
+from tvm_integration.featurise import featurise, numbered_by_use
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,15 @@ def test_a_damaged_cache_is_made_again(dataset):
     second = featurise(dataset)
     np.testing.assert_array_equal(first.kernels.batch.rows, second.kernels.batch.rows)
     assert len(list(feature_cache.cache_folder().iterdir())) == 1
+
+
+def test_graphs_are_numbered_as_programs_use_them():
+    """Whatever the order in which their jobs ended; those of no program are dropped."""
+    names = ["of the third", "of nobody", "of the first"]
+    graphs, index = numbered_by_use(names, np.array([2, -1, 0, 2]))
+    assert graphs == ("of the first", "of the third")
+    assert index.tolist() == [0, -1, 1, 0]
+    assert numbered_by_use([], np.array([-1]))[0] == ()
 
 
 def test_a_trace_that_does_not_apply_is_left_out(dataset, caplog):
