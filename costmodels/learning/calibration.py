@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from costmodels.kernel import FloatArray, IndexArray, KernelBatch
 
@@ -30,6 +31,25 @@ LEAST_TASKS = 50
 """Of a kind that has a reach of its own."""
 LEAST_SPREAD = 0.3
 """Disagreement of models that agree perfectly, in log seconds: they can be wrong together."""
+
+
+def quantile_of_groups(values: FloatArray, group: NDArray[Any], share: float) -> float:
+    """The least value that a share of all does not exceed; all groups count the same.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        [entries]; at least one.
+    group : numpy.ndarray
+        [entries]; number or name of the group of each.
+    share : float
+        Above 1 gives the largest value.
+    """
+    _, number, sizes = np.unique(group, return_inverse=True, return_counts=True)
+    order = np.argsort(values)
+    reached = np.cumsum(1.0 / sizes[number[order]]) / len(sizes)
+    place = min(int(np.searchsorted(reached, share)), len(values) - 1)
+    return float(values[order[place]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +83,9 @@ class Interval:
         known = np.isfinite(log_error)
         if not np.any(known):
             return cls()
+        tasks = len(np.unique(task_index[known]))
         error = np.abs(log_error[known] / spread[known])
-        _, task, kernels = np.unique(task_index[known], return_inverse=True, return_counts=True)
-        order = np.argsort(error)
-        share = np.cumsum(1.0 / kernels[task[order]]) / len(kernels)
-        wanted = COVERAGE * (len(kernels) + 1) / len(kernels)
-        place = min(int(np.searchsorted(share, wanted)), len(error) - 1)
-        return cls(float(error[order[place]]))
+        return cls(quantile_of_groups(error, task_index[known], COVERAGE * (tasks + 1) / tasks))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -20,7 +20,7 @@ from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
 from costmodels.json_text import json_text
-from costmodels.learning.calibration import COVERAGE, NORMAL_REACH
+from costmodels.learning.calibration import COVERAGE, NORMAL_REACH, quantile_of_groups
 from costmodels.network_models.sum_of_kernels import MeasuredNetwork, Overheads, add_up
 
 
@@ -33,6 +33,12 @@ def factor_that_holds(network: MeasuredNetwork, overheads: Overheads) -> float:
         All its kernels predicted, by a model with intervals.
     overheads : Overheads
         Fitted on other networks.
+
+    Returns
+    -------
+    float
+        0 where what else is uncertain explains the error; infinite where predictions are said to
+        be exact and it does not.
     """
 
     def total_and_variance(factor: float) -> tuple[float, float]:
@@ -69,12 +75,8 @@ def factor_of_all(factors: Sequence[float], families: Sequence[str]) -> float:
     """
     if not factors:
         raise InputError("a factor must be learned from some networks, got none")
-    _, family, networks = np.unique(families, return_inverse=True, return_counts=True)
-    order = np.argsort(factors)
-    share = np.cumsum(1.0 / networks[family[order]]) / len(networks)
-    wanted = COVERAGE * (len(factors) + 1) / len(factors)
-    place = min(int(np.searchsorted(share, wanted)), len(factors) - 1)
-    return float(factors[order[place]])
+    share = COVERAGE * (len(factors) + 1) / len(factors)
+    return quantile_of_groups(np.array(factors), np.array(families), share)
 
 
 def coverage_left_out(factors: Sequence[float], families: Sequence[str]) -> float:
@@ -121,7 +123,13 @@ class UnseenFamilies:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `dataclasses.asdict`."""
+        """Undo `dataclasses.asdict`.
+
+        Raises
+        ------
+        InputError
+            When a field is missing or unknown.
+        """
         try:
             return cls(**values)
         except TypeError as error:
