@@ -4,14 +4,14 @@ A device is detected on this host or read from a small TOML file, the text that
 ``costmodels device`` prints.
 """
 
-import contextlib
+import difflib
 import json
 import math
 import os
 import platform
 import re
-import time
 import tomllib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from costmodels.bandwidth import Bandwidth, known_bandwidth
+from costmodels.cores import Core, cores_in_use, usable_cpus
 from costmodels.errors import InputError
-from costmodels.files import cache_folder, write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +120,23 @@ def read_device(path: str | os.PathLike[str]) -> Device:
     Parameters
     ----------
     path : path
-        TOML with one key per parameter of `Device`.
+        TOML with one key per parameter of `Device`; or the name of one that travels with this
+        package (`ready_devices`).
 
     Raises
     ------
     InputError
         When the file cannot be read, lacks a key, has an unknown one, or a value makes no sense.
     """
+    ready = ready_devices()
+    if not Path(path).exists() and not Path(path).suffix and Path(path).name == str(path):
+        if str(path) not in ready:
+            near = difflib.get_close_matches(str(path), ready, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "`costmodels device --list` names them"
+            raise InputError(
+                f"device must be a file or the name of a ready device, got {str(path)!r}: {hint}"
+            )
+        path = ready[str(path)]
     try:
         values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -144,13 +155,19 @@ def read_device(path: str | os.PathLike[str]) -> Device:
 
 
 @cache
-def detect_host() -> Device:
+def detect_host(threads: int | None = None) -> Device:
     """Detect the processor this runs on.
 
-    Cores, caches, vector width and clock come from Linux; the peak is nominal (two fused
-    multiply-adds of a full vector a cycle and core); the bandwidth is measured once by copying an
-    array four times the last-level cache, and kept in the user's cache directory so that two runs
-    see the same device.
+    The cores in use are described, those that so many threads would run on: of unequal ones the
+    fastest. Caches, vector width and clock come from Linux; the peak is nominal (two fused
+    multiply-adds of a full vector a cycle and core, one on the small cores of a hybrid processor);
+    the bandwidth is that of the ready device file of this processor, or else measured
+    (`costmodels.bandwidth`).
+
+    Parameters
+    ----------
+    threads : int, optional
+        All cores that this process can keep busy by default, which is also the most.
 
     Raises
     ------
@@ -161,39 +178,77 @@ def detect_host() -> Device:
         raise InputError(
             f"the host can be detected on Linux only, got {platform.system()}: give a device file"
         )
-    info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    return _host(threads, Path("/"), usable_cpus(), host_bandwidth().byte_per_s)
+
+
+def host_bandwidth() -> Bandwidth:
+    """Bandwidth of this host's memory, and where it is known from."""
+    info = _processor_info(Path("/"))
+    l3_bytes = max(core.l3_bytes for core in cores_in_use())
     name = _processor_name(info)
+    if (ready := ready_device(name)) is not None:
+        return Bandwidth(ready.bandwidth_byte_per_s, "ready device file")
+    return known_bandwidth(name, l3_bytes)
+
+
+def _host(
+    threads: int | None, root: Path, cpus: Iterable[int], bandwidth_byte_per_s: float
+) -> Device:
+    """Describe the cores in use below a root that holds ``proc`` and ``sys``."""
+    info = _processor_info(root)
     flags = set((_first(r"(?:flags|Features)\s*:\s*(.+)", info) or "").split())
-    cores = len(usable_cores())
-    clock_hz = _clock_hz(info)
+    cores = cores_in_use(threads, root, cpus)
     vector_bits = 512 if "avx512f" in flags else 256 if "avx2" in flags else 128
     multiply_adds = 2 if "avx2" in flags or "asimd" in flags else 1
-    l3_bytes = _cache_bytes(3)
+    flop_per_cycle = (vector_bits // 32) * 2 * multiply_adds
     return Device(
-        name=name,
+        name=_processor_name(info),
         kind="cpu",
-        cores=cores,
+        cores=len(cores),
         vector_bits=vector_bits,
-        l1_bytes=_cache_bytes(1) or 32 * 1024,
-        l2_bytes=_cache_bytes(2),
-        l3_bytes=l3_bytes,
-        clock_hz=clock_hz,
-        peak_flop_per_s=cores * clock_hz * (vector_bits // 32) * 2 * multiply_adds,
-        bandwidth_byte_per_s=_bandwidth(f"{name} x{cores}", l3_bytes),
+        # A schedule is the same for all threads, so its tiles must fit where there is least room.
+        l1_bytes=min(core.l1_bytes for core in cores) or 32 * 1024,
+        l2_bytes=min(core.l2_bytes for core in cores),
+        l3_bytes=max(core.l3_bytes for core in cores),
+        clock_hz=_rounded(sum(core.clock_hz for core in cores) / len(cores)),
+        peak_flop_per_s=_rounded(sum(_peak(core, flop_per_cycle) for core in cores)),
+        bandwidth_byte_per_s=bandwidth_byte_per_s,
     )
 
 
-def usable_cores() -> frozenset[int]:
-    """Numbers of the processor cores that this process may use.
+def _peak(core: Core, flop_per_cycle: int) -> float:
+    return core.clock_hz * flop_per_cycle * (0.5 if core.is_efficient else 1.0)
 
-    Not those of the calling thread: TVM's thread pool binds the thread that first runs a kernel to
-    one core, and its workers to the others.
+
+def _rounded(rate: float) -> float:
+    """To four digits: a virtual machine tells its clock a little differently at each start."""
+    return float(f"{rate:.4g}")
+
+
+def ready_devices() -> dict[str, Path]:
+    """Name -> the device file that travels with this package.
+
+    Returns
+    -------
+    dict
+        Names as ``--device`` takes them.
     """
-    found: set[int] = set()
-    for thread in os.listdir("/proc/self/task"):
-        with contextlib.suppress(ProcessLookupError):  # it has ended
-            found |= os.sched_getaffinity(int(thread))
-    return frozenset(found)
+    folder = Path(__file__).parent / "shipped" / "devices"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+@cache
+def ready_device(processor: str) -> Device | None:
+    """The ready device of a processor, by its full name; None where there is none."""
+    for path in ready_devices().values():
+        device = read_device(path)
+        if device.name == processor:
+            return device
+    return None
+
+
+def _processor_info(root: Path) -> str:
+    return (root / "proc/cpuinfo").read_text(encoding="utf-8")
 
 
 def _processor_name(info: str) -> str:
@@ -206,46 +261,3 @@ def _processor_name(info: str) -> str:
 def _first(pattern: str, text: str) -> str | None:
     match = re.search(pattern, text)
     return match.group(1).strip() if match else None
-
-
-def _clock_hz(info: str) -> float:
-    limit = Path("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq")
-    if limit.exists():
-        return float(limit.read_text()) * 1e3
-    return float(_first(r"cpu MHz\s*:\s*([\d.]+)", info) or 2000.0) * 1e6
-
-
-def _cache_bytes(level: int) -> int:
-    for entry in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        holds = (entry / "type").read_text().strip()
-        if (entry / "level").read_text().strip() == str(level) and holds != "Instruction":
-            size = (entry / "size").read_text().strip()
-            return int(size.rstrip("KMG")) * {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[size[-1]]
-    return 0
-
-
-def _bandwidth(fingerprint: str, l3_bytes: int) -> float:
-    path = cache_folder("") / "bandwidth.json"
-    known: dict[str, float] = {}
-    with contextlib.suppress(OSError, ValueError):
-        kept = json.loads(path.read_text())
-        known = kept if isinstance(kept, dict) else {}
-    kept_here = known.get(fingerprint)
-    if isinstance(kept_here, int | float) and 1 <= kept_here < math.inf:
-        return float(kept_here)
-    size = min(max(4 * l3_bytes, 64 << 20), 512 << 20)
-    source = np.ones(size // 8)
-    target = np.empty_like(source)
-    seconds = []
-    for _ in range(10):  # the first touches the pages
-        start = time.perf_counter()
-        np.copyto(target, source)
-        seconds.append(time.perf_counter() - start)
-    # The fastest: whatever else runs only takes of it.
-    rounded = float(f"{2 * source.nbytes / min(seconds[1:]):.2g}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(known | {fingerprint: rounded}).encode())
-    except OSError:
-        pass  # a read-only home: measured again next time
-    return rounded

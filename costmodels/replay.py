@@ -22,6 +22,7 @@ from costmodels.kernel import (
 )
 from costmodels.metrics import task_groups
 from costmodels.schema import FeatureSchema
+from costmodels.task_keys import canonical_key
 
 PROTECTED_SHARE = 0.25
 """Share of a task's places that its fastest kernels keep: a search works near the best."""
@@ -169,7 +170,7 @@ class ReplayMemory:
                 schema,
                 rows.reshape(-1, len(schema.columns)).astype(np.float32),
                 offsets.astype(np.int64),
-                tuple(Task(key, devices[number]) for key, number in tasks),
+                tuple(Task(canonical_key(key), devices[number]) for key, number in tasks),
                 arrays["memory.task_index"],
                 *(_graphs(arrays) if graphs else ()),
             )

@@ -64,7 +64,6 @@ def measure_sample(folder: Path, who: str) -> dict[str, float]:
     from tvm_integration.compat import BuilderInput, RunnerInput, meta_schedule
     from tvm_integration.dataset_rows import schedule_of, target_of, workload_of
     from tvm_integration.program_records import MEASURE
-    from tvm_integration.tune_measure import allocate_safe_arguments
 
     dataset = read_dataset(folder)
     inputs = []
@@ -82,7 +81,6 @@ def measure_sample(folder: Path, who: str) -> dict[str, float]:
         builder = WarmBuilder()
         runner = WarmRunner(
             evaluator_config=MEASURE,
-            f_alloc_argument=allocate_safe_arguments,
             early_stop_ratio=None,
         )
     valid = 0

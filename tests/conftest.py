@@ -1,12 +1,15 @@
 """Fixtures for all tests."""
 
 import logging
+import os
 import signal
 
 import pytest
 
 # A shell that starts a command in the background lets it ignore Ctrl-C, and so its children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# A kernel that a test runs itself would bind this process, and all that it starts, to one core.
+os.environ.setdefault("TVM_BIND_THREADS", "0")
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from costmodels.device import usable_cores
+from costmodels.cores import core_count
 from costmodels.errors import InputError
+from tvm_integration.arguments import write_ranges
 from tvm_integration.compat import (
     BuilderInput,
     BuilderResult,
@@ -85,7 +86,8 @@ class WarmBuilder(PyBuilder):
     -----
     Artifacts are valid until they are removed or this process ends. Beside the ``.tar`` that
     TVM's runners take lies the shared library they would link from it, if it is for this
-    machine: `WarmRunner` loads that, so that measuring does not wait for linking.
+    machine: `WarmRunner` loads that, so that measuring does not wait for linking. For a kernel
+    that takes whole numbers another file there says which of them are valid.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class WarmBuilder(PyBuilder):
                 f"slow_ratio must be above 1, got {slow_ratio!r}: pass None to end no build early"
             )
         if max_workers is None:
-            max_workers = len(usable_cores())
+            max_workers = core_count()
         require_function("f_build", f_build)
         require_function("f_export", f_export)
         self.max_workers = max_workers
@@ -178,7 +180,9 @@ def _prepare_build(f_build: FunctionOrName, f_export: FunctionOrName) -> Callabl
         mod, target, params, folder = job
         module = build(mod, target, params)
         if export is None:
-            return _export(module, Path(folder))
+            path = _export(module, Path(folder))
+            write_ranges(mod, path)
+            return path
         with _lasting_temporary_files(Path(folder).parent):
             return str(export(module))
 

@@ -21,7 +21,7 @@ from costmodels.protocol import KernelCostModel
 from tvm_integration.collect_networks import NetworkCollector, NetworkProgress
 from tvm_integration.compat import Target
 from tvm_integration.cost_model import checkpoint_of
-from tvm_integration.dataset_rows import target_text
+from tvm_integration.identity import target_text
 from tvm_integration.measured_networks import measured_networks
 
 NETWORKS = tuple(

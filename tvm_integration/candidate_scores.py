@@ -22,13 +22,12 @@ from tvm_integration.compat import (
     MeasureCandidate,
     RunnerResult,
     Schedule,
-    Target,
     meta_schedule,
-    structural_hash,
 )
 from tvm_integration.features import FeatureExtractor
+from tvm_integration.identity import task_key
 from tvm_integration.targets import device_of
-from tvm_integration.work_dir import describe_target, measurement_of
+from tvm_integration.work_dir import measurement_of
 
 logger = logging.getLogger(__name__)
 
@@ -241,11 +240,6 @@ class CandidateScores:
         if kind not in self._reported:
             self._reported.add(kind)
             logger.warning("%s (reported once)", message, exc_info=error)
-
-
-def task_key(mod: object, target: Target) -> str:
-    """Identity of a task by content: the structure of its program, and its target."""
-    return f"{structural_hash(mod) & (2**64 - 1):016x} {describe_target(target)}"
 
 
 def _degenerate(utility: FloatArray, batch: KernelBatch) -> str | None:

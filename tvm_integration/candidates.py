@@ -11,9 +11,9 @@ from tvm_integration.compat import (
     Target,
     Trace,
     meta_schedule,
-    structural_hash,
     tvm,
 )
+from tvm_integration.identity import program_hash
 
 THREADS_PER_BLOCK = 256
 """Of the unscheduled program on a GPU."""
@@ -21,11 +21,6 @@ _DRAWS_AT_ONCE = 8
 _FUTILE_DRAWS = 12
 """Draws in a row without a new program after which a space counts as exhausted."""
 _TRIES_PER_MUTATION = 8
-
-
-def program_hash(schedule: Schedule) -> int:
-    """Structural hash of a scheduled program, 64 bits, the same in every process."""
-    return int(structural_hash(schedule.mod)) & (2**64 - 1)
 
 
 class CandidateSource:

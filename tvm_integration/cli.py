@@ -87,6 +87,10 @@ def tune(
     out: Annotated[
         Path | None, typer.Option(help="Write the tuned library here (.so or .tar).")
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(help="Compare what the network computes with its framework before tuning."),
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Tune a network with a learned cost model and measure what it gained.
@@ -129,6 +133,7 @@ def tune(
                 seed=seed,
                 tasks=tasks,
                 device=None if device is None else read_device(device),
+                check=check,
             )
             parsed_target = parse_target(target)
             check_runs_here(parsed_target)
@@ -163,11 +168,28 @@ def device(
     target: Annotated[
         str | None, typer.Option(help="Limit this host to what a target may use.")
     ] = None,
+    list_ready: Annotated[
+        bool, typer.Option("--list", help="Name the devices whose files travel with this package.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Print what cost models know of a device, as a device file."""
-    from costmodels.device import detect_host, read_device
+    """Print what cost models know of a device, as a device file.
 
+    Lines that begin with # say what TVM's threads do on this host, and where its bandwidth is known
+    from.
+    """
+    from costmodels.device import detect_host, read_device, ready_devices
+
+    if list_ready:
+        devices = {name: read_device(path) for name, path in ready_devices().items()}
+        if as_json:
+            sys.stdout.write(json_text({name: each.as_dict() for name, each in devices.items()}))
+            return
+        width = max(map(len, devices))
+        for name, each in devices.items():
+            unit = "multiprocessors" if each.kind == "gpu" else "cores"
+            sys.stdout.write(f"{name:{width}}  {each.name}, {each.cores} {unit}\n")
+        return
     if file is not None:
         found = read_device(file)
     elif target is not None:
@@ -176,8 +198,33 @@ def device(
         found = device_of(parse_target(target))
     else:
         found = detect_host()
-    text = json_text(found.as_dict()) if as_json else found.to_toml()
-    sys.stdout.write(text)
+    if as_json:
+        sys.stdout.write(json_text(found.as_dict()))
+        return
+    notes = [] if file is not None else _host_notes(found.cores)
+    sys.stdout.write("".join(f"# {note}\n" for note in notes) + found.to_toml())
+
+
+def _host_notes(cores: int) -> list[str]:
+    """What TVM's threads do on this host, and where its bandwidth is known from."""
+    from costmodels.cores import core_count, cpu_quota, usable_cpus
+    from costmodels.device import host_bandwidth
+    from tvm_integration.threads import stock_thread_count, thread_environment
+
+    quota = cpu_quota()
+    granted = "" if quota is None else f"; its control group grants the time of {quota:.3g} cores"
+    environment = " ".join(f"{k}={v}" for k, v in thread_environment(cores).items())
+    alone = stock_thread_count()
+    bandwidth = host_bandwidth()
+    text = f"bandwidth: {bandwidth.source}"
+    if bandwidth.readings:
+        text += f", {bandwidth.readings} undisturbed readings within {bandwidth.spread:.0%}"
+    return [
+        f"this process can keep {core_count()} of {len(usable_cpus())} processors busy{granted}",
+        f"TVM left alone takes {alone} thread{'s' if alone > 1 else ''} here; for {cores}, as this "
+        f"package measures: {environment}",
+        text,
+    ]
 
 
 def _folder_name(model: str, target: str) -> str:

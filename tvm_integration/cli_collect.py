@@ -2,10 +2,10 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,23 +15,35 @@ from costmodels.json_text import json_text
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from costmodels.device import Device
     from costmodels.evaluation import Score
-    from tvm_integration.collect import CollectState
+    from tvm_integration.collect import CollectOptions, CollectState
     from tvm_integration.collect_networks import NetworkCollector, NetworkProgress
+    from tvm_integration.compat import RPCConfig, Target
     from tvm_integration.evaluate import Evaluation
 
 
 def collect(
+    out: Annotated[Path, typer.Option(help="The data set; made, or added to.")],
     models: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="MODEL...",
             help="Networks, as `costmodels tune` takes them, or drawn:COUNT[,dtype=NAME]"
             "[,seed=NUMBER]: kernels with shapes around those of networks.",
         ),
-    ],
-    out: Annotated[Path, typer.Option(help="The data set; made, or added to.")],
-    per_task: Annotated[int, typer.Option(help="Programs of each kernel.")] = 64,
+    ] = None,
+    programs_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATASET",
+            help="Instead of networks: measure the programs of this data set again, here.",
+        ),
+    ] = None,
+    per_task: Annotated[
+        int | None,
+        typer.Option(help="Programs of each kernel; 64, with --programs-of all, by default."),
+    ] = None,
     target: Annotated[
         str, typer.Option(help="host, or for example 'llvm -mcpu=haswell -num-cores=1'.")
     ] = "host",
@@ -74,8 +86,16 @@ def collect(
 ) -> None:
     """Measure a data set: programs of every kernel of the networks.
 
-    The same command resumes a collection that was killed or interrupted.
+    The same command resumes a collection that was killed or interrupted. With --programs-of a
+    data set that another device measured is measured here: half an hour of it teaches the models
+    this device, with `costmodels train OUT --model pretrained:best`.
     """
+    models = models or []
+    if bool(models) == (programs_of is not None):
+        raise InputError(
+            "give networks to collect from, or --programs-of DATASET, and not both: "
+            "`costmodels collect zoo:resnet18 --out data`"
+        )
     from rich.console import Console
 
     from tvm_integration.task_source import check_task_source
@@ -96,7 +116,7 @@ def collect(
     from tvm_integration.targets import device_of, parse_target
 
     options = CollectOptions(
-        per_task=per_task,
+        per_task=64 if per_task is None else per_task,
         batch=batch,
         mixture=dict(MIXTURE) if mixture is None else parse_mixture(mixture),
         minutes=minutes,
@@ -115,6 +135,11 @@ def collect(
     info = {"licence": licence, "provenance": {"command": ["costmodels", *sys.argv[1:]]}}
     if (schedules_by is not None or unfused) and not networks:
         raise InputError("--schedules-by and --unfused must be given with --networks, got no such")
+    if programs_of is not None:
+        if networks or mixture is not None:
+            raise InputError("--networks and --mixture must not be given with --programs-of")
+        _measure_again(console, programs_of, out, info, parsed, described, options, per_task, rpc)
+        return
     if networks:
         if rpc is not None:
             raise InputError("networks must be measured on this machine, got --rpc-tracker")
@@ -154,6 +179,47 @@ def collect(
     sys.stdout.write(
         f"{out}: {state.measured} programs of {state.tasks} kernels ran, {state.failed} failed\n"
     )
+    _end(interrupted())
+
+
+def _measure_again(
+    console: "Console",
+    programs_of: str,
+    out: Path,
+    info: Mapping[str, Any],
+    target: "Target",
+    device: "Device",
+    options: "CollectOptions",
+    per_task: int | None,
+    rpc: "RPCConfig | None",
+) -> None:
+    """Measure the programs of a data set into another one."""
+    import numpy as np
+
+    from costmodels.dataset.folder import read_dataset
+    from costmodels.dataset.shipped import dataset_path
+    from costmodels.dataset.writer import DatasetWriter
+    from tvm_integration.remeasure import Remeasurer, wanted_tasks
+
+    source = read_dataset(dataset_path(programs_of))
+    if source.path.resolve() == out.resolve():
+        raise InputError(f"--out must be another data set than --programs-of, got {out}")
+    rng = np.random.default_rng(options.seed)
+    wanted = wanted_tasks(source, target, device, per_task=per_task, rng=rng)
+    with (
+        DatasetWriter(out, info) as writer,
+        _display(console) as show,
+        _interruptible() as interrupted,
+    ):
+        again = Remeasurer(writer, target, device, options, show, interrupted, rpc)
+        try:
+            state = again.run(wanted)
+        finally:
+            again.close()
+    text = f"{out}: {state.measured} programs of {state.tasks} kernels ran, {state.failed} failed"
+    if again.unusable:
+        text += f", {again.unusable} do not apply to this target"
+    sys.stdout.write(f"{text}\n")
     _end(interrupted())
 
 

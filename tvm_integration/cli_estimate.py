@@ -251,7 +251,7 @@ def table(
 
     with TemporaryDirectory(prefix="costmodels-table-") as folder:
         dataset = data or Path(folder) / "measured"
-        collect(models, dataset, per_task=1, target=target)
+        collect(dataset, models, per_task=1, target=target)
         import numpy as np
 
         from costmodels.dataset.folder import read_dataset

@@ -4,70 +4,39 @@ The tasks take turns, so that what there is at any time is balanced; what is mea
 after each batch, and the same call goes on where a killed one ended.
 """
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from costmodels.dataset.rows import RecordRow, ReferenceRow, now
+from costmodels.dataset.rows import RecordRow
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.kernel import Failure, Measured, Task
-from tvm_integration.branching_kernels import ARGUMENT_SETS
-from tvm_integration.builder import WarmBuilder
-from tvm_integration.candidates import CandidateSource, program_hash
+from tvm_integration.candidates import CandidateSource
 from tvm_integration.collect_choice import MIXTURE, Chooser, Committee, deficits
 from tvm_integration.compat import (
-    BuilderInput,
-    IRModule,
     MeasureCandidate,
     RPCConfig,
-    RunnerInput,
-    Schedule,
     Target,
-    meta_schedule,
-    normalize_prim_func,
-    tvm,
 )
 from tvm_integration.dataset_rows import (
     TraceApplier,
-    processor_fingerprint,
     target_of,
-    task_row,
     workload_of,
 )
 from tvm_integration.features import FeatureExtractor
-from tvm_integration.program_records import (
-    MEASURE,
-    build_failure,
-    device_type,
-    outcome_of,
-    program_record,
-)
-from tvm_integration.rpc_runner import WarmRPCRunner
-from tvm_integration.runner import WarmRunner
-from tvm_integration.thread_limit import worker_initializer
-from tvm_integration.tune_measure import allocate_safe_arguments
-from tvm_integration.work_dir import measurement_of
+from tvm_integration.program_measurer import ProgramMeasurer, require_free_disk
 
 REFERENCE_EVERY = 8
 """Batches between two readings of the reference kernel."""
-REFERENCE_SIZE = 256
-"""Of the square matrices that the reference kernel multiplies, unscheduled."""
-SLOW_BUILD = 20.0
-"""Times the median build after which one ends as a timeout: few programs build for minutes, and one
-that does would hold up all others."""
 SOURCES_KEPT = 48
 """Design spaces kept in memory; making one takes a second."""
 RELEARNED = 1024
 """Records that the models learn again when a run is continued."""
-LEAST_FREE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -193,27 +162,11 @@ class Collector:
         self._best: dict[str, list[tuple[float, str]]] = {}
         for record in writer.records.values():
             self._count(record)
-        self._runner: WarmRunner | WarmRPCRunner
-        if rpc is None:
-            self._processor = processor_fingerprint()
-            self._runner = WarmRunner(
-                evaluator_config=MEASURE,
-                f_alloc_argument=allocate_safe_arguments,
-                argument_sets=ARGUMENT_SETS,
-                initializer=worker_initializer(target),
-            )
-        else:
-            self._processor = f"{device.name}, RPC key {rpc.tracker_key}"
-            cores = target.attrs.get("num-cores")
-            threads = int(cores) if cores is not None and target.kind.name == "llvm" else None
-            self._runner = WarmRPCRunner(rpc, MEASURE, threads=threads)
-        self._builder = WarmBuilder(slow_ratio=SLOW_BUILD)
-        self._reference: tuple[str, int, str, Any] | None = None
+        self._measurer = ProgramMeasurer(writer, target, device, rpc)
 
     def close(self) -> None:
         """End the worker processes."""
-        self._builder.close()
-        self._runner.close()
+        self._measurer.close()
 
     def run(self, keys: Sequence[str]) -> CollectState:
         """Measure until every task has what it shall have.
@@ -243,13 +196,9 @@ class Collector:
             late = self._options.minutes
             if self._should_stop() or (late is not None and state.elapsed_s > late * 60):
                 break
-            if shutil.disk_usage(self._writer.path).free < LEAST_FREE_BYTES:
-                raise InputError(
-                    f"the disk of {self._writer.path} must have {LEAST_FREE_BYTES >> 20} MiB free, "
-                    "got less: free some space and give the same command again, nothing is lost"
-                )
+            require_free_disk(self._writer.path)
             if batches % REFERENCE_EVERY == 0:
-                self._read_reference()
+                self._measurer.read_reference()
             batches += 1
             state = replace(state, measured_now=state.measured_now + self._measure_batch(key))
         return self._state(keys)
@@ -274,45 +223,13 @@ class Collector:
         # The unscheduled program can take seconds; behind a faster one it is stopped early.
         chosen.sort(key=lambda each: each[0] == "default")
         candidates = [candidate for _, candidate in chosen]
-        records = self._measure(key, [origin for origin, _ in chosen], candidates)
+        origins = [origin for origin, _ in chosen]
+        records = self._measurer.measure(key, candidates, origins)
         self._writer.add(records)
         for record in records:
             self._count(record)
         self._committee.learn(chooser.extract(candidates), [r.measurement for r in records])
         return len(records)
-
-    def _measure(
-        self, key: str, origins: Sequence[str], candidates: Sequence[MeasureCandidate]
-    ) -> list[RecordRow]:
-        target = target_of(self._writer.tasks[key])
-        built = self._builder.build([BuilderInput(c.sch.mod, target) for c in candidates])
-        records = []
-        inputs = [
-            RunnerInput(b.artifact_path, device_type(target), c.args_info)
-            for b, c in zip(built, candidates, strict=True)
-            if b.error_msg is None
-        ]
-        results = iter(self._runner.run(inputs))
-        for origin, candidate, artifact in zip(origins, candidates, built, strict=True):
-            early_stopped = False
-            if artifact.error_msg is not None:
-                outcome = build_failure(artifact.error_msg)
-            else:
-                outcome = outcome_of(next(results).result())
-                note = self._runner.take_note(artifact.artifact_path)
-                early_stopped = note is not None and note.early_stopped
-                shutil.rmtree(Path(str(artifact.artifact_path)).parent, ignore_errors=True)
-            records.append(
-                program_record(
-                    key,
-                    candidate.sch,
-                    outcome,
-                    origin=origin,
-                    processor=self._processor,
-                    early_stopped=early_stopped,
-                )
-            )
-        return records
 
     def _chooser(self, key: str) -> Chooser:
         if key in self._choosers:
@@ -361,37 +278,6 @@ class Collector:
                 candidates.append(MeasureCandidate(schedule, []))
             self._committee.learn(chooser.extract(candidates), [r.measurement for r in kept])
 
-    def _read_reference(self) -> None:
-        """Measure the reference kernel once more."""
-        if self._reference is None:
-            self._reference = self._make_reference()
-        key, program, path, arguments = self._reference
-        target = target_of(self._writer.tasks[key])
-        (future,) = self._runner.run([RunnerInput(path, device_type(target), arguments)])
-        measured = measurement_of(future.result().run_secs)
-        if isinstance(measured, Measured):
-            self._writer.add([ReferenceRow(key, program, measured.run_s, now(), self._processor)])
-
-    def _make_reference(self) -> tuple[str, int, str, Any]:
-        target = self._target
-        mod = _reference_matmul()
-        row = task_row(
-            mod,
-            target,
-            self._device,
-            name="reference_matmul",
-            networks={},
-            operators=("matmul",),
-        )
-        self._writer.add([row])
-        (built,) = self._builder.build([BuilderInput(mod, target)])
-        arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(mod, remove_preproc=True)
-        if built.error_msg is not None:
-            raise InputError(
-                f"the reference kernel must build for {target.kind.name}, got {built.error_msg}"
-            )
-        return row.key, program_hash(Schedule(mod)), str(built.artifact_path), arguments
-
     def _state(self, keys: Sequence[str]) -> CollectState:
         wanted = set(keys)
         records = [r for r in self._writer.records.values() if r.task in wanted]
@@ -407,12 +293,3 @@ class Collector:
             failed=failed,
             reference_s=readings,
         )
-
-
-def _reference_matmul() -> IRModule:
-    te = tvm.te
-    n = REFERENCE_SIZE
-    a, b = (te.placeholder((n, n), name=name) for name in "AB")
-    k = te.reduce_axis((0, n), name="k")
-    c = te.compute((n, n), lambda i, j: te.sum(a[i, k] * b[k, j], axis=k), name="C")
-    return normalize_prim_func(te.create_prim_func([a, b, c]))

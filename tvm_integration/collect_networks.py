@@ -24,13 +24,8 @@ from tvm_integration.compat import (
     meta_schedule,
 )
 from tvm_integration.cost_model import resolve_model
-from tvm_integration.dataset_rows import (
-    processor_fingerprint,
-    schedule_of,
-    target_text,
-    task_row,
-    with_names_of,
-)
+from tvm_integration.dataset_rows import processor_fingerprint, schedule_of, task_row, with_names_of
+from tvm_integration.identity import target_text
 from tvm_integration.kernel_graph import operator_kinds
 from tvm_integration.network_process import BuiltKernel, NetworkProcess, by_key
 from tvm_integration.program_records import (
@@ -42,8 +37,7 @@ from tvm_integration.program_records import (
     program_record,
 )
 from tvm_integration.runner import WarmRunner
-from tvm_integration.thread_limit import worker_initializer
-from tvm_integration.tune_measure import allocate_safe_arguments
+from tvm_integration.threads import thread_count
 
 UNSCHEDULED = "[[],[]]"
 """The trace of a program that is not scheduled, as TVM's JSON."""
@@ -129,9 +123,8 @@ class NetworkCollector:
         # Kernels of one network can have arguments of the same shapes; none is another's rival.
         self._runner = WarmRunner(
             evaluator_config=MEASURE,
-            f_alloc_argument=allocate_safe_arguments,
             argument_sets=ARGUMENT_SETS,
-            initializer=worker_initializer(target),
+            threads=thread_count(target),
             early_stop_ratio=None,
         )
 
@@ -206,7 +199,7 @@ class NetworkCollector:
                 if isinstance(record.measurement, Measured)
             ),
             measured_at=now(),
-            processor=processor_fingerprint(),
+            processor=processor_fingerprint(self._runner.threads),
         )
         self._writer.add(tasks)
         known = self._writer.tasks
@@ -238,7 +231,7 @@ class NetworkCollector:
                 schedule,
                 self._outcome(schedule, artifact),
                 origin="model" if schedules == "model" and kernel.trace else "default",
-                processor=processor_fingerprint(),
+                processor=processor_fingerprint(self._runner.threads),
             )
             for kernel, task, schedule, artifact in zip(kernels, tasks, chosen, built, strict=True)
         ]

@@ -70,7 +70,6 @@ from tvm.s_tir.meta_schedule.runner import (  # noqa: E402
     RunnerResult,
 )
 from tvm.s_tir.meta_schedule.runner.local_runner import (  # noqa: E402
-    default_alloc_argument,
     default_cleanup,
     default_run_evaluator,
 )
@@ -154,7 +153,6 @@ __all__ = [
     "Trace",
     "cc",
     "connect_rpc_tracker",
-    "default_alloc_argument",
     "default_build",
     "default_cleanup",
     "default_export",

@@ -17,7 +17,7 @@ from costmodels.kernel import FloatArray
 from costmodels.pretrained import is_pretrained, pretrained_path
 from costmodels.protocol import KernelCostModel
 from costmodels.registry import kernel_model_class, kernel_model_names, new_kernel_model
-from tvm_integration.candidate_scores import CandidateScores, RoundReport, task_key
+from tvm_integration.candidate_scores import CandidateScores, RoundReport
 from tvm_integration.compat import (
     MeasureCandidate,
     PyCostModel,
@@ -25,13 +25,8 @@ from tvm_integration.compat import (
     derived_object,
     meta_schedule,
 )
-from tvm_integration.work_dir import (
-    CHECKPOINT,
-    has_database,
-    open_database,
-    record_hash,
-    replay,
-)
+from tvm_integration.identity import record_hash, task_key
+from tvm_integration.work_dir import CHECKPOINT, has_database, open_database, replay
 
 logger = logging.getLogger(__name__)
 

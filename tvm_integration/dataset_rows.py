@@ -5,9 +5,8 @@ import platform
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, lru_cache
-from hashlib import blake2b
-from typing import Any
 
+from costmodels.cores import usable_cpus
 from costmodels.dataset.rows import RecordRow, TaskRow
 from costmodels.device import Device, detect_host
 from costmodels.errors import InputError
@@ -21,9 +20,9 @@ from tvm_integration.compat import (
     load_json,
     meta_schedule,
     save_json,
-    structural_hash,
     tvm,
 )
+from tvm_integration.identity import target_text, task_key, workload_hash
 from tvm_integration.record_json import check_trace
 from tvm_integration.tir_blocks import leaf_blocks
 
@@ -56,7 +55,7 @@ def task_row(
     """
     arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(mod, remove_preproc=True)
     return TaskRow(
-        key=task_identity(mod, target),
+        key=task_key(mod, target),
         name=name,
         workload=save_json(mod),
         target=target_text(target),
@@ -67,12 +66,6 @@ def task_row(
         shapes=tuple(tuple(int(n) for n in argument.shape) for argument in arguments),
         dtypes=tuple(str(argument.dtype) for argument in arguments),
     )
-
-
-def target_text(target: Target) -> str:
-    """A target as one line of JSON, the same for equal targets; `target_of` reads it."""
-    values = {key: value for key, value in target.export().items() if key != "tag"}
-    return json.dumps(_plain(values), sort_keys=True)
 
 
 def target_of(task: TaskRow) -> Target:
@@ -92,12 +85,6 @@ def target_of(task: TaskRow) -> Target:
         ) from None
 
 
-def task_identity(mod: IRModule, target: Target) -> str:
-    """Key of a task: hash of the workload, ``-``, digest of the target."""
-    digest = blake2b(target_text(target).encode(), digest_size=4).hexdigest()
-    return f"{int(structural_hash(mod)) & (2**64 - 1):016x}-{digest}"
-
-
 def workload_of(task: TaskRow) -> IRModule:
     """The program of a task.
 
@@ -108,7 +95,7 @@ def workload_of(task: TaskRow) -> IRModule:
     """
     try:
         mod = load_json(task.workload)
-        key = f"{int(structural_hash(mod)) & (2**64 - 1):016x}"
+        key = f"{workload_hash(mod):016x}"
     except (ValueError, RuntimeError, TypeError, KeyError, tvm.error.InternalError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(
@@ -117,24 +104,6 @@ def workload_of(task: TaskRow) -> IRModule:
     if key != task.workload_key:
         raise InputError(f"the workload of task {task.key} must have that hash, got {key}")
     return mod
-
-
-def trace_text(trace: Trace) -> str:
-    """A trace as one line of JSON, the same for equal traces."""
-    return json.dumps(_plain(trace.as_json()), separators=(",", ":"))
-
-
-def _plain(value: Any) -> Any:
-    """Values of TVM as those of JSON."""
-    if isinstance(value, bool | int | float | str) or value is None:
-        return value
-    if isinstance(value, Mapping) or hasattr(value, "items"):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if hasattr(value, "value"):  # a number
-        return value.value
-    if hasattr(value, "__iter__"):
-        return [_plain(each) for each in value]
-    return str(value)
 
 
 class TraceApplier:
@@ -225,10 +194,15 @@ def _block_names(workload: str) -> tuple[str, ...]:
 
 
 @cache
-def processor_fingerprint() -> str:
-    """Processor, cores it may use and kernel release of this machine."""
+def processor_fingerprint(threads: int) -> str:
+    """What kernels run on here: processor, its cores and kernel release, threads and processors.
+
+    Fingerprints without threads are of releases whose kernels ran on one, whatever the target.
+    """
     host = detect_host()
-    return f"{host.name}, {host.cores} cores, {platform.system()} {platform.release()}"
+    machine = f"{host.name}, {host.cores} cores, {platform.system()} {platform.release()}"
+    cpus = ",".join(str(cpu) for cpu in sorted(usable_cpus()))
+    return f"{machine}, {threads} threads on processors {cpus}"
 
 
 def evaluator_text(config: meta_schedule.runner.EvaluatorConfig) -> str:

@@ -32,11 +32,11 @@ from tvm_integration.compat import (
     meta_schedule,
     save_json,
 )
-from tvm_integration.dataset_rows import target_text, task_identity
 from tvm_integration.features import FeatureExtractor, ProgramFeatures, distinct_graphs
 from tvm_integration.frontend import load_network
 from tvm_integration.fused_graph import fused_graph
 from tvm_integration.fusion import FusedTask, fuse
+from tvm_integration.identity import target_text, task_key
 from tvm_integration.model_name import ModelName, check_model_name
 
 LAYOUT = 1
@@ -142,7 +142,7 @@ def describe_network(model: str, target: Target, *, fresh: bool = False) -> Desc
         found = _read(path)
         if found is not None:
             return found
-    network = load_network(model, compare=False)
+    network = load_network(model)
     found = describe_module(network.module, target, name=network.name)
     if path is not None:
         _keep(path, found)
@@ -177,7 +177,7 @@ def describe_module(module: IRModule, target: Target, *, name: str = "main") -> 
         kernels=tuple(
             DescribedKernel(
                 task.name,
-                task_identity(task.mod, target),
+                task_key(task.mod, target),
                 task.weight,
                 task.flop,
                 save_json(task.mod),

@@ -28,10 +28,10 @@ from costmodels.network_models.unseen_families import unseen_factor
 from costmodels.operator_costs import kernel_cost
 from costmodels.pretrained import pretrained_factors
 from costmodels.protocol import KernelCostModel
-from tvm_integration.candidate_scores import task_key
 from tvm_integration.compat import Schedule, Target
 from tvm_integration.cost_model import MetaScheduleCostModel
 from tvm_integration.described_network import DescribedNetwork, features_of
+from tvm_integration.identity import task_key
 from tvm_integration.measured_networks import latency_of
 from tvm_integration.model_search import choose_schedules
 from tvm_integration.tune_measure import fastest_record, known_untuned

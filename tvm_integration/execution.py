@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from costmodels.device import usable_cores
+from costmodels.cores import core_count
 from costmodels.errors import InputError
 from tvm_integration.compat import Target, relax, tvm
 from tvm_integration.foreign_errors import one_line
 from tvm_integration.pipeline import BuiltNetwork
+from tvm_integration.threads import require_whole_core, thread_count, thread_environment
 
 __all__ = [
     "OutputCheck",
@@ -78,12 +79,14 @@ def check_runs_here(target: Target) -> None:
                 f"target must be for the processors of this machine ({here}) to measure on it, "
                 f"got mtriple {triple!r}: leave -mtriple out, or run it on such a machine"
             )
-        cores, there = int(target.attrs.get("num-cores", 1)), len(usable_cores())
+        cores, there = int(target.attrs.get("num-cores", 1)), core_count()
         if cores > there:
             raise InputError(
                 f"num-cores must be at most {there}, the cores that this process may use, "
                 f"got {cores}: give -num-cores={there}"
             )
+        require_whole_core()
+        thread_count(target)  # the environment may ask for another number
     device_of(target)
 
 
@@ -370,7 +373,13 @@ def _quiet_stderr() -> Iterator[None]:
 
 def _loading_lines(built: BuiltNetwork, file: Path) -> list[str]:
     device = _device_expression(built.target)
-    lines = [
+    lines = []
+    if built.target.kind.name == "llvm":
+        # Before the first kernel runs: TVM would take half of the logical processors.
+        environment = thread_environment(int(built.target.attrs.get("num-cores", 1)))
+        lines = ["import os", ""]
+        lines += [f"os.environ[{name!r}] = {value!r}" for name, value in environment.items()]
+    lines += [
         "import numpy as np",
         "import tvm",
         "from tvm import relax",

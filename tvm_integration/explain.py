@@ -19,6 +19,7 @@ from tvm_integration.compat import MeasureCandidate, Schedule, Target, meta_sche
 from tvm_integration.cost_model import resolve_model
 from tvm_integration.features import FeatureExtractor
 from tvm_integration.fusion import FusedTask
+from tvm_integration.identity import task_key
 from tvm_integration.work_dir import has_database, open_database, replay
 
 CHART_ENDINGS = (".png", ".svg", ".pdf")
@@ -142,7 +143,10 @@ def explain_kernel(
     schedule = Schedule(task.mod) if work_dir is None else _best(task, work_dir)
     context = meta_schedule.TuneContext(task.mod, target=target, num_threads=1)
     batch = FeatureExtractor().extract(
-        context, [MeasureCandidate(schedule, [])], Task(task.name, device), graphs=True
+        context,
+        [MeasureCandidate(schedule, [])],
+        Task(task_key(task.mod, target), device),
+        graphs=True,
     )
     table = found.explain(batch)
     prediction = found.predict(batch)

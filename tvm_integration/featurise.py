@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from costmodels.cores import core_count
 from costmodels.dataset.feature_cache import FeatureTable, cache_key, load_features, save_features
 from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.rows import RecordRow
 from costmodels.dataset.splits import Split
-from costmodels.device import usable_cores
 from costmodels.errors import InputError
 from costmodels.graph import KernelGraph, StagedGraph
 from costmodels.graph_json import graphs_from_json, graphs_to_json
@@ -172,7 +172,7 @@ def extract_features(
     graph_index = np.full(len(records), -1, np.int64)
     done = 0
     alone: list[list[int]] = []
-    workers = len(usable_cores())
+    workers = core_count()
     with (
         tempfile.TemporaryDirectory(prefix="costmodels-features-") as folder,
         WorkerPool(_prepare, stage="run", max_workers=workers, timeout_sec=JOB_LIMIT_S) as pool,

@@ -21,7 +21,7 @@ from tvm_integration.network import Network
 __all__ = ["Network", "check_model_name", "load_network"]
 
 
-def load_network(model: str, *, seed: int = 0, compare: bool = True) -> Network:
+def load_network(model: str, *, seed: int = 0) -> Network:
     """Load the network that `MODEL` names.
 
     A `.pt2` file and a `module:function` can run code of their authors: load those you trust.
@@ -32,8 +32,6 @@ def load_network(model: str, *, seed: int = 0, compare: bool = True) -> Network:
         See `check_model_name`.
     seed : int
         For random weights (`zoo:`, `hf:`) and for example inputs where the source has none.
-    compare : bool
-        Open an ONNX file in onnxruntime too, to compare with.
 
     Returns
     -------
@@ -70,7 +68,7 @@ def load_network(model: str, *, seed: int = 0, compare: bool = True) -> Network:
         from tvm_integration.onnx_file import import_onnx
 
         with _quiet():
-            return import_onnx(name, seed, compare=compare)
+            return import_onnx(name, seed)
     return _from_function(name)
 
 

@@ -23,6 +23,7 @@ from tvm_integration.compat import (
 )
 from tvm_integration.foreign_errors import one_line
 from tvm_integration.interrupt import interrupted_after
+from tvm_integration.threads import unbound
 
 __all__ = [
     "FusedNetwork",
@@ -165,7 +166,7 @@ def fuse(
     InputError
         A tensor inside the network whose shape depends on data; what TVM cannot lower or fuse.
     """
-    with target, interrupted_after():
+    with target, interrupted_after(), unbound():
         try:
             passes = fusion_passes(
                 target, prepack_weights=prepack_weights, fuse_operators=fuse_operators

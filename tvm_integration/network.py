@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tvm_integration.reference import Reference
+from tvm_integration.reference_process import ReferenceProcess
 
 if TYPE_CHECKING:
     from tvm_integration.compat import IRModule
@@ -26,14 +26,14 @@ class Network:
         constants, so a library built from it stands alone.
     inputs : tuple of np.ndarray
         Example inputs, in the order of the parameters of `main`.
-    reference : Reference
-        The network in its own framework.
+    reference : ReferenceProcess
+        The network in its own framework, in a process of its own.
     """
 
     name: str
     module: "IRModule"
     inputs: tuple[np.ndarray, ...]
-    reference: Reference
+    reference: ReferenceProcess
 
     @property
     def input_names(self) -> tuple[str, ...]:

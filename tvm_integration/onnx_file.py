@@ -14,7 +14,8 @@ from costmodels.errors import InputError
 from tvm_integration.foreign_errors import one_line
 from tvm_integration.model_name import ModelName
 from tvm_integration.network import Network
-from tvm_integration.reference import MissingReference, onnxruntime_reference
+from tvm_integration.reference import OnnxruntimeReference
+from tvm_integration.reference_process import ReferenceProcess
 
 if TYPE_CHECKING:
     import onnx
@@ -29,7 +30,7 @@ MOST_ELEMENTS = 1 << 30
 """Of an input: an example of it must fit memory."""
 
 
-def import_onnx(name: ModelName, seed: int, *, compare: bool = True) -> Network:
+def import_onnx(name: ModelName, seed: int) -> Network:
     """Import an ONNX file with its weights as constants.
 
     Parameters
@@ -40,8 +41,6 @@ def import_onnx(name: ModelName, seed: int, *, compare: bool = True) -> Network:
     seed : int
         For the example inputs: normal numbers, and 0 or 1 for integers, which is in range as
         token, mask and index alike.
-    compare : bool
-        Open the file in onnxruntime, too.
 
     Raises
     ------
@@ -55,9 +54,7 @@ def import_onnx(name: ModelName, seed: int, *, compare: bool = True) -> Network:
     _check_domains(path, model)
     inputs = _made_up_inputs(path, model, shapes, seed)
     module = _import(path, model, shapes)
-    reference = (
-        onnxruntime_reference(path, inputs) if compare else MissingReference("it was not asked for")
-    )
+    reference = ReferenceProcess(OnnxruntimeReference(str(Path(path).resolve()), inputs))
     return Network(Path(path).stem, module, inputs, reference)
 
 

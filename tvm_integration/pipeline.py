@@ -21,6 +21,7 @@ from tvm_integration.fusion import (
     fuse,
     fusion_passes,
 )
+from tvm_integration.threads import thread_count, unbound
 
 __all__ = [
     "BuiltNetwork",
@@ -92,7 +93,7 @@ def build(fused: FusedNetwork, database: Any = None) -> BuiltNetwork:
     scheduled = _scheduled(module)
     tuned = frozenset(t.name for t in fused.tasks if scheduled.issuperset(t.kernels))
     if fused.prepack_weights and tuned:
-        with fused.target:
+        with fused.target, unbound():
             module = tvm.transform.Sequential(_prepacking_passes())(module)
         _check_prepacked(module, scheduled)
     return BuiltNetwork(
@@ -264,7 +265,7 @@ def tuning_pipeline(
     builder : meta_schedule.Builder or str, optional
         By default `WarmBuilder()`.
     runner : meta_schedule.Runner or str, optional
-        By default `WarmRunner()`.
+        By default a `WarmRunner` with as many threads as the target has cores.
     **tune_options : Any
         Further options of `meta_schedule.relax_integration.tune_relax`: `seed`,
         `num_trials_per_iter`, `measure_callbacks`, `task_scheduler`, …
@@ -272,7 +273,9 @@ def tuning_pipeline(
     Returns
     -------
     tvm.transform.Pass
-        From an imported module to a tuned one, for `tvm.compile`.
+        From an imported module to a tuned one, for `tvm.compile`. The process that runs the
+        library must have ``TVM_NUM_THREADS`` set to the target's cores before its first kernel
+        runs: TVM takes half of the logical processors otherwise.
 
     Examples
     --------
@@ -282,7 +285,7 @@ def tuning_pipeline(
     target = target if isinstance(target, Target) else Target(target)
 
     def run(module: IRModule, _context: tvm.transform.PassContext) -> IRModule:
-        with target:
+        with target, unbound():
             passes = fusion_passes(target, prepack_weights=cpu_weight_prepack)
             module = tvm.transform.Sequential(passes)(module)
             if total_trials > 0 and meta_schedule.relax_integration.extract_tasks(module, target):
@@ -293,7 +296,7 @@ def tuning_pipeline(
                     work_dir=work_dir,
                     max_trials_global=total_trials,
                     max_trials_per_task=max_trials_per_task,
-                    **_measuring(work_dir, cost_model, builder, runner),
+                    **_measuring(target, work_dir, cost_model, builder, runner),
                     **tune_options,
                 )
             Path(work_dir).mkdir(parents=True, exist_ok=True)
@@ -305,7 +308,9 @@ def tuning_pipeline(
     return tvm.transform.module_pass(run, opt_level=0, name="tuning_pipeline")
 
 
-def _measuring(work_dir: str, cost_model: Any, builder: Any, runner: Any) -> dict[str, Any]:
+def _measuring(
+    target: Target, work_dir: str, cost_model: Any, builder: Any, runner: Any
+) -> dict[str, Any]:
     """Return the three objects of a tuning run, ours where the user gave none."""
     if cost_model is None:
         from tvm_integration.cost_model import MetaScheduleCostModel
@@ -318,5 +323,5 @@ def _measuring(work_dir: str, cost_model: Any, builder: Any, runner: Any) -> dic
     if runner is None:
         from tvm_integration.runner import WarmRunner
 
-        runner = WarmRunner()
+        runner = WarmRunner(threads=thread_count(target))
     return {"cost_model": cost_model, "builder": builder, "runner": runner}

@@ -4,10 +4,10 @@ from typing import Any, TypeAlias
 
 from costmodels.dataset.rows import RecordRow, now
 from costmodels.kernel import Failure, Measurement
-from tvm_integration.candidates import program_hash
 from tvm_integration.compat import EvaluatorConfig, RunnerResult, Schedule, Target
-from tvm_integration.dataset_rows import evaluator_text, trace_text
+from tvm_integration.dataset_rows import evaluator_text
 from tvm_integration.failures import failure_from_message
+from tvm_integration.identity import program_hash, trace_text
 from tvm_integration.work_dir import measurement_of
 
 MEASURE = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=25)

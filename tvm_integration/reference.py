@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -82,15 +83,25 @@ class TorchReference:
         Takes the flat list of input tensors and returns what the network returns.
     inputs : tuple of np.ndarray
         The example inputs.
+    threads : int, optional
+        Of torch in this process, from the first call on; its own choice by default.
     """
 
     call: "Callable[[list[torch.Tensor]], object]"
     inputs: tuple[np.ndarray, ...]
+    threads: int | None = None
 
     @property
     def kind(self) -> str:
         """The framework."""
         return "torch"
+
+    def _tensors(self, arrays: Sequence[np.ndarray]) -> "list[torch.Tensor]":
+        import torch
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        return [torch.from_numpy(np.array(x)) for x in arrays]
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the network's output tensors, flattened."""
@@ -98,44 +109,75 @@ class TorchReference:
         from torch.utils import _pytree as pytree
 
         with torch.no_grad():
-            result = self.call([torch.from_numpy(np.array(x)) for x in inputs])
+            result = self.call(self._tensors(inputs))
         leaves = pytree.tree_leaves(result)
         return [x.detach().numpy() for x in leaves if isinstance(x, torch.Tensor)]
 
     def measure_s(self, repeat: int, *, min_repeat_ms: float = 100.0) -> list[float]:
-        """Return the eager latency in seconds, with torch's own number of threads."""
+        """Return the eager latency in seconds."""
         import torch
 
-        tensors = [torch.from_numpy(np.array(x)) for x in self.inputs]
+        tensors = self._tensors(self.inputs)
         with torch.no_grad():
             return sample_seconds(lambda: self.call(tensors), repeat, min_repeat_ms=min_repeat_ms)
 
 
 @dataclass(frozen=True)
 class OnnxruntimeReference:
-    """onnxruntime on the CPU, with its default optimisations and threads."""
+    """onnxruntime on the CPU, with its default optimisations.
 
-    session: "onnxruntime.InferenceSession"
+    Attributes
+    ----------
+    path : str
+        The ONNX file, opened at the first use.
+    inputs : tuple of np.ndarray
+        The example inputs.
+    threads : int, optional
+        Of an operator; as many as there are physical cores by default.
+    optimized : bool
+        Whether onnxruntime may rewrite the graph: quantized networks then compute something else
+        within one step of quantization.
+    """
+
+    path: str
     inputs: tuple[np.ndarray, ...]
+    threads: int | None = None
+    optimized: bool = True
 
     @property
     def kind(self) -> str:
         """The framework."""
         return "onnxruntime"
 
+    def _session(self) -> "onnxruntime.InferenceSession":
+        return _open_session(self.path, self.threads, self.optimized)
+
     def _feed(self, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        return dict(zip((x.name for x in self.session.get_inputs()), inputs, strict=True))
+        return dict(zip((x.name for x in self._session().get_inputs()), inputs, strict=True))
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the graph's outputs in their order."""
-        return [np.asarray(x) for x in self.session.run(None, self._feed(inputs))]
+        return [np.asarray(x) for x in self._session().run(None, self._feed(inputs))]
 
     def measure_s(self, repeat: int, *, min_repeat_ms: float = 100.0) -> list[float]:
         """Return the latency of `session.run` in seconds."""
-        feed = self._feed(self.inputs)
-        return sample_seconds(
-            lambda: self.session.run(None, feed), repeat, min_repeat_ms=min_repeat_ms
-        )
+        session, feed = self._session(), self._feed(self.inputs)
+        return sample_seconds(lambda: session.run(None, feed), repeat, min_repeat_ms=min_repeat_ms)
+
+
+@lru_cache(maxsize=2)
+def _open_session(
+    path: str, threads: int | None, optimized: bool
+) -> "onnxruntime.InferenceSession":
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 @dataclass(frozen=True)
@@ -178,17 +220,14 @@ def onnxruntime_reference(path: str, inputs: tuple[np.ndarray, ...]) -> Referenc
         A `MissingReference` when onnxruntime is not installed or refuses a file that TVM took:
         tuning goes on, and the report says what was not compared.
     """
+    reference = OnnxruntimeReference(path, inputs)
     try:
-        import onnxruntime
+        reference._session()
     except ImportError:
         return MissingReference(
             "onnxruntime must be installed to compare outputs and latency, got no such package: "
             "install the extra with `pip install 'costmodels[onnxruntime]'`"
         )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exception classes have no common base but this
         return MissingReference(f"onnxruntime must be able to open {path}, got {one_line(error)}")
-    return OnnxruntimeReference(session, inputs)
+    return reference

@@ -7,14 +7,17 @@ again and again is at fault itself.
 
 import contextlib
 import functools
+import logging
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from costmodels.errors import InputError
 from costmodels.kernel import Failure
+from tvm_integration.arguments import RANDOM_FILL, allocate_arguments, read_ranges
 from tvm_integration.compat import (
     EvaluatorConfig,
     PyRunner,
@@ -28,15 +31,19 @@ from tvm_integration.compat import (
 )
 from tvm_integration.failures import failure_message
 from tvm_integration.runner import MeasureNote, done, normal_evaluator_config
-from tvm_integration.thread_limit import limit_threads
-from tvm_integration.tune_measure import RANDOM_FILL, allocate_safe_arguments
+from tvm_integration.threads import THREADS, check_threads
 from tvm_integration.worker_pool import JOBS_PER_WORKER, WorkerPool
 
 __all__ = ["WarmRPCRunner", "count_devices", "parse_rpc"]
 
+_log = logging.getLogger(__name__)
+
 _Job: TypeAlias = tuple[str, str, tuple[Any, ...]]
 SESSION_LIMIT_S = 60
 """Seconds that a device may take for one program."""
+_FASTEST_CORES = 1
+"""TVM's own choice of cores, of those that are unequal."""
+_SERVER = "python -m tvm.exec.rpc_server"
 _ATTEMPTS = 3
 """Sessions that a program may lose before it counts as the cause."""
 _CONNECT_LIMIT_S = 5.0
@@ -64,7 +71,9 @@ class WarmRPCRunner(PyRunner):
     max_workers : int, optional
         Most devices to use at a time; all that are there at the start by default.
     threads : int, optional
-        Cores that a kernel may use there; all by default.
+        Threads that kernels run on there: give the ``num-cores`` of the target. By default as many
+        as the server's pool has, which on x86 is half of its logical processors unless it was
+        started with ``TVM_NUM_THREADS``.
     jobs_per_worker : int
         A worker is replaced after so many measurements.
 
@@ -96,6 +105,7 @@ class WarmRPCRunner(PyRunner):
         if not devices:
             raise InputError(_no_device(self.rpc_config))
         self.evaluator_config = config
+        self._told_waiting = False
         self._pool = WorkerPool(
             functools.partial(
                 _prepare, tuple(self.rpc_config), tuple(config), alloc_repeat, threads
@@ -134,10 +144,8 @@ class WarmRPCRunner(PyRunner):
             for each in runner_inputs
         ]
         results: dict[int, RunnerResult] = {}
-        for attempt in range(_ATTEMPTS):
-            open_jobs = [i for i in range(len(jobs)) if i not in results]
-            if not open_jobs:
-                break
+        losses: Counter[int] = Counter()
+        while open_jobs := [i for i in range(len(jobs)) if i not in results]:
             self._await_device()
             for i, result in zip(
                 open_jobs, self._pool.map([jobs[i] for i in open_jobs]), strict=True
@@ -146,10 +154,24 @@ class WarmRPCRunner(PyRunner):
                     results[i] = _failed(result.failure)
                 elif "run_secs" in result.value:
                     results[i] = RunnerResult(result.value["run_secs"], None)
-                elif attempt == _ATTEMPTS - 1:
-                    reason = f"lost its session {_ATTEMPTS} times: {result.value['lost']}"
-                    results[i] = _failed(Failure("crash", reason))
+                elif "refused" in result.value:
+                    raise InputError(result.value["refused"])
+                elif "waited" in result.value:
+                    self._tell_waiting()
+                else:
+                    losses[i] += 1
+                    if losses[i] == _ATTEMPTS:
+                        reason = f"lost its session {_ATTEMPTS} times: {result.value['lost']}"
+                        results[i] = _failed(Failure("crash", reason))
         return [done(results[i]) for i in range(len(jobs))]
+
+    def _tell_waiting(self) -> None:
+        if not self._told_waiting:
+            self._told_waiting = True
+            _log.warning(
+                "waiting for a device of key %r: others hold all that the tracker has",
+                self.rpc_config.tracker_key,
+            )
 
     def _await_device(self) -> None:
         """Wait until the tracker has a device; a server comes back some seconds after a loss."""
@@ -245,13 +267,17 @@ def _prepare(
                 config.tracker_key,
                 priority=config.session_priority,
                 session_timeout=config.session_timeout_sec,
-                max_retry=2,
+                max_retry=1,
             )
         except (OSError, RuntimeError) as error:
-            return {"lost": _first_line(error)}
+            # Others may hold the devices for long: that is no fault of the program.
+            reason = _first_line(error)
+            return {"waited" if "timed out" in reason else "lost": reason}
         start = time.monotonic()
         try:
             return {"run_secs": measure(session, path, device_type, arguments)}
+        except InputError as error:
+            return {"refused": f"{error} there, as in `{THREADS}={threads} {_SERVER}`"}
         except (OSError, RuntimeError, ValueError) as error:
             if time.monotonic() - start > 0.95 * config.session_timeout_sec:
                 raise TimeoutError(
@@ -267,14 +293,30 @@ def _prepare(
         with _uploaded(session, path) as module:
             device = session.device(device_type, 0)
             if threads is not None:
-                limit_threads(threads, session.get_function)
-            allocated = allocate_safe_arguments(
-                device, arguments, alloc_repeat, fill=session.get_function(RANDOM_FILL)
+                _set_threads(threads, session.get_function)
+            allocated = allocate_arguments(
+                device,
+                arguments,
+                alloc_repeat,
+                ranges=read_ranges(path),
+                fill=session.get_function(RANDOM_FILL),
             )
             times = rpc_run_evaluator(session, module, device, evaluator, allocated)
         return [float(each) for each in times]
 
     return work
+
+
+def _set_threads(count: int, find: Callable[[str], Any]) -> None:
+    """Let kernels of a session run on so many threads; its pool can shrink but never grow.
+
+    Raises
+    ------
+    InputError
+        When the pool has fewer.
+    """
+    find("runtime.config_threadpool")(_FASTEST_CORES, count)
+    check_threads(count, find("runtime.NumThreads"))
 
 
 @contextlib.contextmanager

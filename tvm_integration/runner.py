@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from costmodels.errors import InputError
 from costmodels.kernel import Failure
+from tvm_integration.arguments import allocate_arguments, read_ranges
 from tvm_integration.branching_kernels import branches_on_values, evaluate_in_turn, set_count
 from tvm_integration.compat import (
     EvaluatorConfig,
@@ -22,13 +23,18 @@ from tvm_integration.compat import (
     RunnerFuture,
     RunnerInput,
     RunnerResult,
-    default_alloc_argument,
     default_cleanup,
     default_run_evaluator,
     derived_object,
     tvm,
 )
 from tvm_integration.failures import failure_message
+from tvm_integration.threads import (
+    require_cores,
+    require_whole_core,
+    set_threads,
+    thread_count,
+)
 from tvm_integration.worker_functions import FunctionOrName, require_function, resolve
 from tvm_integration.worker_pool import JOBS_PER_WORKER, JobResult, WorkerPool, require_count
 
@@ -81,9 +87,14 @@ class WarmRunner(PyRunner):
     alloc_repeat : int
         How often to allocate the arguments anew.
     f_alloc_argument, f_run_evaluator, f_cleanup : callable or str, optional
-        As of `LocalRunner`: functions, or their names in TVM's registry on the worker.
+        As of `LocalRunner`: functions, or their names in TVM's registry on the worker. By default
+        arguments hold numbers as networks have them (`tvm_integration.arguments`); whole numbers
+        of artifacts that are not `WarmBuilder`'s are zeros.
     initializer : callable, optional
         Called in each new worker.
+    threads : int, optional
+        Threads that kernels run on: give the ``num-cores`` of the target. By default
+        ``TVM_NUM_THREADS``, or else all cores that this process can keep busy.
     jobs_per_worker : int
         The worker is replaced after so many measurements.
     early_stop_ratio : float or None
@@ -117,12 +128,16 @@ class WarmRunner(PyRunner):
         f_run_evaluator: FunctionOrName = None,
         f_cleanup: FunctionOrName = None,
         initializer: Callable[[], None] | None = None,
+        threads: int | None = None,
         jobs_per_worker: int = JOBS_PER_WORKER,
         early_stop_ratio: float | None = 5.0,
         argument_sets: int = 1,
     ) -> None:
         super().__init__()
         config = normal_evaluator_config(evaluator_config)
+        if threads is not None:
+            require_count("threads", threads)
+        require_whole_core()
         require_count("alloc_repeat", alloc_repeat)
         require_count("argument_sets", argument_sets)
         if not 0 <= cooldown_sec < float("inf"):
@@ -148,6 +163,7 @@ class WarmRunner(PyRunner):
         self.cooldown_sec = cooldown_sec
         self.alloc_repeat = alloc_repeat
         self.early_stop_ratio = early_stop_ratio
+        self.threads = thread_count() if threads is None else threads
         self._notes: dict[str, MeasureNote] = {}
         self._pool = WorkerPool(
             functools.partial(
@@ -157,6 +173,7 @@ class WarmRunner(PyRunner):
                 alloc_repeat,
                 early_stop_ratio,
                 argument_sets,
+                self.threads,
             ),
             stage="run",
             initializer=initializer,
@@ -180,10 +197,12 @@ class WarmRunner(PyRunner):
         Raises
         ------
         InputError
-            When a function is not registered on the worker.
+            When a function is not registered on the worker, TVM's pool has another number of
+            threads there, or this process may no longer use so many cores.
         WorkerError
             When no worker can be started, or `initializer` raises.
         """
+        require_cores(self.threads)
         best_s: dict[bytes, float] = {}
         futures = []
         for runner_input in runner_inputs:
@@ -258,11 +277,13 @@ def _prepare_run(
     alloc_repeat: int,
     early_stop_ratio: float | None,
     argument_sets: int,
+    threads: int,
 ) -> Callable[[_Job], dict[str, Any]]:
     """Make the function that does a job; called in the worker."""
+    set_threads(threads)
     evaluator_config = EvaluatorConfig(*config)
     defaults = {
-        "f_alloc_argument": default_alloc_argument,
+        "f_alloc_argument": allocate_arguments,
         "f_run_evaluator": default_run_evaluator,
         "f_cleanup": default_cleanup,
     }
@@ -278,7 +299,8 @@ def _prepare_run(
             sets = 1
             if argument_sets > 1 and branches_on_values(path):
                 sets = set_count(arguments, argument_sets)
-            repeated = allocate(device, arguments, max(alloc_repeat, sets))
+            known = {"ranges": read_ranges(path)} if allocate is allocate_arguments else {}
+            repeated = allocate(device, arguments, max(alloc_repeat, sets), **known)
             if best_s is not None and early_stop_ratio is not None:
                 limit_s = max(early_stop_ratio * best_s, _SHORTEST_STOP_S)
                 slow_s = _slow_call_s(module, device, repeated[0], limit_s)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tvm_integration.candidates import program_hash
 from tvm_integration.compat import (
     MeasureCandidate,
     PySearchStrategy,
@@ -12,7 +11,8 @@ from tvm_integration.compat import (
     derived_object,
     meta_schedule,
 )
-from tvm_integration.work_dir import record_hash, replay
+from tvm_integration.identity import program_hash, record_hash
+from tvm_integration.work_dir import replay
 
 RANDOM_POPULATION = 128
 """Programs drawn to choose a batch from when nothing is known of them."""

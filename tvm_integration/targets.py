@@ -7,7 +7,8 @@ import re
 import shlex
 from typing import Any
 
-from costmodels.device import Device, detect_host, read_device, usable_cores
+from costmodels.cores import core_count
+from costmodels.device import Device, detect_host, read_device
 from costmodels.errors import InputError
 from costmodels.json_text import parse_json
 from tvm_integration.compat import Target, tvm
@@ -15,7 +16,7 @@ from tvm_integration.compat import Target, tvm
 
 def host_target() -> Target:
     """The target of this host: LLVM for its processor, all cores this process may use."""
-    cores = len(usable_cores())
+    cores = core_count()
     mcpu = tvm.target.codegen.llvm_get_system_cpu()
     return Target({"kind": "llvm", "mcpu": mcpu, "num-cores": cores})
 
@@ -172,7 +173,7 @@ def device_of(target: Target, path: str | os.PathLike[str] | None = None) -> Dev
                 f"a device file must be given for a target of another architecture than this "
                 f"host's {here}, got {str(triple)!r}: `costmodels device` prints one to start from"
             )
-        return detect_host().limited_to(cores=limit, vector_bits=_vector_bits(target))
+        return detect_host(limit).limited_to(vector_bits=_vector_bits(target))
     raise InputError(
         f"a device file must be given for target kind {target.kind.name!r}, only the host's "
         "processor can be detected: `costmodels device` prints one to start from"

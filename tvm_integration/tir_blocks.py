@@ -92,9 +92,13 @@ def leaf_blocks_under_loops(
 
 
 def stores_of(statement: Any) -> Iterator[Any]:
-    """Yield the stores in a statement, in program order."""
+    """Yield the stores in a statement, in program order, those of blocks inside among them."""
     if isinstance(statement, tirx.BufferStore):
         yield statement
+    elif isinstance(statement, tvm.s_tir.SBlockRealize):
+        if statement.block.init is not None:
+            yield from stores_of(statement.block.init)
+        yield from stores_of(statement.block.body)
     elif isinstance(statement, tirx.SeqStmt):
         for part in statement.seq:
             yield from stores_of(part)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from costmodels.errors import InputError
 from tvm_integration.foreign_errors import one_line
 from tvm_integration.network import Network
 from tvm_integration.reference import TorchReference
+from tvm_integration.reference_process import ReferenceProcess
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +93,8 @@ def from_program(
         args, kwargs = pytree.tree_unflatten(tensors, spec)
         return call(*args, **kwargs)
 
-    return Network(name, _import_program(name, program), inputs, TorchReference(run, inputs))
+    reference = ReferenceProcess(TorchReference(run, inputs))
+    return Network(name, _import_program(name, program), inputs, reference)
 
 
 def _user_inputs(program: "torch.export.ExportedProgram") -> list[tuple[str, Any]]:
@@ -207,7 +210,24 @@ def from_pt2(path: Path, seed: int) -> Network:
         _check_fixed_shapes(path.stem, program)
         leaves = [_draw(value, seed) for _, value in _user_inputs(program)]
         example = pytree.tree_unflatten(leaves, program.call_spec.in_spec)
-    return from_program(path.stem, program, program.module(), example)
+    return from_program(path.stem, program, _Archive(path.resolve()), example)
+
+
+class _Archive:
+    """The network of an archive, opened where it runs first: what is opened cannot be pickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, *args: Any, **kwargs: Any) -> object:
+        return _opened(self._path)(*args, **kwargs)
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path) -> Callable[..., object]:
+    import torch
+
+    return torch.export.load(path).module()
 
 
 def _draw(value: Any, seed: int) -> Any:

@@ -31,9 +31,9 @@ from tvm_integration.pipeline import FusedNetwork, FusedTask, fuse
 from tvm_integration.runner import WarmRunner
 from tvm_integration.search import UnmeasuredSearch, measured_programs
 from tvm_integration.task_scheduler import EagerScheduler
-from tvm_integration.thread_limit import threads_of, worker_initializer
+from tvm_integration.threads import thread_count
 from tvm_integration.tune_measure import (
-    allocate_safe_arguments,
+    checked_untuned,
     faster_records,
     measure_network,
     untuned_latencies,
@@ -80,7 +80,8 @@ def tune_network(
     ------
     InputError
         When the work directory cannot be used, belongs to another target or is in use, when no
-        kernel matches `options.tasks`, and when the disk is full.
+        kernel matches `options.tasks`, when the disk is full, and when the network, before it is
+        tuned, computes something else than its own framework does.
     """
     start = time.perf_counter()
     with _locked(options.work_dir), _log_file(options.work_dir):
@@ -92,6 +93,10 @@ def tune_network(
             _check_has_learned(model, options.cost_model)
         on_state(TuneState("fusing the network"))
         fused = fuse(network.module, target)
+        untuned = None
+        if options.check:
+            on_state(TuneState("comparing what the untuned network computes"))
+            untuned = checked_untuned(network, fused)
         run_ = _Run(network, fused, database, cost_model, options, on_state)
         try:
             if options.trials:
@@ -104,8 +109,8 @@ def tune_network(
         result = run_.result(interrupted)
         if not interrupted:
             on_state(replace(run_.state, stage="building and measuring the network"))
-            with threads_of(fused.target):
-                result = measure_network(result, network, fused, run_.schedules(result))
+            schedules = run_.schedules(result)
+            result = measure_network(result, network, fused, schedules, untuned)
         return replace(result, wall_s=time.perf_counter() - start)
 
 
@@ -130,9 +135,8 @@ class _Run:
         self.builder = WarmBuilder()
         self.runner = WarmRunner(
             evaluator_config=MEASURE,
-            f_alloc_argument=allocate_safe_arguments,
             argument_sets=ARGUMENT_SETS,
-            initializer=worker_initializer(fused.target),
+            threads=thread_count(fused.target),
         )
         self.state = TuneState("measuring the untuned kernels", trials_wanted=options.trials)
         self._selected: list[FusedTask] = []

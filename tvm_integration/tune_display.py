@@ -205,11 +205,20 @@ def _print_latencies(console: Console, result: TuneResult) -> None:
         note = "" if total is not None else "the latency of a kernel is unknown"
         table.add_row("sum of kernels", seconds_text(total), note)
     console.print(table)
+    if result.threads is not None:
+        count = "1 thread" if result.threads == 1 else f"{result.threads} threads"
+        console.print(f"all on {count}, in turn, each while the others rest")
     noisy = [name for name, (least, most) in result.ranges_s.items() if most > NOISY * least]
     if noisy:
         console.print(
             f"readings of {' and '.join(noisy)} differ by more than {NOISY:g}×: other work "
             "disturbs this machine, so take these latencies for rough ones"
+        )
+    if result.one_thread_s is not None:
+        console.print(
+            f"on {result.threads} threads the network takes far longer than its kernels, for other "
+            "work holds up one of them and the others wait: on one thread "
+            f"{seconds_text(result.one_thread_s)}; end the other work, or deploy with fewer threads"
         )
     if result.untuned_s and result.tuned_s and result.tuned_s > result.untuned_s:
         console.print("tuned is not faster than untuned")

@@ -1,91 +1,31 @@
 """Measurements around tuning: unscheduled kernels before it, the whole network after it."""
 
-import functools
 import json
 import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
 from costmodels.kernel import LONGEST_S, Measured
+from costmodels.task_keys import canonical_key
 from tvm_integration.builder import WarmBuilder
-from tvm_integration.candidate_scores import task_key
-from tvm_integration.compat import BuilderInput, IRModule, RunnerInput, meta_schedule, tvm
-from tvm_integration.execution import compare_outputs, measure_s, run
+from tvm_integration.compat import BuilderInput, IRModule, RunnerInput, meta_schedule
+from tvm_integration.execution import OutputCheck, compare_outputs, measure_s, run
+from tvm_integration.identity import task_key
 from tvm_integration.network import Network
-from tvm_integration.pipeline import FusedNetwork, build
+from tvm_integration.pipeline import BuiltNetwork, FusedNetwork, build
 from tvm_integration.runner import WarmRunner
+from tvm_integration.threads import KernelThread, thread_count
 from tvm_integration.tune_state import TuneResult
 from tvm_integration.work_dir import measurement_of
-
-RANDOM_FILL = "tvm.contrib.random.random_fill_for_measure"
-"""TVM's function that fills an array with numbers between 1 and 10."""
-_BLOCK = 1 << 16
-"""Numbers drawn; arguments repeat them, each from another one on."""
-_STEP = 4099
-_LEAST = 1e-3
-"""Far from where float16 becomes slow."""
-_ACTIVATIONS, _WEIGHTS = 1.0, 0.1
-"""Standard deviations of a kernel's first argument and of the others: so an erf after a product of
-both meets numbers as in a network, where its time depends on them."""
-
-
-def allocate_safe_arguments(
-    device: Any, args_info: Any, alloc_repeat: int, *, fill: Callable[[Any], None] | None = None
-) -> list[list[Any]]:
-    """Allocate a kernel's arguments: floats as in networks, whole numbers as zeros.
-
-    TVM fills floats with numbers between 1 and 10, where an erf, of a GELU for one, takes another
-    time than between the small numbers of a network. It fills integers at random, too; a kernel
-    that gathers by them, an embedding for one, then reads outside its table and crashes.
-
-    Parameters
-    ----------
-    device : Device
-        Where; of an RPC session, or of this machine.
-    args_info : sequence
-        TVM's descriptions of the arguments.
-    alloc_repeat : int
-        How often, each time with other numbers.
-    fill : callable, optional
-        TVM's function that fills an array where it is: for devices that are far away.
-    """
-    repeats = []
-    for repeat in range(alloc_repeat):
-        arguments: list[Any] = []
-        for number, (_, dtype, shape) in enumerate(args_info):
-            if "float" not in str(dtype):
-                argument = tvm.runtime.tensor(np.zeros(tuple(shape), str(dtype)), device)
-            elif fill is None and (block := _numbers(str(dtype), is_first=not number)) is not None:
-                moved = np.roll(block, -_STEP * (repeat * len(args_info) + number))
-                argument = tvm.runtime.tensor(np.resize(moved, tuple(shape)), device)
-            else:
-                argument = tvm.runtime.empty(shape, dtype, device)
-                (fill or tvm.get_global_func(RANDOM_FILL))(argument)
-            arguments.append(argument)
-        repeats.append(arguments)
-    return repeats
-
-
-@functools.cache
-def _numbers(dtype: str, *, is_first: bool) -> NDArray[Any] | None:
-    """Normal numbers for the first argument or for another; None where numpy has none."""
-    try:
-        wanted = np.dtype(dtype)
-    except TypeError:  # bfloat16 and the like
-        return None
-    scale = _ACTIVATIONS if is_first else _WEIGHTS
-    block = scale * np.random.default_rng(0).standard_normal(_BLOCK)
-    return np.copysign(np.maximum(np.abs(block), _LEAST), block).astype(wanted)
-
 
 UNTUNED = "untuned_kernels.json"
 """Identity of a kernel -> seconds of its unscheduled program, or null where it did not run."""
@@ -107,7 +47,7 @@ def known_untuned(work_dir: Path) -> dict[str, float | None]:
                 f"{path} must hold seconds above 0, or null, got {value!r}: remove the file, "
                 "`costmodels tune` measures them again"
             )
-    return known
+    return {canonical_key(key): value for key, value in known.items()}
 
 
 def untuned_latencies(
@@ -134,40 +74,122 @@ def untuned_latencies(
     return [known[key] for key in keys]
 
 
+def checked_untuned(network: Network, fused: FusedNetwork) -> BuiltNetwork:
+    """Build a network untuned, having compared what it computes: before hours of tuning.
+
+    Raises
+    ------
+    InputError
+        When outputs differ from those of its own framework.
+    """
+    built = build(fused)
+    threads = thread_count(fused.target)
+    network.reference.use_threads(threads)
+    if network.reference.kind is None:
+        return built
+    with KernelThread(threads) as kernels:
+        check = check_outputs(kernels.call(run, built, network.inputs), network)
+    network.reference.close()
+    if not check.match:
+        raise InputError(
+            f"the network must compute what {network.reference.kind} computes, got {check.reason}: "
+            "TVM imports or builds one of its operators wrongly; find it by cutting the network, "
+            "or give --no-check to tune it all the same"
+        )
+    return built
+
+
 def measure_network(
-    result: TuneResult, network: Network, fused: FusedNetwork, schedules: Any
+    result: TuneResult,
+    network: Network,
+    fused: FusedNetwork,
+    schedules: Any,
+    untuned: BuiltNetwork | None = None,
 ) -> TuneResult:
-    """Build the network untuned and with the schedules of a database, check outputs, time both."""
+    """Build the network untuned and with the schedules of a database, check outputs, time both.
+
+    Parameters
+    ----------
+    result : TuneResult
+        What is known before.
+    network : Network
+        With the reference, which runs on as many threads.
+    fused : FusedNetwork
+        Its kernels.
+    schedules : Database
+        Of the tuned kernels.
+    untuned : BuiltNetwork, optional
+        The same without schedules; built here by default.
+
+    Returns
+    -------
+    TuneResult
+        With latencies measured in turn, each while nothing else of this program runs. A network
+        that takes far longer than the sum of its kernels is timed on one thread, too.
+    """
     built = build(fused, schedules)
-    untuned = build(fused)
-    contenders: dict[str, Callable[[], list[float]]] = {
-        "tuned": lambda: measure_s(built, network.inputs, repeat=1),
-        "untuned": lambda: measure_s(untuned, network.inputs, repeat=1, min_repeat_ms=1),
-    }
-    reference = network.reference
-    match, note = None, getattr(reference, "reason", "")
-    if reference.kind is not None:
-        check = compare_outputs(run(built, network.inputs), reference.run(network.inputs))
-        match, note = check.match, check.reason
-        contenders["reference"] = lambda: reference.measure_s(repeat=1)
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(5):
-        for name, measure in contenders.items():
-            if sum(times[name]) < _UNTUNED_ENOUGH_S:
-                times[name] += measure()
+    untuned = untuned or build(fused)
+    threads = thread_count(fused.target)
+    inputs, reference = network.inputs, network.reference
+    reference.use_threads(threads)
+    with KernelThread(threads) as kernels:
+        contenders: dict[str, Callable[[], list[float]]] = {
+            "tuned": lambda: kernels.call(measure_s, built, inputs, repeat=1),
+            "untuned": lambda: kernels.call(measure_s, untuned, inputs, repeat=1),
+        }
+        kind = reference.kind
+        match, note = None, reference.reason
+        if kind is not None:
+            check = check_outputs(kernels.call(run, built, inputs), network)
+            match, note = check.match, check.reason
+            contenders["reference"] = lambda: reference.measure_s(repeat=1)
+        times: dict[str, list[float]] = {name: [] for name in contenders}
+        for _ in range(_ROUNDS):
+            for name, measure in contenders.items():
+                if sum(times[name]) < _UNTUNED_ENOUGH_S:
+                    time.sleep(_PAUSE_S)
+                    times[name] += measure()
+    reference.close()
+    tuned_s = median(times["tuned"])
+    expected_s = result.sum_of_kernels_s
+    one_thread_s = None
+    if threads > 1 and expected_s is not None and tuned_s > _FAR_ABOVE * expected_s:
+        with KernelThread(1) as kernels:
+            one_thread_s = median(kernels.call(measure_s, built, inputs, repeat=3))
     return replace(
         result,
         built=built,
-        tuned_s=median(times["tuned"]),
+        tuned_s=tuned_s,
+        one_thread_s=one_thread_s,
+        threads=threads,
         untuned_s=median(times["untuned"]),
         reference_s=median(times["reference"]) if "reference" in times else None,
         ranges_s={name: (min(each), max(each)) for name, each in times.items()},
-        reference_kind=reference.kind,
+        reference_kind=kind,
         outputs_match=match,
         outputs_note=note,
     )
 
 
+def check_outputs(got: Sequence[np.ndarray], network: Network) -> OutputCheck:
+    """Compare outputs with those of the network's own framework.
+
+    onnxruntime's optimizations of quantized networks move values by a step of quantization: where
+    outputs differ they are compared with what it computes without them.
+    """
+    inputs = network.inputs
+    check = compare_outputs(got, network.reference.run(inputs))
+    if check.match or network.reference.kind != "onnxruntime":
+        return check
+    plain = compare_outputs(got, network.reference.run(inputs, optimized=False))
+    return plain if plain.match else check
+
+
+_ROUNDS = 5
+_PAUSE_S = 0.1
+"""After which threads of the one before have ceased to spin."""
+_FAR_ABOVE = 2.0
+"""Times the sum of its kernels above which a network's threads must be waiting for each other."""
 _UNTUNED_ENOUGH_S = 6.0
 """An untuned network can take seconds a run; then fewer runs must do."""
 

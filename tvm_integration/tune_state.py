@@ -38,6 +38,8 @@ class TuneOptions:
         Otherwise parts of kernel names, separated by commas.
     device : Device, optional
         What the target runs on, where it cannot be detected.
+    check : bool
+        Compare what the untuned network computes with its own framework before tuning.
     """
 
     work_dir: Path
@@ -48,6 +50,7 @@ class TuneOptions:
     seed: int = 0
     tasks: str | None = None
     device: Device | None = None
+    check: bool = True
 
     def __post_init__(self) -> None:
         counts = (("trials", self.trials, 0), ("trials-per-iter", self.trials_per_iter, 1))
@@ -177,6 +180,10 @@ class TuneResult:
         Latency of the whole network in seconds, medians of runs in turn; None when not measured.
     reference_s : float, optional
         Of the network in its own framework, likewise.
+    one_thread_s : float, optional
+        Of the tuned network on one thread, where on several it takes far longer than its kernels.
+    threads : int, optional
+        That all of these ran on.
     ranges_s : mapping
         ``"untuned"``, ``"tuned"``, ``"reference"`` -> least and most of their readings.
     reference_kind : str, optional
@@ -213,6 +220,8 @@ class TuneResult:
     untuned_s: float | None = None
     tuned_s: float | None = None
     reference_s: float | None = None
+    one_thread_s: float | None = None
+    threads: int | None = None
     ranges_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     reference_kind: str | None = None
     outputs_match: bool | None = None
@@ -232,6 +241,8 @@ class TuneResult:
             "untuned_s": self.untuned_s,
             "tuned_s": self.tuned_s,
             "reference_s": self.reference_s,
+            "one_thread_s": self.one_thread_s,
+            "threads": self.threads,
             "reference": self.reference_kind,
             "ranges_s": {name: list(each) for name, each in self.ranges_s.items()},
             "sum_of_kernels_s": self.sum_of_kernels_s,

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,14 +11,12 @@ from costmodels.files import write_atomically
 from costmodels.json_text import parse_json
 from costmodels.kernel import LONGEST_S, Failure, Measured, Measurement
 from tvm_integration.compat import (
-    IRModule,
     MeasureCandidate,
     Target,
-    Trace,
     meta_schedule,
-    structural_hash,
     tvm,
 )
+from tvm_integration.identity import target_text
 from tvm_integration.record_json import check_record
 
 logger = logging.getLogger(__name__)
@@ -139,10 +136,10 @@ def _check_links(path: Path, records: Sequence[list[object]], workloads: Sequenc
 
 
 def _check_target(folder: Path, records: Sequence[list[object]], target: Target) -> None:
-    wanted = describe_target(target)
+    wanted = target_text(target)
     for number, (_, record) in enumerate(records, start=1):
         try:
-            found = describe_target(Target(record[2]))  # type: ignore[index]
+            found = target_text(Target(record[2]))  # type: ignore[index]
         except (TypeError, IndexError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"{folder / RECORDS} line {number} must be a tuning record, got a damaged one "
@@ -153,12 +150,6 @@ def _check_target(folder: Path, records: Sequence[list[object]], target: Target)
                 f"work directory {folder} must hold records of target {wanted}, got {found}: "
                 "use another work directory for this target"
             )
-
-
-def describe_target(target: Target) -> str:
-    """A target as one line of JSON, the same for equal targets."""
-    values = {key: str(value) for key, value in target.export().items() if key != "tag"}
-    return json.dumps(values, sort_keys=True)
 
 
 def measurement_of(run_secs: Sequence[object] | None) -> Measurement | None:
@@ -186,15 +177,6 @@ def measurement_of(run_secs: Sequence[object] | None) -> Measurement | None:
         return Measured(seconds)
     except InputError:
         return None
-
-
-def record_hash(mod: IRModule, trace: Trace) -> int:
-    """Identity of a scheduled program by its workload and the text of its trace; 64 bits.
-
-    The same in every process, and the same for a candidate and for its record in a database.
-    """
-    text = f"{structural_hash(mod)} {trace}"
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
 
 
 def replay(

@@ -22,7 +22,7 @@ import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
-from costmodels.device import usable_cores
+from costmodels.cores import usable_cpus
 from costmodels.errors import CostModelError, InputError
 from tvm_integration.worker_forker import LOCK_NAME
 
@@ -140,7 +140,7 @@ class Session:
                     env={**os.environ, **_ENVIRONMENT},
                 )
                 # TVM may have bound this thread to one core, which children inherit.
-                os.sched_setaffinity(self._process.pid, usable_cores())
+                os.sched_setaffinity(self._process.pid, usable_cpus())
             except OSError as error:  # no temporary folder, no memory, no interpreter
                 self._control.close()
                 raise WorkerError(

@@ -41,6 +41,7 @@ from costmodels.protocol import Claims, FitProgress
 from costmodels.replay import ReplayMemory
 from costmodels.roofline import log_bound
 from costmodels.schema import PER_STORE, FeatureSchema
+from costmodels.task_keys import canonical_key
 
 MANY_TASKS = 5
 """From this many tasks on, validation holds out whole tasks; with fewer, the newest batch."""
@@ -266,7 +267,8 @@ class GradientBoostedTrees:
         for name in _STATE:
             setattr(model, f"_{name}", settings["state"][name])
         by_task = json.loads(unpacked(checkpoint.arrays["by_task"]))
-        model._anchors, model._offsets = by_task["anchors"], by_task["offsets"]
+        for name, values in by_task.items():
+            setattr(model, f"_{name}", {canonical_key(key): each for key, each in values.items()})
         model._memory = ReplayMemory.from_state(
             model.config.memory, cls.schema, checkpoint.arrays, settings["memory"]
         )

@@ -41,6 +41,7 @@ from costmodels.protocol import Claims, FitProgress
 from costmodels.replay import ReplayMemory
 from costmodels.roofline import log_bound
 from costmodels.schema import PER_STORE, FeatureSchema
+from costmodels.task_keys import canonical_key
 
 PREDICTED_AT_ONCE = 1024
 KEPT_OF_TASK = 16
@@ -394,7 +395,7 @@ class NeuralKernelModel(ABC):
         settings, arrays = checkpoint.settings, checkpoint.arrays
         self.seed = int(settings["seed"])
         self._updates = int(settings["updates"])
-        self._measured = set(settings["measured"])
+        self._measured = {canonical_key(key) for key in settings["measured"]}
         self._interval = IntervalByKind.from_dict(settings["interval"])
         self._memory = ReplayMemory.from_state(
             self.config.memory, PER_STORE, arrays, settings["memory"], graphs=self.graphs

@@ -6,6 +6,7 @@ import matmul_task
 import pytest
 
 from tvm_integration import WarmBuilder, WarmRunner, branching_kernels
+from tvm_integration.arguments import allocate_arguments
 from tvm_integration.branching_kernels import (
     MOST_BYTES,
     branches_on_values,
@@ -13,7 +14,6 @@ from tvm_integration.branching_kernels import (
     set_count,
 )
 from tvm_integration.compat import BuilderInput, EvaluatorConfig, RunnerInput, meta_schedule, tvm
-from tvm_integration.tune_measure import allocate_safe_arguments
 
 CONFIG = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=20)
 te = tvm.te
@@ -36,9 +36,7 @@ def paths(erf):
 
 
 def measured(module, path, **options):
-    runner = WarmRunner(
-        evaluator_config=CONFIG, f_alloc_argument=allocate_safe_arguments, **options
-    )
+    runner = WarmRunner(evaluator_config=CONFIG, **options)
     arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(module, remove_preproc=True)
     (future,) = runner.run([RunnerInput(path, "cpu", arguments)])
     runner.close()
@@ -72,14 +70,13 @@ def test_a_slow_kernel_is_measured_with_one_set(paths, monkeypatch):
         lambda *arguments: calls.append(len(arguments[-1])) or [1.0],
     )
     arguments = [["TENSOR", "float32", [128, 128]]] * 2
-    sets = allocate_safe_arguments(tvm.cpu(), arguments, 8)
+    sets = allocate_arguments(tvm.cpu(), arguments, 8)
     assert evaluate_in_turn(module, tvm.cpu(), CONFIG, sets) == [1.0]
     assert calls == [1]
 
 
 def test_an_evaluator_of_the_user_gets_one_set(erf, paths):
     runner = WarmRunner(
-        f_alloc_argument=allocate_safe_arguments,
         f_run_evaluator=lambda _module, _device, _config, sets: [float(len(sets))],
         argument_sets=8,
     )

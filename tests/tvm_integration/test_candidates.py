@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from search_tasks import TARGET, full, matmul, relu
 
-from tvm_integration.candidates import CandidateSource, program_hash
+from tvm_integration.candidates import CandidateSource
 from tvm_integration.compat import Target
-from tvm_integration.dataset_rows import schedule_of, trace_text
+from tvm_integration.dataset_rows import schedule_of
+from tvm_integration.identity import program_hash, trace_text
 
 
 def source(mod, target=TARGET, **options):

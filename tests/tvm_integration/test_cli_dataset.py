@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from costmodels.dataset.folder import read_dataset
 from costmodels.errors import InputError
-from tvm_integration.candidates import program_hash
 from tvm_integration.cli import app
 from tvm_integration.dataset_rows import TraceApplier, task_row, workload_of
+from tvm_integration.identity import program_hash
 from tvm_integration.targets import device_of, host_target
 
 

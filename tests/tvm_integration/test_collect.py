@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from collected import collect, rows
+from tvm_integration.thread_limit import threads_of, worker_initializer
 
 from costmodels.dataset.folder import read_dataset
 from costmodels.device import usable_cores
@@ -19,7 +20,6 @@ from costmodels.kernel import Measured
 from tvm_integration.collect_choice import deficits, parse_mixture, wanted
 from tvm_integration.compat import tvm
 from tvm_integration.targets import parse_target
-from tvm_integration.thread_limit import threads_of, worker_initializer
 from tvm_integration.worker_pool import WorkerPool
 
 HERE = Path(__file__).parent

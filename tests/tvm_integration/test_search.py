@@ -3,7 +3,8 @@
 from search_tasks import TARGET, matmul
 
 from tvm_integration.compat import meta_schedule
-from tvm_integration.search import UnmeasuredSearch, program_hash
+from tvm_integration.identity import program_hash
+from tvm_integration.search import UnmeasuredSearch
 
 
 def search_for(measured=(), informed=False, left=1000):

@@ -9,14 +9,14 @@ from costmodels.device import detect_host
 from costmodels.errors import InputError
 from costmodels.example_data import example_device
 from tvm_integration.compat import Target
+from tvm_integration.identity import target_text
 from tvm_integration.targets import device_of, host_target, parse_target
-from tvm_integration.work_dir import describe_target
 
 
 def test_the_host_is_detected():
     target = host_target()
     assert target.kind.name == "llvm"
-    assert describe_target(parse_target("host")) == describe_target(target)
+    assert target_text(parse_target("host")) == target_text(target)
     assert device_of(target) == detect_host()
 
 
@@ -33,7 +33,7 @@ def test_both_ways_to_write_a_target(text):
 
 
 def test_llvm_without_more_is_this_host():
-    assert describe_target(parse_target("llvm")) == describe_target(host_target())
+    assert target_text(parse_target("llvm")) == target_text(host_target())
 
 
 def test_a_tag_of_tvm():

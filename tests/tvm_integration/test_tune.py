@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -346,50 +345,6 @@ def test_a_full_disk_ends_in_order(tmp_path, monkeypatch):
     options = TuneOptions(tmp_path / "work", trials=16, trials_per_iter=8)
     with pytest.raises(tuning.InputError, match="nothing is lost"):
         tuning.tune_network(load_network("zoo:mlp"), host_target(), options)
-
-
-def test_a_kernel_that_gathers_by_integers_can_be_measured():
-    """With TVM's random integers an embedding reads outside its table and crashes."""
-    from tvm_integration.compat import tvm
-    from tvm_integration.tune_measure import allocate_safe_arguments
-
-    arguments = [["TENSOR", "int64", [2, 3]], ["TENSOR", "float32", [4]], ["TENSOR", "bool", [2]]]
-    (first, second) = allocate_safe_arguments(tvm.cpu(), arguments, 2)
-    for indices, values, flags in (first, second):
-        assert indices.dtype == "int64"
-        assert not indices.numpy().any()
-        assert values.numpy().any()
-        assert flags.shape == (2,)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_floats_are_of_the_size_of_activations(dtype):
-    from tvm_integration.compat import tvm
-    from tvm_integration.tune_measure import allocate_safe_arguments
-
-    ((scalar, values),) = allocate_safe_arguments(
-        tvm.cpu(), [["TENSOR", dtype, []], ["TENSOR", dtype, [300, 1000]]], 1
-    )
-    assert scalar.shape == ()
-    assert values.shape == (300, 1000)
-    assert values.dtype == dtype
-    if dtype != "bfloat16":  # numpy has none
-        held = values.numpy().astype(float)
-        assert 0.09 < held.std() < 0.11, "as weights: a product with the first is not far above 1"
-        assert 0.4 < np.mean(held > 0) < 0.6
-        assert abs(held).min() > 0
-
-
-def test_arguments_differ_within_a_set_and_between_sets():
-    from tvm_integration.compat import tvm
-    from tvm_integration.tune_measure import allocate_safe_arguments
-
-    arguments = [["TENSOR", "float32", [64, 64]]] * 3
-    sets = allocate_safe_arguments(tvm.cpu(), arguments, 2)
-    held = [argument.numpy().ravel() for each in sets for argument in each]
-    assert len({values.tobytes() for values in held}) == 6
-    assert np.std(held[0]) == pytest.approx(1.0, abs=0.05)
-    assert abs(np.corrcoef(held)[np.triu_indices(6, 1)]).max() < 0.1
 
 
 def test_stock_and_random_models_tune_too(tmp_path):

@@ -7,14 +7,13 @@ from test_cost_model import write_database
 from costmodels.errors import InputError
 from costmodels.kernel import Failure, Measured
 from tvm_integration.compat import Target, meta_schedule
+from tvm_integration.identity import program_hash, record_hash, target_text
 from tvm_integration.work_dir import (
     RECORDS,
     WORKLOADS,
-    describe_target,
     has_database,
     measurement_of,
     open_database,
-    record_hash,
     replay,
 )
 
@@ -88,8 +87,8 @@ def test_another_target_is_refused(folder):
 
 def test_equal_targets_have_one_description():
     again = Target({"num-cores": 2, "mcpu": "haswell", "kind": "llvm"})
-    assert describe_target(TARGET) == describe_target(again)
-    assert describe_target(TARGET) != describe_target(Target({"kind": "llvm", "num-cores": 2}))
+    assert target_text(TARGET) == target_text(again)
+    assert target_text(TARGET) != target_text(Target({"kind": "llvm", "num-cores": 2}))
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
@@ -108,7 +107,7 @@ def test_what_times_say():
 
 
 def test_replaying_gives_the_programs_back(folder):
-    from tvm_integration.search import measured_programs, program_hash
+    from tvm_integration.search import measured_programs
 
     records = open_database(folder).get_all_tuning_records()
     task = random_candidates()

@@ -1,0 +1,143 @@
+"""One identity of a task everywhere: what tuning taught is used by estimate, evaluate, explain."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from search_tasks import matmul
+
+from costmodels.dataset.folder import read_dataset
+from costmodels.kernel_models.gbt import GradientBoostedTrees
+from costmodels.task_keys import canonical_key, task_key, with_target
+from tvm_integration import identity
+from tvm_integration.compat import meta_schedule
+from tvm_integration.cost_model import MetaScheduleCostModel, resolve_model
+from tvm_integration.described_network import describe_network
+from tvm_integration.targets import host_target, parse_target
+from tvm_integration.tune_measure import known_untuned
+from tvm_integration.work_dir import open_database, replay
+
+TARGETS = (
+    "host",
+    "llvm -mcpu=haswell -num-cores=1",
+    "llvm -mcpu=znver4 -mattr=+avx2,-avx512f -num-cores=3",
+    "llvm -mtriple=aarch64-linux-gnu -mattr=+neon",
+    "nvidia/nvidia-t4",
+)
+
+
+def old_key(mod, target):
+    """As checkpoints and work directories had it until 2026-11-28."""
+    values = {name: str(value) for name, value in target.export().items() if name != "tag"}
+    return f"{identity.workload_hash(mod):016x} {json.dumps(values, sort_keys=True)}"
+
+
+@pytest.mark.parametrize("text", TARGETS)
+def test_keys_of_earlier_releases_are_read(text):
+    mod, target = matmul(16), parse_target(text)
+    assert canonical_key(old_key(mod, target)) == identity.task_key(mod, target)
+    assert canonical_key(identity.task_key(mod, target)) == identity.task_key(mod, target)
+
+
+def test_another_target_is_another_task_of_the_same_workload():
+    mod, (one, two) = matmul(16), map(parse_target, TARGETS[:2])
+    keys = [identity.task_key(mod, target) for target in (one, two)]
+    assert keys[0] != keys[1]
+    assert with_target(keys[0], identity.target_text(two)) == keys[1]
+    assert identity.task_key(matmul(24), one) != keys[0]
+
+
+@pytest.mark.parametrize("text", ["", "a name", "0123 {", "0123456789abcdef {not json"])
+def test_what_is_no_key_stays_as_it_is(text):
+    assert canonical_key(text) == text
+
+
+def test_a_checkpoint_with_old_keys_opens(tmp_path):
+    """Written as an earlier release did, by giving the model such keys."""
+    from costmodels.example_data import example_dataset
+
+    dataset = example_dataset(np.random.default_rng(0), tasks=2, kernels_per_task=12)
+    mod, target = matmul(16), host_target()
+    model = GradientBoostedTrees().fit(dataset, rng=np.random.default_rng(0))
+    first = next(iter(model._anchors))
+    model._anchors[old_key(mod, target)] = model._anchors.pop(first)
+    model.save(tmp_path / "old.ckpt")
+    opened = GradientBoostedTrees.load(tmp_path / "old.ckpt")
+    assert identity.task_key(mod, target) in opened._anchors
+
+
+def test_old_keys_of_a_work_directory_are_read(tmp_path):
+    mod, target = matmul(16), host_target()
+    (tmp_path / "untuned_kernels.json").write_text(json.dumps({old_key(mod, target): 1e-3}))
+    assert known_untuned(tmp_path) == {
+        task_key(identity.workload_hash(mod), identity.target_text(target)): 1e-3
+    }
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A work directory of `tune zoo:mlp`."""
+    folder = tmp_path_factory.mktemp("tuned") / "work"
+    command(
+        "tune", "zoo:mlp", "--trials", "24", "--trials-per-iter", "8", "--work-dir", str(folder),
+        "--json",
+    )  # fmt: skip
+    return folder
+
+
+def command(*arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "tvm_integration.cli", *arguments],
+        capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_estimate_asks_by_the_keys_that_tuning_learned_by(tuned):
+    model = resolve_model(tuned / "cost_model.ckpt", seed=0)
+    kernels = describe_network("zoo:mlp", host_target()).kernels
+    assert {kernel.key for kernel in kernels} & set(model._anchors)
+    assert set(model._anchors) <= {kernel.key for kernel in kernels}
+
+
+def test_evaluate_asks_by_the_same_keys(tuned, tmp_path):
+    command("dataset", "import", str(tuned), "--out", str(tmp_path / "d"))
+    model = resolve_model(tuned / "cost_model.ckpt", seed=0)
+    assert set(read_dataset(tmp_path / "d").used_tasks) == set(model._anchors)
+    text = command("evaluate", str(tmp_path / "d"), "--model", str(tuned / "cost_model.ckpt"))
+    assert "kendall tau" in text
+
+
+def test_measured_programs_are_predicted_by_their_measurements(tuned):
+    """Under another key the seconds are those of a kernel never seen, several times off."""
+    model = MetaScheduleCostModel(tuned / "cost_model.ckpt")
+    errors = []
+    for record, candidate in replay(open_database(tuned, read_only=True).get_all_tuning_records()):
+        context = meta_schedule.TuneContext(record.workload.mod, target=host_target())
+        _, seconds = model.tuning.scores.predict(context, [candidate])
+        measured = float(np.median([float(each) for each in record.run_secs]))
+        errors.append(abs(np.log(seconds[0] / measured)))
+    assert np.median(errors) < np.log(1.5)
+
+
+def test_explain_asks_by_the_same_keys(monkeypatch):
+    from tvm_integration import explain
+    from tvm_integration.frontend import load_network
+    from tvm_integration.fusion import fuse
+    from tvm_integration.targets import device_of
+
+    asked = []
+    original = explain.FeatureExtractor.extract
+
+    def extract(self, context, candidates, task, **options):
+        asked.append(task.key)
+        return original(self, context, candidates, task, **options)
+
+    monkeypatch.setattr(explain.FeatureExtractor, "extract", extract)
+    target = host_target()
+    task = fuse(load_network("zoo:mlp").module, target).tasks[0]
+    explain.explain_kernel(task, target, device_of(target), model="pretrained:halide")
+    assert asked == [identity.task_key(task.mod, target)]
