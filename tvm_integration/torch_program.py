@@ -1,8 +1,8 @@
 """torch module or exported program -> network."""
 
+import io
 import logging
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,14 @@ from tvm_integration.foreign_errors import one_line
 from tvm_integration.network import Network
 from tvm_integration.reference import TorchReference
 from tvm_integration.reference_process import ReferenceProcess
+from tvm_integration.torch_rewrites import decompositions, rewrite_program
 
 if TYPE_CHECKING:
     import torch
 
     from tvm_integration.compat import IRModule
 
-__all__ = ["from_program", "from_pt2", "from_torch"]
+__all__ = ["ExportedCall", "from_program", "from_pt2", "from_torch"]
 
 logger = logging.getLogger(__name__)
 
@@ -138,11 +139,15 @@ def _check_unchanged(name: str, program: "torch.export.ExportedProgram") -> None
 
 def _import_program(name: str, program: "torch.export.ExportedProgram") -> "IRModule":
     from tvm_integration.compat import from_exported_program
+    from tvm_integration.torch_converters import CONVERTERS
 
     try:
-        decomposed = program.run_decompositions()
+        decomposed = program.run_decompositions(decompositions())
         _check_unchanged(name, decomposed)
-        return from_exported_program(decomposed)
+        rewrite_program(decomposed)
+        module = from_exported_program(decomposed, CONVERTERS)
+        _check_outputs(name, decomposed, module)
+        return module
     except InputError:
         raise
     except Exception as error:  # whatever its converters trip over
@@ -157,6 +162,28 @@ def _import_program(name: str, program: "torch.export.ExportedProgram") -> "IRMo
             f"TVM must be able to import {name} from torch, got {one_line(error)}: "
             "simplify the network, or give it as ONNX"
         ) from error
+
+
+def _check_outputs(name: str, program: "torch.export.ExportedProgram", module: "IRModule") -> None:
+    """Compare the imported types and shapes of the outputs with those that torch traced."""
+    from tvm_integration.compat import relax, tvm
+
+    wanted = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    outputs = [wanted.get(each) for each in program.graph_signature.user_outputs]
+    found = module["main"].ret_ty
+    types = list(found.fields) if isinstance(found, relax.TupleType) else [found]
+    for number, (value, ty) in enumerate(zip(outputs, types, strict=False)):
+        if value is None or not isinstance(ty, relax.TensorType):
+            continue
+        shape = ty.shape.values if isinstance(ty.shape, relax.ShapeExpr) else ()
+        is_fixed = all(isinstance(n, tvm.tirx.IntImm) for n in shape)
+        got = f"{ty.dtype}{[int(n) for n in shape]}" if is_fixed else str(ty.dtype)
+        expected = f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+        if got != expected and is_fixed:
+            raise InputError(
+                f"output {number} of {name} must be {expected}, got {got} from TVM's importer: an "
+                "operator before it is imported wrongly; give the network as ONNX"
+            )
 
 
 def _bracketed(text: str) -> list[str]:
@@ -210,24 +237,40 @@ def from_pt2(path: Path, seed: int) -> Network:
         _check_fixed_shapes(path.stem, program)
         leaves = [_draw(value, seed) for _, value in _user_inputs(program)]
         example = pytree.tree_unflatten(leaves, program.call_spec.in_spec)
-    return from_program(path.stem, program, _Archive(path.resolve()), example)
+    return from_program(path.stem, program, ExportedCall(program), example)
 
 
-class _Archive:
-    """The network of an archive, opened where it runs first: what is opened cannot be pickled."""
+class ExportedCall:
+    """An exported program to call, that can be pickled: what torch makes of it cannot.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Parameters
+    ----------
+    program : torch.export.ExportedProgram
+        What is called.
+    """
+
+    def __init__(self, program: "torch.export.ExportedProgram") -> None:
+        self._program = program
+        self._module: Callable[..., object] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> object:
-        return _opened(self._path)(*args, **kwargs)
+        """Run it eagerly."""
+        if self._module is None:
+            self._module = self._program.module()
+        return self._module(*args, **kwargs)
 
+    def __getstate__(self) -> bytes:
+        import torch
 
-@lru_cache(maxsize=1)
-def _opened(path: Path) -> Callable[..., object]:
-    import torch
+        archive = io.BytesIO()
+        torch.export.save(self._program, archive)
+        return archive.getvalue()
 
-    return torch.export.load(path).module()
+    def __setstate__(self, state: bytes) -> None:
+        import torch
+
+        self._program = torch.export.load(io.BytesIO(state))
+        self._module = None
 
 
 def _draw(value: Any, seed: int) -> Any:

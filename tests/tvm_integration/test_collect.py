@@ -11,16 +11,11 @@ from pathlib import Path
 
 import pytest
 from collected import collect, rows
-from tvm_integration.thread_limit import threads_of, worker_initializer
 
 from costmodels.dataset.folder import read_dataset
-from costmodels.device import usable_cores
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
 from tvm_integration.collect_choice import deficits, parse_mixture, wanted
-from tvm_integration.compat import tvm
-from tvm_integration.targets import parse_target
-from tvm_integration.worker_pool import WorkerPool
 
 HERE = Path(__file__).parent
 
@@ -96,34 +91,6 @@ def test_killed_and_gone_on(tmp_path):
     collect(tmp_path / "d", rows(32, 48), per_task=12, batch=4)
     after = read_dataset(tmp_path / "d").records
     assert after[: len(before)] == before
-
-
-def test_kernels_run_on_the_cores_of_their_target(tmp_path):
-    """TVM's thread pool takes all cores of the machine, whatever the target says."""
-    target = parse_target("llvm -num-cores=1")
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("the machine has one core")
-    pool = WorkerPool(
-        lambda: lambda _: tvm.runtime.num_threads(),
-        stage="run",
-        initializer=worker_initializer(target),
-    )
-    with pool:
-        assert [each.value for each in pool.map([0])] == [1]
-    assert worker_initializer(parse_target("llvm -num-cores=512")) is None
-    cores, allowed = usable_cores(), os.sched_getaffinity(0)
-    try:
-        usual = tvm.runtime.num_threads()
-        bound = os.sched_getaffinity(0)
-        with threads_of(target):
-            assert tvm.runtime.num_threads() == 1
-        assert tvm.runtime.num_threads() == usual
-        assert os.sched_getaffinity(0) == bound
-        assert usable_cores() == cores, "whatever TVM bound this thread to"
-        with WorkerPool(lambda: lambda _: len(os.sched_getaffinity(0)), stage="run") as pool:
-            assert [each.value for each in pool.map([0])] == [len(cores)]
-    finally:
-        os.sched_setaffinity(0, allowed)
 
 
 def test_what_is_still_wanted():

@@ -163,6 +163,23 @@ def test_a_data_set_is_not_measured_into_itself(source):
     assert "must be another data set than --programs-of" in str(done.exception)
 
 
+def test_weights_whose_layout_a_schedule_chose_are_measured(tmp_path):
+    """Their arguments have other shapes than those of the workload."""
+    parsed = host_target()
+    dataset = read_dataset(dataset_path("shipped:cpu"))
+    wanted = wanted_tasks(dataset, parsed, device_of(parsed), rng=np.random.default_rng(0))
+    key = next(
+        key
+        for key, each in wanted.items()
+        if "layout_free" in each.row.workload and each.row.flop < 1e8 and len(each.programs) > 6
+    )
+    with DatasetWriter(tmp_path / "d", {}) as writer:
+        remeasurer = Remeasurer(writer, parsed, device_of(parsed), CollectOptions())
+        state = remeasurer.run({key: wanted[key]})
+        remeasurer.close()
+    assert (state.failed, state.measured) == (0, len(wanted[key].programs))
+
+
 def test_shipped_programs_apply_here():
     dataset = read_dataset(dataset_path("shipped:cpu"))
     parsed = host_target()

@@ -13,13 +13,20 @@ import pytest
 from matmul_task import build_inputs, runner_input
 from typer.testing import CliRunner
 
+from costmodels.cores import core_count
 from costmodels.dataset.folder import read_dataset
 from costmodels.errors import InputError
 from costmodels.example_data import example_device
 from costmodels.kernel import Measured
 from tvm_integration import WarmBuilder, WarmRPCRunner
 from tvm_integration.cli import app
-from tvm_integration.compat import EvaluatorConfig, RPCConfig, meta_schedule
+from tvm_integration.compat import (
+    EvaluatorConfig,
+    RPCConfig,
+    connect_rpc_tracker,
+    meta_schedule,
+)
+from tvm_integration.rpc_runner import _START_ALLOWANCE_S as _WAIT_S
 from tvm_integration.rpc_runner import count_devices, parse_rpc
 
 KEY = "testdevice"
@@ -29,8 +36,9 @@ START_LIMIT_S = 90
 class Tracker:
     """A tracker and servers, each in a process group of its own."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, threads):
         self._folder = folder
+        self._threads = threads
         self._processes = []
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -52,6 +60,7 @@ class Tracker:
             start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env={**os.environ, "TVM_NUM_THREADS": str(self._threads)},
         )
         self._processes.append(process)
         return process
@@ -84,9 +93,15 @@ def kill(process):
     process.wait()
 
 
+def _release_later(sessions):
+    """Hold a device for longer than a program waits for one at a time."""
+    time.sleep(_WAIT_S + 5)
+    sessions.clear()
+
+
 @contextmanager
-def tracker(folder):
-    found = Tracker(folder)
+def tracker(folder, threads=2):
+    found = Tracker(folder, threads)
     try:
         yield found
     finally:
@@ -126,8 +141,37 @@ def test_collect_on_devices_elsewhere(tmp_path):
     found = read_dataset(tmp_path / "d")
     assert len(found.records) >= 3
     assert all(isinstance(record.measurement, Measured) for record in found.records)
-    assert {record.processor for record in found.records} == {f"far away, RPC key {KEY}"}
+    assert {record.processor for record in found.records} == {
+        f"far away, RPC key {KEY}, {core_count()} threads"
+    }
     assert {task.device.name for task in found.tasks.values()} == {"far away"}
+
+
+@pytest.mark.slow
+def test_a_server_with_too_few_threads_and_one_that_others_hold(tmp_path, caplog):
+    built = [str(each.artifact_path) for each in WarmBuilder().build(build_inputs(2))]
+    config = EvaluatorConfig(number=1, repeat=2, min_repeat_ms=0)
+    with tracker(tmp_path, threads=1) as devices:
+        devices.add_servers(1)
+        runner = WarmRPCRunner(devices.config, config, threads=2)
+        with pytest.raises(InputError) as error:
+            runner.run([runner_input(built[0])])
+        runner.close()
+        assert "must have 2 threads, the cores of the target, got 1" in str(error.value)
+        assert "`TVM_NUM_THREADS=2 python -m tvm.exec.rpc_server`" in str(error.value)
+
+        held = connect_rpc_tracker(devices.config.tracker_host, devices.config.tracker_port)
+        session = held.request(KEY)
+        runner = WarmRPCRunner(devices.config, config)
+        release = threading.Thread(target=_release_later, args=([session],))
+        del session  # the thread's list holds it now
+        release.start()
+        with caplog.at_level("WARNING"):
+            results = [future.result() for future in runner.run([runner_input(p) for p in built])]
+        release.join()
+        runner.close()
+    assert [each.error_msg for each in results] == [None, None], "waiting is no failure"
+    assert "waiting for a device of key 'testdevice'" in caplog.text
 
 
 @pytest.mark.slow

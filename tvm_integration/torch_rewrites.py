@@ -1,0 +1,271 @@
+"""A decomposed torch program -> one that TVM's importer takes right: types as torch promotes them.
+
+TVM's importer of 0.27 gives a scalar the type of the tensor beside it, so that a float becomes a
+whole number, and does not wrap indices that count from the end. What torch does implicitly is
+written out here as casts and additions; values do not change.
+"""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["decompositions", "rewrite_program"]
+
+
+def rewrite_program(program: "torch.export.ExportedProgram") -> None:
+    """Write out promotions, wrapped indices and widened sums.
+
+    Parameters
+    ----------
+    program : torch.export.ExportedProgram
+        Decomposed; changed in place. Every node keeps its type and shape.
+    """
+    graph = program.graph_module.graph
+    constants = _constants(program)
+    for node in list(graph.nodes):
+        if node.op != "call_function":
+            continue
+        name = _name(node)
+        with graph.inserting_before(node):
+            if name in _PROMOTED:
+                _promote(node, *_PROMOTED[name])
+            elif name in _WIDENED:
+                _widen(node)
+            elif name == "select.int":
+                _select(node)
+            elif name in ("index.Tensor", "index_put.default"):
+                _index(node, constants)
+            elif name == "convolution.default":
+                _convolve_in_float32(node)
+    graph.lint()
+    program.graph_module.recompile()
+
+
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """Torch's own decompositions, and those of operators that TVM's importer lacks or mistakes."""
+    import torch
+    from torch._decomp import get_decompositions
+
+    aten = torch.ops.aten
+    table: dict[Any, Callable[..., Any]] = dict(torch.export.default_decompositions())
+    table |= get_decompositions([aten.grid_sampler_2d, aten.unfold, aten.adaptive_max_pool2d])
+    table[aten._cdist_forward.default] = _cdist
+    return table
+
+
+def _cdist(x: Any, y: Any, p: float, _compute_mode: int | None) -> Any:
+    """Distances between all rows of two matrices, by differences as eager torch takes them."""
+    import torch
+
+    difference = (x.unsqueeze(-2) - y.unsqueeze(-3)).abs()
+    if p == 0:
+        return (difference != 0).to(x.dtype).sum(-1)
+    if p == float("inf"):
+        return torch.amax(difference, -1)
+    if p == 1:
+        return difference.sum(-1)
+    if p == 2:
+        return (difference * difference).sum(-1).sqrt()
+    return difference.pow(p).sum(-1).pow(1 / p)
+
+
+def _name(node: Any) -> str:
+    return str(getattr(node.target, "__name__", node.target))
+
+
+def _kinds() -> tuple[Any, Any, Any]:
+    from torch import _prims_common
+
+    kinds = _prims_common.ELEMENTWISE_TYPE_PROMOTION_KIND
+    return kinds.DEFAULT, kinds.INT_TO_FLOAT, kinds.ALWAYS_BOOL
+
+
+_ARITHMETIC, _FLOATING, _COMPARING = range(3)
+"""What torch computes in: the common type; floats; the common type, giving truth values."""
+_BINARY = {
+    "add": _ARITHMETIC,
+    "sub": _ARITHMETIC,
+    "rsub": _ARITHMETIC,
+    "mul": _ARITHMETIC,
+    "div": _FLOATING,
+    "pow": _ARITHMETIC,
+    "fmod": _ARITHMETIC,
+    "remainder": _ARITHMETIC,
+    "eq": _COMPARING,
+    "ne": _COMPARING,
+    "lt": _COMPARING,
+    "le": _COMPARING,
+    "gt": _COMPARING,
+    "ge": _COMPARING,
+}
+_PROMOTED: Mapping[str, tuple[int, tuple[int, ...]]] = {
+    **{
+        f"{name}.{overload}": (kind, (0, 1))
+        for name, kind in _BINARY.items()
+        for overload in ("Tensor", "Scalar", "Tensor_Tensor", "Tensor_Scalar", "Tensor_mode")
+    },
+    "pow.Scalar": (_ARITHMETIC, (0, 1)),
+    "floor_divide.default": (_ARITHMETIC, (0, 1)),
+    "maximum.default": (_ARITHMETIC, (0, 1)),
+    "minimum.default": (_ARITHMETIC, (0, 1)),
+    "atan2.default": (_FLOATING, (0, 1)),
+    "clamp.default": (_ARITHMETIC, (0, 1, 2)),
+    "clamp.Tensor": (_ARITHMETIC, (0, 1, 2)),
+    "clamp_min.default": (_ARITHMETIC, (0, 1)),
+    "clamp_max.default": (_ARITHMETIC, (0, 1)),
+    "where.self": (_ARITHMETIC, (1, 2)),
+    **{
+        f"{name}.default": (_FLOATING, (0,))
+        for name in (
+            *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sigmoid", "tanh"),
+            *("sqrt", "rsqrt", "reciprocal", "erf", "sin", "cos", "tan", "asin", "acos", "atan"),
+            *("sinh", "cosh", "asinh", "acosh", "atanh"),
+        )
+    },
+}
+"""Operator -> what it is computed in, and which arguments are promoted."""
+_WIDENED = frozenset(
+    {"sum.default", "sum.dim_IntList", "prod.default", "prod.dim_int"}
+    | {"cumsum.default", "cumprod.default"}
+)
+"""Sums that torch takes in the type of their result."""
+
+
+def _promote(node: Any, kind: int, places: Sequence[int]) -> None:
+    """Cast the arguments to the type that torch computes in."""
+    import torch
+    from torch._prims_common import elementwise_dtypes
+
+    arguments = list(node.args)
+    places = [place for place in places if place < len(arguments) and arguments[place] is not None]
+    values = [_value(arguments[place]) for place in places]
+    if not any(isinstance(value, torch.Tensor) for value in values):
+        return
+    rounding = node.kwargs.get("rounding_mode")
+    promotion = _kinds()[_ARITHMETIC if rounding else kind]
+    dtype, _ = elementwise_dtypes(*values, type_promotion_kind=promotion)
+    if kind == _COMPARING and dtype == torch.bool:
+        dtype = torch.int32  # TVM compares no truth values
+    if rounding and not dtype.is_floating_point:
+        _divide_whole(node, arguments, str(rounding))
+        return
+    for place, value in zip(places, values, strict=True):
+        argument = arguments[place]
+        if isinstance(value, torch.Tensor):
+            if value.dtype != dtype:
+                arguments[place] = _cast(node, argument, dtype)
+        elif dtype.is_floating_point:
+            arguments[place] = float(argument)
+        elif dtype != torch.bool:
+            arguments[place] = int(argument)
+    node.args = tuple(arguments)
+
+
+def _divide_whole(node: Any, arguments: Sequence[Any], rounding: str) -> None:
+    """Whole numbers divided by way of doubles, which hold them up to 2**53."""
+    import torch
+
+    aten = torch.ops.aten
+    dtype = node.meta["val"].dtype
+    parts = [
+        _cast(node, each, torch.float64) if isinstance(each, torch.fx.Node) else float(each)
+        for each in arguments
+    ]
+    if not isinstance(parts[0], torch.fx.Node):
+        parts = [_emit(node, aten.mul.Scalar, _ones_like(node, parts[1]), parts[0]), parts[1]]
+    overload = aten.div.Tensor if isinstance(parts[1], torch.fx.Node) else aten.div.Scalar
+    quotient = _emit(node, overload, *parts)
+    whole = _emit(node, getattr(aten, rounding).default, quotient)
+    node.replace_all_uses_with(_cast(node, whole, dtype))
+    node.graph.erase_node(node)
+
+
+def _ones_like(node: Any, like: Any) -> Any:
+    import torch
+
+    return _emit(node, torch.ops.aten.full_like.default, like, 1.0)
+
+
+def _widen(node: Any) -> None:
+    """Cast what is summed to the type of the sum."""
+    dtype = node.meta["val"].dtype
+    if node.args[0].meta["val"].dtype != dtype:
+        node.args = (_cast(node, node.args[0], dtype), *node.args[1:])
+
+
+def _select(node: Any) -> None:
+    source, dim, index = node.args
+    if isinstance(index, int) and index < 0:
+        node.args = (source, dim, index + source.meta["val"].shape[dim])
+
+
+def _index(node: Any, constants: Mapping[str, "torch.Tensor"]) -> None:
+    """Wrap indices that may count from the end; known ones are looked at."""
+    import torch
+
+    source, indices = node.args[:2]
+    shape = source.meta["val"].shape
+    aten = torch.ops.aten
+    wrapped = []
+    for axis, index in enumerate(indices):
+        known = None if index is None else constants.get(index.name)
+        if (
+            index is None
+            or index.meta["val"].dtype == torch.bool
+            or (known is not None and bool((known >= 0).all()))
+        ):
+            wrapped.append(index)
+            continue
+        from_end = _emit(node, aten.add.Scalar, index, int(shape[axis]))
+        negative = _emit(node, aten.lt.Scalar, index, 0)
+        wrapped.append(_emit(node, aten.where.self, negative, from_end, index))
+    node.args = (source, wrapped, *node.args[2:])
+
+
+def _constants(program: "torch.export.ExportedProgram") -> dict[str, "torch.Tensor"]:
+    """Names of inputs that are buffers or constants -> their values."""
+    signature = program.graph_signature
+    values = {**program.state_dict, **program.constants}
+    names = {**signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
+    return {name: values[held] for name, held in names.items() if held in values}
+
+
+def _convolve_in_float32(node: Any) -> None:
+    """The importer's convolutions give float32 and add a bias of another type."""
+    import torch
+
+    dtype = node.meta["val"].dtype
+    if dtype not in (torch.float16, torch.bfloat16):
+        return
+    parts = [
+        _cast(node, each, torch.float32) if isinstance(each, torch.fx.Node) else each
+        for each in node.args[:3]
+    ]
+    result = _emit(node, node.target, *parts, *node.args[3:])
+    node.replace_all_uses_with(_cast(node, result, dtype))
+    node.graph.erase_node(node)
+
+
+def _value(argument: Any) -> Any:
+    """An argument as torch sees it: a tensor without numbers, or a number."""
+    return argument.meta["val"] if hasattr(argument, "meta") else argument
+
+
+def _cast(node: Any, argument: Any, dtype: "torch.dtype") -> Any:
+    import torch
+
+    return _emit(node, torch.ops.aten._to_copy.default, argument, dtype=dtype)
+
+
+def _emit(node: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
+    """Insert a call before a node, with what it gives."""
+    new = node.graph.call_function(target, args, kwargs)
+    fake = operator.attrgetter("fake_mode")(node.meta["val"])
+    with fake:
+        new.meta["val"] = target(
+            *(_value(each) for each in args), **{k: _value(v) for k, v in kwargs.items()}
+        )
+    return new
