@@ -1,5 +1,6 @@
 """Trained models that travel with the package: ``pretrained:NAME`` where a model is asked for."""
 
+import difflib
 from importlib.resources import files
 from pathlib import Path
 
@@ -45,8 +46,12 @@ def pretrained_path(model: str) -> Path:
     name = model.removeprefix(PREFIX)
     wanted = BEST_MODEL if name == BEST else name
     if wanted not in known:
-        names = ", ".join([*known, BEST]) if known else "none"
-        raise InputError(f"a pretrained model must be one of {names}, got {name!r}")
+        names = [*known, BEST] if known else ["none"]
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
+        raise InputError(
+            f"a pretrained model must be one of {', '.join(names)}, got {name!r}{hint}"
+        )
     return known[wanted]
 
 

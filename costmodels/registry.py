@@ -8,10 +8,12 @@ import difflib
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 import numpy as np
 
 from costmodels.errors import InputError
+from costmodels.pretrained import BEST, PREFIX, is_pretrained, pretrained_models, pretrained_path
 from costmodels.protocol import KernelCostModel
 
 ENTRY_POINT_GROUP = "costmodels.kernel_models"
@@ -58,9 +60,38 @@ def kernel_model_class(name: str) -> type[KernelCostModel]:
     for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=name):
         return _load(entry_point)
     names = kernel_model_names()
-    near = difflib.get_close_matches(name, names, n=1)
+    trained = [f"{PREFIX}{each}" for each in (*pretrained_models(), BEST)]
+    near = difflib.get_close_matches(name, [*names, *trained], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise InputError(f"a kernel model must be one of {', '.join(names)}, got {name!r}{hint}")
+
+
+def check_model_text(text: str) -> None:
+    """Check what a user gives as a model, before anything is imported for it.
+
+    Parameters
+    ----------
+    text : str
+        A registered name, ``pretrained:NAME``, or a file.
+
+    Raises
+    ------
+    InputError
+        When it is none of these; the message has the nearest name.
+    """
+    if is_pretrained(text):
+        pretrained_path(text)
+    elif text not in kernel_model_names() and not _exists(text):
+        if text.endswith((".ckpt", ".csv")):
+            raise InputError(f"model {text} must be a file that can be read, got none of that name")
+        kernel_model_class(text)
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except OSError:  # no name of a file, as one that is too long
+        return False
 
 
 def new_kernel_model(name: str, *, rng: np.random.Generator) -> KernelCostModel:

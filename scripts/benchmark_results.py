@@ -75,7 +75,11 @@ def machine() -> str:
     """One line on the machine."""
     host = detect_host()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
-    return f"{host.name}, {host.cores} cores, {memory} GiB, Python {platform.python_version()}"
+    threads = os.environ.get("TVM_NUM_THREADS", f"{host.cores}")
+    return (
+        f"{host.name}, {host.cores} cores, kernels on {threads} threads, {memory} GiB, "
+        f"Python {platform.python_version()}"
+    )
 
 
 def run_child(*arguments: str, timeout_s: float = 1800, hide_torch: bool = False) -> dict[str, Any]:

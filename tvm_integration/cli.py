@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,35 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Learned cost models for Apache TVM: tune networks faster.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    """Print the release, and those of what it stands on."""
+    if asked:
+        names = ("costmodels", "apache-tvm", "apache-tvm-ffi", "torch", "xgboost", "onnx")
+        sys.stdout.write("".join(f"{name} {_release(name)}\n" for name in names))
+        raise typer.Exit
+
+
+def _release(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "is not installed"
+
+
+@app.callback()
+def _common(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print releases and end."
+        ),
+    ] = False,
+) -> None:
+    """Learned cost models for Apache TVM: tune networks faster, estimate their latency."""
+
+
 app.command()(cli_collect.collect)
 app.command()(cli_estimate.estimate)
 app.command()(cli_estimate.calibrate)
@@ -103,6 +133,7 @@ def tune(
     with clean_stdout(as_json) as stdout:
         from rich.console import Console
 
+        from costmodels.registry import check_model_text
         from tvm_integration.model_name import check_model_name
         from tvm_integration.worker_session import shared_session
 
@@ -112,6 +143,8 @@ def tune(
             if not each.is_terminal:
                 each.width = WIDTH_OF_FILES
         check_model_name(model)
+        if cost_model != "stock":
+            check_model_text(cost_model)
         shared_session()  # the workers import TVM while this process does
         with (
             progress.status("importing TVM and the network") if progress.is_terminal else _nothing()

@@ -64,9 +64,11 @@ def estimate(
 
     What a model does not know is named, and then there is no total unless --partial is given.
     """
+    from costmodels.registry import check_model_text
     from tvm_integration.model_name import check_model_name
 
     name = check_model_name(model)
+    check_model_text(cost_model)
     # A network's own code may change the working directory.
     work_dir = None if work_dir is None else work_dir.absolute()
     if page is not None:

@@ -51,9 +51,41 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
 
     aten = torch.ops.aten
     table: dict[Any, Callable[..., Any]] = dict(torch.export.default_decompositions())
-    table |= get_decompositions([aten.grid_sampler_2d, aten.unfold, aten.adaptive_max_pool2d])
+    table |= get_decompositions([aten.grid_sampler_2d, aten.adaptive_max_pool2d])
     table[aten._cdist_forward.default] = _cdist
+    table[aten.unfold.default] = _windows
+    table[aten.im2col.default] = _im2col
     return table
+
+
+def _windows(x: Any, dim: int, size: int, step: int, dilation: int = 1) -> Any:
+    """Windows along a dimension, by index; torch views memory, which TVM does not."""
+    import torch
+
+    dim %= x.dim()
+    count = (x.shape[dim] - dilation * (size - 1) - 1) // step + 1
+    starts = torch.arange(count, device=x.device).unsqueeze(1) * step
+    places = starts + torch.arange(size, device=x.device) * dilation
+    found = torch.index_select(x, dim, places.reshape(-1))
+    found = found.reshape([*x.shape[:dim], count, size, *x.shape[dim + 1 :]])
+    return found.movedim(dim + 1, -1)
+
+
+def _im2col(
+    x: Any,
+    kernel: Sequence[int],
+    dilation: Sequence[int],
+    padding: Sequence[int],
+    stride: Sequence[int],
+) -> Any:
+    """Patches of an image as columns."""
+    import torch
+
+    padded = torch.nn.functional.pad(x, [padding[1], padding[1], padding[0], padding[0]])
+    for axis in (0, 1):
+        padded = _windows(padded, 2 + axis, kernel[axis], stride[axis], dilation[axis])
+    moved = padded.permute(0, 1, 4, 5, 2, 3)
+    return moved.reshape(x.shape[0], x.shape[1] * kernel[0] * kernel[1], -1)
 
 
 def _cdist(x: Any, y: Any, p: float, _compute_mode: int | None) -> Any:
@@ -152,6 +184,9 @@ def _promote(node: Any, kind: int, places: Sequence[int]) -> None:
     if rounding and not dtype.is_floating_point:
         _divide_whole(node, arguments, str(rounding))
         return
+    if _name(node) == "clamp.default" and len(places) == 2 and not dtype.is_floating_point:
+        _limit_whole(node, arguments, dtype)
+        return
     for place, value in zip(places, values, strict=True):
         argument = arguments[place]
         if isinstance(value, torch.Tensor):
@@ -162,6 +197,21 @@ def _promote(node: Any, kind: int, places: Sequence[int]) -> None:
         elif dtype != torch.bool:
             arguments[place] = int(argument)
     node.args = tuple(arguments)
+
+
+def _limit_whole(node: Any, arguments: Sequence[Any], dtype: "torch.dtype") -> None:
+    """A limit on one side; the importer's other one is infinite, which no whole number is."""
+    import torch
+
+    aten = torch.ops.aten
+    x = arguments[0]
+    if x.meta["val"].dtype != dtype:
+        x = _cast(node, x, dtype)
+    is_least = arguments[1] is not None
+    limit = _emit(node, aten.full_like.default, x, int(arguments[1 if is_least else 2]))
+    target = aten.maximum.default if is_least else aten.minimum.default
+    node.replace_all_uses_with(_emit(node, target, x, limit))
+    node.graph.erase_node(node)
 
 
 def _divide_whole(node: Any, arguments: Sequence[Any], rounding: str) -> None:

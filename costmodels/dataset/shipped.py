@@ -1,5 +1,6 @@
 """Data sets that travel with the package: ``shipped:NAME`` wherever a data set is asked for."""
 
+import difflib
 from importlib.resources import files
 from pathlib import Path
 
@@ -30,12 +31,17 @@ def dataset_path(text: str) -> Path:
     InputError
         When no shipped data set has that name.
     """
-    if not text.startswith(PREFIX):
-        return Path(text)
     known = shipped_datasets()
+    names = [f"{PREFIX}{name}" for name in known]
+    near = difflib.get_close_matches(text, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    if not text.startswith(PREFIX):
+        if near and not Path(text).exists():
+            raise InputError(f"a data set must be a folder or {PREFIX}NAME, got {text!r}{hint}")
+        return Path(text)
     name = text.removeprefix(PREFIX)
     if name not in known:
         raise InputError(
-            f"a shipped data set must be one of {', '.join(known) or 'none'}, got {name!r}"
+            f"a shipped data set must be one of {', '.join(known) or 'none'}, got {name!r}{hint}"
         )
     return known[name]

@@ -1,0 +1,201 @@
+"""Networks from torch compute what torch computes: promotions, indices, types, reductions."""
+
+import pytest
+import torch
+
+from costmodels.errors import InputError
+from tvm_integration.execution import compare_outputs, run
+from tvm_integration.pipeline import build, fuse
+from tvm_integration.targets import host_target
+from tvm_integration.torch_program import from_torch
+
+RNG = torch.Generator().manual_seed(0)
+
+
+class Net(torch.nn.Module):
+    """Calls a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs):
+        return self.function(*inputs)
+
+
+def check(function, *inputs, tolerance=None):
+    network = from_torch("net", Net(function).eval(), inputs, {})
+    built = build(fuse(network.module, host_target()))
+    got = run(built, network.inputs)
+    with torch.no_grad():
+        expected = function(*inputs)
+    expected = [expected] if isinstance(expected, torch.Tensor) else list(expected)
+    found = compare_outputs(got, [each.numpy() for each in expected], tolerance=tolerance)
+    assert found.match, found.reason
+
+
+def whole(*shape, low=-9, high=9, dtype=torch.int64):
+    return torch.randint(low, high, shape, generator=RNG, dtype=dtype)
+
+
+def real(*shape, dtype=torch.float32):
+    return torch.randn(*shape, generator=RNG).to(dtype)
+
+
+def flags(*shape):
+    return torch.rand(*shape, generator=RNG) > 0.5
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda i: i * 0.5,
+        lambda i: 2.5 * i,
+        lambda i: i + 0.25,
+        lambda i: i - 0.25,
+        lambda i: 1.5 - i,
+        lambda i: i / 2,
+        lambda i: i / 2.5,
+        lambda i: 7 / (i + 20),
+        lambda i: i < 1.5,
+        lambda i: i >= 0.5,
+        lambda i: i == 2.0,
+        lambda i: i**2,
+        lambda i: (1 - i) * -10000.0,
+        lambda i: torch.clamp(i, min=0.5),
+        lambda i: torch.clamp(i, -1.5, 2.5),
+        lambda i: i.float() * i,
+        lambda i: torch.where(i > 0, i, 0.5),
+        lambda i: torch.sigmoid(i),
+        lambda i: torch.exp(i),
+        lambda i: torch.log(i + 20),
+        lambda i: torch.div(i, 2, rounding_mode="floor"),
+        lambda i: torch.div(i, 2, rounding_mode="trunc"),
+        lambda i: i // 3,
+        lambda i: i % 4,
+        lambda i: torch.cumsum(i, 1),
+        lambda i: i.sum(1),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+def test_whole_numbers_with_scalars(function, dtype):
+    check(function, whole(3, 4, dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda b: b * 2.5,
+        lambda b: b.sum() / b.numel(),
+        lambda b: b == b.flip(0),
+        lambda b: torch.cumsum(b, 1),
+        lambda b: b.sum(0),
+        lambda b: b.any(),
+        lambda b: b.any(1),
+        lambda b: b.all(1, keepdim=True),
+        lambda b: (1.0 - b.float()) * -10000.0,
+        lambda b: torch.where(b, 1.0, 0),
+    ],
+)
+def test_truth_values(function):
+    check(function, flags(3, 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.uint8])
+def test_sums_of_small_whole_numbers_do_not_wrap(dtype):
+    i = torch.full((3, 200), 100, dtype=dtype)
+    check(lambda i: i.sum(1), i)
+    check(lambda i: torch.cumsum(i, 1), i)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x[-1],
+        lambda x: x[:, -1],
+        lambda x: x[:, -2:],
+        lambda x: x[torch.tensor([0, -1, -2])],
+        lambda x: x[:, torch.tensor([-1, 1])],
+        lambda x: x[torch.tensor([-1, 0]), torch.tensor([1, -3])],
+    ],
+)
+def test_indices_from_the_end(function):
+    check(function, real(4, 5, 6))
+
+
+def test_indices_that_are_computed_are_wrapped():
+    check(lambda x, i: x[i], real(5, 3), whole(7, low=-5, high=5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int32, torch.int64])
+@pytest.mark.parametrize("which", ["mm", "bmm", "matmul"])
+def test_products_keep_their_type(dtype, which):
+    shapes = ((4, 5), (5, 3)) if which == "mm" else ((2, 4, 5), (2, 5, 3))
+    make = real if dtype.is_floating_point else whole
+    check(getattr(torch, which), *(make(*shape, dtype=dtype) for shape in shapes))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_a_layer_with_a_bias_keeps_its_type(dtype):
+    layer = torch.nn.Linear(8, 4).to(dtype)
+    network = from_torch("net", layer.eval(), (real(3, 8, dtype=dtype),), {})
+    assert str(network.module["main"].ret_ty.dtype) == str(dtype).removeprefix("torch.")
+    (got,) = run(build(fuse(network.module, host_target())), network.inputs)
+    with torch.no_grad():
+        expected = layer(torch.from_numpy(network.inputs[0])).numpy()
+    assert compare_outputs([got], [expected]).match
+
+
+def test_a_convolution_of_halves():
+    layer = torch.nn.Conv2d(3, 4, 3, padding=1).half()
+    check(lambda x: layer(x), real(1, 3, 8, 8, dtype=torch.float16))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.amax(x, 1),
+        lambda x: torch.amax(x, (1, 2), keepdim=True),
+        lambda x: torch.amin(x, -1),
+        lambda x: torch.min(x, 1)[0],
+        lambda x: torch.min(x, 1)[1],
+        lambda x: torch.max(x, 1)[0],
+        lambda x: torch.any(x > 0, 1),
+        lambda x: torch.prod(x, 1),
+        lambda x: torch.logsumexp(x, 1),
+        lambda x: torch.nn.functional.adaptive_max_pool2d(x, 2),
+        lambda x: torch.zeros(2, 4, 6, 6).scatter_add(3, torch.zeros(2, 4, 6, 6).long() + 2, x),
+        lambda x: torch.cdist(x[0, 0], x[0, 1]),
+        lambda x: x.unfold(3, 3, 2),
+        lambda x: torch.nn.functional.group_norm(x, 2),
+        lambda x: torch.floor_divide(x, 3),
+        lambda x: torch.nn.functional.unfold(x, 3),
+    ],
+)
+def test_operators_that_the_importer_lacks(function):
+    check(function, real(2, 4, 6, 6))
+
+
+def test_a_masked_mean():
+    check(
+        lambda x, mask: (x * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1),
+        real(2, 5, 3),
+        whole(2, 5, low=0, high=2),
+    )
+
+
+def test_grids_are_right_or_refused():
+    def sampled(x):
+        theta = torch.tensor([[[1.0, 0.1, 0.0], [0.0, 1.0, 0.2]]])
+        grid = torch.nn.functional.affine_grid(theta, (1, 2, 6, 4), align_corners=False)
+        return torch.nn.functional.grid_sample(x, grid, align_corners=False)
+
+    check(sampled, real(1, 2, 5, 5))
+
+
+def test_an_output_of_another_type_than_torchs_is_refused(monkeypatch):
+    from tvm_integration import torch_program
+
+    monkeypatch.setattr(torch_program, "rewrite_program", lambda program: None)
+    with pytest.raises(InputError, match=r"output 0 of net must be float32\[3\], got int64\[3\]"):
+        from_torch("net", Net(lambda i: i * 0.5).eval(), (torch.arange(3),), {})
