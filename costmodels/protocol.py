@@ -78,6 +78,17 @@ class Adaptable(Protocol):
         ...
 
 
+def missing_members(model: object) -> tuple[str, ...]:
+    """Which attributes and verbs of `KernelCostModel` a model or its class lacks; sorted."""
+    return tuple(sorted(name for name in _MEMBERS if not hasattr(model, name)))
+
+
+_MEMBERS = frozenset(
+    {"name", "paper", "claims", "schema", "graphs"}
+    | {"is_fitted", "fit", "update", "predict", "save", "load"}
+)
+
+
 @runtime_checkable
 class KernelCostModel(Protocol):
     """Predicts which kernels of a task are fast.

@@ -33,7 +33,7 @@ from costmodels.kernel import (
     Measured,
 )
 from costmodels.metrics import kendall_tau, per_task
-from costmodels.protocol import KernelCostModel
+from costmodels.protocol import KernelCostModel, missing_members
 from costmodels.registry import kernel_model_class, kernel_model_names
 
 ModelFactory: TypeAlias = Callable[[], KernelCostModel]
@@ -43,6 +43,9 @@ Check: TypeAlias = Callable[[ModelFactory, Path], None]
 
 ROUNDING = 1e-5
 """Largest relative difference that counts as rounding."""
+MOST_OFF = 300.0
+"""Factor by which seconds of learned kernels may be off on the whole. Of made-up kernels, which obey
+no processor, a sound model can be far off; but milliseconds are no seconds."""
 LEAST_TAU = 0.3
 """Kendall's tau that a model must reach on the very kernels that it learned."""
 
@@ -100,7 +103,9 @@ def check_protocol(factory: ModelFactory, folder: Path) -> None:
     """A model has every verb and attribute, and knows whether it has learned."""
     del folder
     model = factory()
-    assert isinstance(model, KernelCostModel), "a verb or attribute of KernelCostModel is missing"
+    missing = ", ".join(missing_members(model))
+    assert not missing, f"attributes or verbs of KernelCostModel are missing: {missing}"
+    assert isinstance(model, KernelCostModel), "a verb of KernelCostModel is no function"
     assert model.name, "name must be the registered name"
     if model.name in kernel_model_names():
         owner = kernel_model_class(model.name)
@@ -206,6 +211,22 @@ def check_fit_ranks(factory: ModelFactory, folder: Path) -> None:
     del folder
     model = _fitted(factory)
     _must_rank(model, example_dataset(_rng(), schema=model.schema))
+
+
+def check_fit_gives_seconds(factory: ModelFactory, folder: Path) -> None:
+    """Seconds are seconds: those of learned kernels are not off by a factor on the whole."""
+    del folder
+    model = _fitted(factory)
+    dataset = example_dataset(_rng(), schema=model.schema)
+    latency_s = model.predict(dataset.batch).latency_s
+    if not model.claims.seconds or latency_s is None:
+        return
+    known = dataset.measured & np.isfinite(latency_s)
+    assert np.any(known), "some learned kernel must have seconds"
+    off = float(np.exp(np.median(np.log(latency_s[known]) - dataset.log_latency[known])))
+    assert 1 / MOST_OFF < off < MOST_OFF, (
+        f"seconds of learned kernels must be right on the whole, got {off:.3g} times the measured"
+    )
 
 
 def check_update_learns(factory: ModelFactory, folder: Path) -> None:
@@ -473,6 +494,7 @@ KERNEL_MODEL_CHECKS: tuple[Check, ...] = (
     check_fit_repeats,
     check_fit_forgets,
     check_fit_ranks,
+    check_fit_gives_seconds,
     check_update_learns,
     check_update_without_graphs,
     check_update_with_nothing,

@@ -27,7 +27,7 @@ WAYS = ("inputs", "first input", "constants")
 """Which of a case's inputs are inputs of the graph: all, the first, none."""
 PAGE = ROOT / "docs/operators.md"
 TIMEOUT_S = 60.0
-_NAMED = r"operators? .*\w+ \(|^(in|out)put .* of FILE must"
+_NAMED = r"operators? .*\w+ \(|^(in|out)puts? .*of FILE must"
 """How a refusal names an operator and its node, or an input or output."""
 _TOLERANCE = {"float16": (4e-3, 2e-3), "bfloat16": (2e-2, 1e-2)}
 """Relative and absolute, of types in which a sum in another order differs by more."""

@@ -86,13 +86,17 @@ def import_(
 def export(
     dataset: Dataset,
     out: Annotated[Path, typer.Option(help="The work directory; must not hold a database.")],
+    target: Annotated[
+        str | None,
+        typer.Option(help="Of a data set of several targets: the one to export, as in `describe`."),
+    ] = None,
 ) -> None:
     """Write a database that stock tune_relax and MetaScheduleApplyDatabase use."""
     from tvm_integration.dataset_exchange import export_database
 
     stored = _read(dataset)
     with _progress("records") as on_progress:
-        written = export_database(stored, out, on_progress)
+        written = export_database(stored, out, on_progress, target=target)
     left_out = len(stored.records) - written
     reason = "; the others failed, or are unscheduled programs, which such a database cannot hold"
     _say(f"{out}: {written} of {len(stored.records)} records{reason if left_out else ''}")
@@ -106,6 +110,7 @@ def merge(
     out: Annotated[Path, typer.Option(help="The data set; made, or added to.")],
 ) -> None:
     """Join data sets; a program of one task that is in several is kept once."""
+    from costmodels.dataset.contradictions import contradictions
     from costmodels.dataset.writer import DatasetWriter
     from tvm_integration.dataset_rows import with_names_of
 
@@ -117,6 +122,8 @@ def merge(
     }
     with DatasetWriter(out, info) as writer:
         for each in stored:
+            for problem in contradictions(each, writer.records):
+                sys.stderr.write(f"{problem}\n")
             writer.add(each.tasks.values())
             records = [
                 with_names_of(record, each.tasks[record.task], writer.tasks[record.task])

@@ -175,11 +175,21 @@ def _models() -> dict[str, Any]:
 
     from costmodels.checkpoint import load_checkpoint
     from costmodels.pretrained import PREFIX, pretrained_models
+    from costmodels.protocol import missing_members
     from costmodels.registry import kernel_model_class, kernel_model_names
 
     found: dict[str, Any] = {}
+    broken: dict[str, str] = {}
     for name in kernel_model_names():
-        made = kernel_model_class(name)
+        try:
+            made = kernel_model_class(name)
+            missing = missing_members(made)
+        except InputError as error:  # of another package: the others are listed all the same
+            broken[name] = str(error)
+            continue
+        if missing:
+            broken[name] = f"{made.__qualname__} lacks {', '.join(missing)}"
+            continue
         found[name] = {
             "paper": made.paper,
             "claims": asdict(made.claims),
@@ -187,6 +197,11 @@ def _models() -> dict[str, Any]:
             "schema": str(made.schema),
             "checkpoints": [],
         }
+    for name, reason in broken.items():
+        sys.stderr.write(
+            f"kernel model {name!r} must have all of KernelCostModel, got: {reason}; "
+            "`costmodels.testing.check_protocol` says what a model needs\n"
+        )
     for name, path in pretrained_models().items():
         checkpoint = load_checkpoint(path)
         found[checkpoint.model]["checkpoints"].append(

@@ -3,13 +3,14 @@
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from costmodels.dataset.contradictions import contradictions
 from costmodels.dataset.folder import Problem, StoredDataset
 from costmodels.dataset.rows import RecordRow, TaskRow
 from costmodels.dataset.writer import DatasetWriter
@@ -19,11 +20,11 @@ from costmodels.json_text import parse_json
 from costmodels.kernel import LONGEST_S, Failure, Measured
 from tvm_integration.compat import Target, meta_schedule, tvm
 from tvm_integration.dataset_rows import TraceApplier, schedule_of, target_of, task_row, workload_of
-from tvm_integration.identity import program_hash, trace_text
+from tvm_integration.identity import program_hash, target_text, trace_text
 from tvm_integration.kernel_graph import operator_kinds
 from tvm_integration.progress import OnProgress, no_progress
 from tvm_integration.record_json import check_record
-from tvm_integration.targets import device_of, host_target
+from tvm_integration.targets import device_of, host_target, parse_target
 from tvm_integration.work_dir import RECORDS, WORKLOADS, has_database, measurement_of
 
 ADDED_AT_ONCE = 256
@@ -249,19 +250,44 @@ def _import_record(record: Any, task: str, moment: datetime) -> RecordRow:
     )
 
 
+def _of_target(dataset: StoredDataset, wanted: str | None) -> StoredDataset:
+    """The part of a data set that one database can hold: it tells no targets apart."""
+    targets = sorted({task.target for task in dataset.used_tasks.values()})
+    text = wanted
+    if wanted is not None and wanted not in targets:
+        text = target_text(parse_target(wanted))
+    if len(targets) > 1 and text is None:
+        raise InputError(
+            f"one target must be exported to a folder, for a database tells none apart, got "
+            f"{len(targets)}: give --target with one of {'; '.join(targets)}"
+        )
+    if text is not None and text not in targets:
+        raise InputError(f"--target must be one of {'; '.join(targets)}, got {wanted!r}")
+    if text is None:
+        return dataset
+    records = tuple(r for r in dataset.records if dataset.tasks[r.task].target == text)
+    return replace(dataset, records=records)
+
+
 def export_database(
-    dataset: StoredDataset, work_dir: Path, on_progress: OnProgress = no_progress
+    dataset: StoredDataset,
+    work_dir: Path,
+    on_progress: OnProgress = no_progress,
+    *,
+    target: str | None = None,
 ) -> int:
     """Write a data set as a database that TVM's own tools open.
 
     Parameters
     ----------
     dataset : StoredDataset
-        Of one target or several.
+        Of one target, or of several one of which is named.
     work_dir : Path
         Must not hold a database.
     on_progress : callable
         Told how many records are done, and how many there are.
+    target : str, optional
+        As TVM's JSON in the data set, or as a user writes targets.
 
     Returns
     -------
@@ -272,8 +298,9 @@ def export_database(
     Raises
     ------
     InputError
-        When a database is there, or the folder cannot be written.
+        When a database is there, the folder cannot be written, or no target is named of several.
     """
+    dataset = _of_target(dataset, target)
     for name in (WORKLOADS, RECORDS):
         if (work_dir / name).exists():
             raise InputError(
@@ -320,8 +347,8 @@ def export_database(
         found = (work_dir / name).read_bytes().count(b"\n")
         if found != wanted:
             raise InputError(
-                f"{work_dir / name} must have {wanted} lines, got {found}: the disk is full; free "
-                "some space and export into an empty folder"
+                f"{work_dir / name} must have {wanted} lines, got {found}: see that the disk has "
+                "room, and export into an empty folder"
             )
     return written
 
@@ -361,6 +388,7 @@ def verify(
             target_of(row)
         except (InputError, *_TVM_ERRORS) as error:
             problems.append(dataset.problem(row, _first(error)))
+    problems += contradictions(dataset, {})
     if not dataset.records:
         problems.append(Problem(str(dataset.path), 0, "it must have records, got none"))
     count = min(sample, len(dataset.records))

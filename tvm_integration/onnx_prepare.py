@@ -69,8 +69,9 @@ def prepare(
     prepared = _inlined(prepared)
     prepared = _folded(prepared)
     prepared = _inferred(prepared)
+    rewrite_nodes(prepared, path)
     _check_operators(prepared, path)
-    return rewrite_nodes(prepared, path)
+    return prepared
 
 
 def _check_random(model: "onnx.ModelProto", path: str) -> None:
@@ -205,7 +206,9 @@ def _must_be_inlined(node: "onnx.NodeProto", model: "onnx.ModelProto") -> bool:
         more = [name for name in node.output[1:] if name and name in facts.used]
         x, scale = facts.shape(node.input[0]), facts.shape(node.input[1])
         axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
-        return bool(more) or x is None or scale is None or tuple(x[axis % len(x) :]) != scale
+        if more or x is None or scale is None or tuple(x[axis % len(x) :]) != scale:
+            return True
+        return node.op_type == "RMSNormalization" and axis % len(x) == 0  # of the whole tensor
     return False
 
 

@@ -25,7 +25,7 @@ _FLOATS = {1: np.float32, 10: np.float16, 11: np.float64}
 _SIGNED = {2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 12: 32, 13: 64}
 """Whole element types -> bits."""
 _WITH_SIGN = frozenset({3, 5, 6, 7})
-_BOOL, _INT32, _FLOAT, _DOUBLE = 9, 6, 1, 11
+_BOOL, _INT32, _FLOAT, _DOUBLE, _UINT64 = 9, 6, 1, 11, 13
 
 
 class NodeFacts:
@@ -232,6 +232,12 @@ def _check_node(node: "onnx.NodeProto", facts: NodeFacts) -> None:
         if facts.type(name) in _NARROW:
             raise _RefusedError(_TOO_NARROW)
     attributes = _attributes(node)
+    if node.op_type == "TopK" and facts.type(node.input[0]) == _UINT64:
+        raise _RefusedError("whole numbers of 64 bits without sign: cast them to INT64")
+    if node.op_type == "SplitToSequence" and len(node.input) > 1:
+        sizes = facts.constant(node.input[1])
+        if sizes is not None and sizes.ndim and 0 in sizes:
+            raise _RefusedError("an empty part: leave it out")
     if attributes.get("to") in _NARROW or attributes.get("output_dtype") in _NARROW:
         raise _RefusedError(_TOO_NARROW)
     if node.op_type == "BatchNormalization" and attributes.get("training_mode"):

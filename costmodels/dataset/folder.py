@@ -90,6 +90,8 @@ class StoredDataset:
         Key of a task or identity of a record -> file and row it was read from.
     duplicates : int
         Records that were left out because the same program of the same task is there.
+    repeated : tuple of RecordRow
+        Those of them that measured something else.
     files_digest : str
         Of the files that it was read from; empty when it was not. Another than `digest`, which
         does not depend on how the rows are stored.
@@ -104,6 +106,7 @@ class StoredDataset:
     problems: tuple[Problem, ...] = ()
     places: Mapping[Hashable, Place] = field(default_factory=dict)
     duplicates: int = 0
+    repeated: tuple[RecordRow, ...] = ()
     files_digest: str = ""
 
     @property
@@ -180,6 +183,7 @@ def read_dataset(path: str | os.PathLike[str]) -> StoredDataset:
         problems=tuple(problems),
         places=contents.places,
         duplicates=contents.duplicates,
+        repeated=tuple(contents.repeated),
         files_digest=state.hexdigest(),
     )
 
@@ -194,6 +198,7 @@ class Contents:
     networks: dict[NetworkIdentity, NetworkRow] = field(default_factory=dict)
     places: dict[Hashable, Place] = field(default_factory=dict)
     duplicates: int = 0
+    repeated: list[RecordRow] = field(default_factory=list)
 
     def add(self, row: Row) -> bool:
         """Take in a row; false for a record whose program is there."""
@@ -212,6 +217,8 @@ class Contents:
             return True
         if row.identity in self.records:
             self.duplicates += 1
+            if row.measurement != self.records[row.identity].measurement:
+                self.repeated.append(row)
             return False
         self.records[row.identity] = row
         return True

@@ -38,6 +38,7 @@ class Sound:
         self.start = self.weights = np.zeros(size)
         self.products = np.eye(size)
         self.targets = np.zeros(size)
+        self.level = np.zeros(1)
         self.seen = 0
 
     @property
@@ -68,6 +69,10 @@ class Sound:
         self.products = self.products + features.T @ features
         self.targets = self.targets + features.T @ speed
         self.weights = np.linalg.solve(self.products, self.targets) + self.start
+        utility = (self.mean_rows(batch)[ran] * self.weights).sum(axis=1)
+        log_latency = np.log([measurements[k].latency_s for k in ran])
+        share = len(ran) / (self.seen + len(ran))
+        self.level = self.level + share * (np.median(log_latency + utility) - self.level)
         self.seen += len(ran)
 
     @staticmethod
@@ -78,7 +83,7 @@ class Sound:
     def predict(self, batch):
         self.schema.require(batch.schema, owner=self.name)
         utility = (self.mean_rows(batch) * self.weights).sum(axis=1)
-        latency = np.exp(-np.clip(utility, -50, 50))
+        latency = np.exp(self.level - np.clip(utility, -50, 50))
         empty = np.flatnonzero(batch.row_counts == 0)
         latency[empty] = np.nan
         unsupported = tuple(Unsupported(int(k), "no rows") for k in empty)
@@ -94,6 +99,7 @@ class Sound:
                 "weights": self.weights,
                 "products": self.products,
                 "targets": self.targets,
+                "level": self.level,
             },
             settings={"seen": self.seen},
         )
@@ -251,6 +257,19 @@ class NeedsALatency(Sound):
         self.best = min(m.latency_s for m in measurements if isinstance(m, Measured))
 
 
+class GivesMilliseconds(Sound):
+    factor = 1e3
+
+    def predict(self, batch):
+        found = super().predict(batch)
+        seconds = [each * self.factor for each in (found.latency_s, found.low_s, found.high_s)]
+        return KernelPrediction(found.utility, *seconds, 0.9, found.unsupported)
+
+
+class GivesNanoseconds(GivesMilliseconds):
+    factor = 1e9
+
+
 class WritesToRows(Sound):
     def predict(self, batch):
         batch.rows[:] -= 1.0
@@ -332,6 +351,7 @@ FAULTS = {
     "fit_repeats": [OwnSeed],
     "fit_forgets": [FitAddsUp],
     "fit_ranks": [PrefersTheSlowest, SecondsUpsideDown, AlwaysTheSame],
+    "fit_gives_seconds": [GivesMilliseconds, GivesNanoseconds],
     "update_learns": [LearnsNothingFromUpdates, LearnsNothingAfterFit],
     "update_without_graphs": [KeepsGraphs],
     "update_with_nothing": [CountsEmptyUpdates],

@@ -121,6 +121,27 @@ def halide(dataset, tmp_path_factory):
     return path
 
 
+def test_a_model_of_another_package_that_lacks_something_is_named(monkeypatch, capsys):
+    class Lacking:
+        name = "lacking"
+
+        def fit(self, dataset, *, rng):
+            return self
+
+    from costmodels import registry
+
+    known = registry.kernel_model_class
+    names = (*kernel_model_names(), "lacking")
+    monkeypatch.setattr(registry, "kernel_model_names", lambda: names)
+    monkeypatch.setattr(
+        registry, "kernel_model_class", lambda name: Lacking if name == "lacking" else known(name)
+    )
+    done = CliRunner().invoke(app, ["models", "--json"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "gbt" in json.loads(done.stdout)
+    assert "Lacking lacks claims, graphs, is_fitted, load, paper, predict" in done.stderr
+
+
 def test_explain_adds_up(halide, tmp_path):
     chart = tmp_path / "terms.png"
     result = run("explain", "zoo:mlp", "--cost-model", halide, "--json", "--chart", chart)

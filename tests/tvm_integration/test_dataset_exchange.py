@@ -20,7 +20,8 @@ from tvm_integration import WarmBuilder, WarmRunner
 from tvm_integration.compat import meta_schedule, relax, structural_hash, tvm
 from tvm_integration.dataset_exchange import export_database, import_work_dirs, verify
 from tvm_integration.dataset_rows import target_of, workload_of
-from tvm_integration.targets import host_target
+from tvm_integration.identity import target_text
+from tvm_integration.targets import host_target, parse_target
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,26 @@ def test_what_tvm_would_crash_on_is_kept_out(dataset, tmp_path):
     assert (done.work_dirs, done.records) == (1, len(lines))
     assert [problem.row for problem in done.problems] == [1, 2, 3, 4, 5]
     assert read_dataset(tmp_path / "d").problems == ()
+
+
+def test_one_target_is_exported_to_a_folder(tmp_path):
+    """A database of TVM's answers with the record of another target otherwise."""
+    one = parse_target("llvm -mcpu=x86-64 -num-cores=1")
+    for target in (host_target(), one):
+        tasks = rows(16, target=target)
+        collect(tmp_path / "d", tasks, per_task=4, batch=4, mixture={"random": 1})
+    stored = read_dataset(tmp_path / "d")
+    with pytest.raises(InputError, match="a database tells none apart, got 2: give --target with"):
+        export_database(stored, tmp_path / "both")
+    assert not (tmp_path / "both").exists()
+    for number, text in enumerate(("llvm -mcpu=x86-64 -num-cores=1", target_text(host_target()))):
+        work_dir = tmp_path / f"w{number}"
+        assert export_database(stored, work_dir, target=text) > 0
+        database = meta_schedule.database.JSONDatabase(work_dir=str(work_dir))
+        found = {target_text(record.target) for record in database.get_all_tuning_records()}
+        assert found == {target_text(one) if number == 0 else text}
+    with pytest.raises(InputError, match="--target must be one of"):
+        export_database(stored, tmp_path / "none", target="llvm -mcpu=haswell -num-cores=1")
 
 
 def test_no_work_directory(tmp_path):

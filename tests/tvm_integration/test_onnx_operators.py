@@ -1,0 +1,197 @@
+"""A sample of onnx's own backend cases, through load, fuse, build and run; and what is refused.
+
+`scripts/check_onnx.py` runs all of them.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from costmodels.errors import InputError
+from tvm_integration.execution import compare_outputs, run
+from tvm_integration.frontend import load_network
+from tvm_integration.fusion import fuse
+from tvm_integration.pipeline import build
+from tvm_integration.targets import host_target
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+import check_onnx
+
+RIGHT = (
+    "attention_4d_causal",
+    "attention_3d_gqa",
+    "attention_23_boolmask_fullymasked_row_nan_robustness",
+    "bitshift_left_uint8",
+    "convtranspose_output_shape",
+    "dropout_default_mask",
+    "gelu_tanh_1",
+    "group_normalization_example",
+    "isinf_negative",
+    "isinf_positive",
+    "layer_normalization_4d_axis1",
+    "layer_normalization_2d_axis0",
+    "mod_mixed_sign_float32",
+    "pow_types_float32_int32",
+    "pow_types_int32_float32",
+    "pow_types_int64_int64",
+    "reduce_max_bool_inputs",
+    "resize_downsample_scales_cubic_antialias",
+    "resize_downsample_scales_linear",
+    "resize_downsample_sizes_nearest_not_larger",
+    "resize_upsample_scales_linear_align_corners",
+    "resize_upsample_scales_nearest_axes_2_3",
+    "resize_upsample_sizes_nearest",
+    "rms_normalization_2d_axis1",
+    "rotary_embedding",
+    "shape_start_1_end_negative_1",
+    "slice_default_steps",
+    "swish",
+    "tile",
+    "upsample_nearest",
+)
+REFUSED = (
+    ("compress_0", "Compress ("),
+    ("nonzero_example", "NonZero ("),
+    ("roialign_mode_max", "mode=max"),
+    ("training_dropout", "Dropout ("),
+    ("batchnorm_example_training_mode", "training_mode=1"),
+    ("cast_FLOAT_to_FLOAT8E4M3FN", "output output of FILE must be of another type"),
+    ("qlinearconv", "export the network as QDQ"),
+    ("bernoulli", "Bernoulli ("),
+    ("unique_sorted_without_axis", "Unique ("),
+    ("top_k_uint64", "TopK ("),
+)
+
+
+@pytest.fixture(scope="module")
+def known():
+    return {case.name: case for case in check_onnx.cases()}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_case_gives_what_onnx_says(known, name):
+    assert check_onnx._check(known[name], "first input") == ("right", "")
+
+
+def test_an_operator_written_out_has_its_defaults(known):
+    assert check_onnx._check(known["hannwindow"], "constants") == ("right", "")
+
+
+@pytest.mark.parametrize(("name", "part"), REFUSED)
+def test_a_case_is_refused_by_operator_and_node(known, name, part):
+    kind, text = check_onnx._check(known[name], "first input")
+    assert kind == "refused", text
+    assert part in text
+    assert "\n" not in text
+
+
+def value(name, shape, element=TensorProto.FLOAT):
+    return helper.make_tensor_value_info(name, element, shape)
+
+
+def save(path, nodes, inputs, outputs, weights=(), *, opset=17, domain=""):
+    tensors = [numpy_helper.from_array(array, name) for name, array in weights]
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, tensors)
+    imports = [helper.make_opsetid("", opset)]
+    if domain:
+        imports.append(helper.make_opsetid(domain, 1))
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=8), path)
+
+
+def assert_equals_onnxruntime(path):
+    network = load_network(path)
+    got = run(build(fuse(network.module, host_target())), network.inputs)
+    expected = network.reference.run(network.inputs)
+    network.reference.close()
+    found = compare_outputs(got, expected)
+    assert found.match, found.reason
+
+
+@pytest.mark.usefixtures("workplace")
+def test_shapes_that_exporters_compute_are_folded():
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Gather", ["shape", "first"], ["batch"], axis=0),
+        helper.make_node("Concat", ["batch", "rest"], ["wanted"], axis=0),
+        helper.make_node("Reshape", ["x", "wanted"], ["y"]),
+    ]
+    weights = [("first", np.array([0])), ("rest", np.array([-1]))]
+    save("net.onnx", nodes, [value("x", [2, 3, 4])], [value("y", [2, 12])], weights)
+    assert_equals_onnxruntime("net.onnx")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_constant_if_leaves_the_network_fused():
+    branches = [
+        helper.make_graph(
+            [helper.make_node(operator, ["r"], [f"out_{operator}"])],
+            operator,
+            [],
+            [value(f"out_{operator}", None)],
+        )
+        for operator in ("Tanh", "Neg")
+    ]
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("If", ["flag"], ["y"], then_branch=branches[0], else_branch=branches[1]),
+    ]
+    weights = [("flag", np.array(True))]
+    save("net.onnx", nodes, [value("x", [2, 64])], [value("y", [2, 64])], weights)
+    network = load_network("net.onnx")
+    assert len(fuse(network.module, host_target()).tasks) == 1
+    assert_equals_onnxruntime("net.onnx")
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize("opset", [6, 9, 11])
+def test_old_opsets_are_converted(opset):
+    nodes = [
+        helper.make_node("Slice", ["x"], ["s"], starts=[0, 1], ends=[2, 5], axes=[0, 2])
+        if opset < 10
+        else helper.make_node("Clip", ["x"], ["s"]),
+        helper.make_node("Softmax", ["s"], ["y"], axis=1),
+    ]
+    shape = [2, 3, 4] if opset < 10 else [2, 3, 8]
+    save("net.onnx", nodes, [value("x", [2, 3, 8])], [value("y", shape)], opset=opset)
+    assert_equals_onnxruntime("net.onnx")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_file_that_onnxruntime_optimized_is_told():
+    node = helper.make_node("FusedMatMul", ["x", "w"], ["y"], domain="com.microsoft")
+    weights = [("w", np.ones((4, 4), np.float32))]
+    save(
+        "net.onnx", [node], [value("x", [2, 4])], [value("y", [2, 4])], weights,
+        domain="com.microsoft",
+    )  # fmt: skip
+    with pytest.raises(
+        InputError, match=r"FusedMatMul \(\w+\) .* give the file as it was exported"
+    ):
+        load_network("net.onnx")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_an_unknown_operator_is_named_with_its_node_and_opset():
+    node = helper.make_node("StringNormalizer", ["x"], ["y"], name="the_node")
+    save(
+        "net.onnx",
+        [node, helper.make_node("Det", ["m"], ["d"], name="determinant")],
+        [value("m", [3, 3]), value("x", [3], TensorProto.STRING)],
+        [value("d", [])],
+    )
+    with pytest.raises(InputError) as error:
+        load_network("net.onnx")
+    assert "x" in str(error.value)
+
+
+@pytest.mark.usefixtures("workplace")
+def test_what_decides_a_shape_must_be_constant():
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"], name="reshaped")
+    inputs = [value("x", [2, 6]), value("shape", [2], TensorProto.INT64)]
+    save("net.onnx", [node], inputs, [value("y", None)])
+    with pytest.raises(InputError, match=r"Reshape \(reshaped\)"):
+        load_network("net.onnx")
