@@ -83,7 +83,7 @@ def check_model_text(text: str) -> None:
         pretrained_path(text)
     elif text not in kernel_model_names() and not _exists(text):
         if text.endswith((".ckpt", ".csv")):
-            raise InputError(f"model {text} must be a file that can be read, got none of that name")
+            raise InputError(f"model {text} cannot be read: there is no file of that name")
         kernel_model_class(text)
 
 

@@ -44,8 +44,8 @@ Check: TypeAlias = Callable[[ModelFactory, Path], None]
 ROUNDING = 1e-5
 """Largest relative difference that counts as rounding."""
 MOST_OFF = 300.0
-"""Factor by which seconds of learned kernels may be off on the whole. Of made-up kernels, which obey
-no processor, a sound model can be far off; but milliseconds are no seconds."""
+"""Factor by which seconds of learned kernels may be off on the whole. Of made-up kernels, which
+obey no processor, a sound model can be far off; but milliseconds are no seconds."""
 LEAST_TAU = 0.3
 """Kendall's tau that a model must reach on the very kernels that it learned."""
 

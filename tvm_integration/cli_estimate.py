@@ -58,6 +58,12 @@ def estimate(
     page: Annotated[
         Path | None, typer.Option("--html", help="Write a page to look at here.")
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Build and run the network once, and compare with its framework."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Estimate the latency of a whole network without running it.
@@ -76,6 +82,8 @@ def estimate(
         check_can_be_written(page, needed=[*needed, Path(name.name), Path(overheads)])
         page = page.absolute()
     with clean_stdout(as_json) as stdout:
+        if check:
+            _check_outputs(model, target)
         found, is_calibrated = _estimated(
             model, target, device, cost_model, (schedules, work_dir, partial), overheads
         )
@@ -88,6 +96,8 @@ def estimate(
             stdout.write(json_text(found.as_json()))
             return
     _print(found)
+    if check:
+        sys.stdout.write("outputs match those of the network's own framework\n")
     if overheads == "calibrated" and not is_calibrated and found.total is not None:
         sys.stdout.write(
             "not calibrated: overheads and errors are those of another machine; "
@@ -95,6 +105,28 @@ def estimate(
         )
     if page is not None:
         sys.stdout.write(f"the page is {page}\n")
+
+
+def _check_outputs(model: str, target: str) -> None:
+    """Raise InputError where the built network computes something else than its framework."""
+    from rich.console import Console
+
+    progress = Console(stderr=True, highlight=False)
+    with progress.status("comparing what the network computes"):
+        from tvm_integration.execution import check_runs_here
+        from tvm_integration.frontend import load_network
+        from tvm_integration.fusion import fuse
+        from tvm_integration.targets import parse_target
+        from tvm_integration.tune_measure import checked_untuned
+
+        parsed = parse_target(target)
+        check_runs_here(parsed)
+        network = load_network(model)
+        if network.reference.kind is None:
+            raise InputError(
+                f"--check must have something to compare with: {network.reference.reason}"
+            )
+        checked_untuned(network, fuse(network.module, parsed))
 
 
 def _estimated(

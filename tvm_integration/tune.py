@@ -4,6 +4,7 @@ A network is fused once; that same module is tuned and then built.
 """
 
 import fcntl
+import json
 import logging
 import os
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from costmodels.errors import InputError
+from costmodels.files import write_atomically
 from costmodels.kernel import Measured
 from costmodels.protocol import KernelCostModel
 from tvm_integration.branching_kernels import ARGUMENT_SETS
@@ -40,6 +42,8 @@ from tvm_integration.tune_measure import (
 )
 from tvm_integration.tune_state import KernelState, TuneOptions, TuneResult, TuneState, task_count
 from tvm_integration.work_dir import measurement_of, open_database
+
+logger = logging.getLogger(__name__)
 
 MEASURE = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=25)
 """How candidates are measured: three times 25 ms agree within 0.5 % at the median."""
@@ -87,6 +91,7 @@ def tune_network(
     with _locked(options.work_dir), _log_file(options.work_dir):
         on_state(TuneState("reading the work directory"))
         database = open_database(options.work_dir, target)
+        _mark_threads(options.work_dir, database, thread_count(target))
         cost_model = _make_cost_model(options)
         if not options.trials:
             model = None if options.cost_model == STOCK else cost_model.kernel_model
@@ -445,6 +450,24 @@ def select_tasks(
             )
         selected.update(found)
     return frozenset(selected)
+
+
+MARK = "measured_on.json"
+"""Says on how many threads the records of a work directory were measured."""
+
+
+def _mark_threads(work_dir: Path, database: Any, threads: int) -> None:
+    """Say so of new work directories, and warn of those whose records ran on one thread."""
+    path = work_dir / MARK
+    if not path.exists() and len(database) and threads > 1:
+        logger.warning(
+            "%s holds records of an earlier release, whose kernels ran on one thread whatever the "
+            "target: they are compared with those of %d threads; use another work directory",
+            work_dir,
+            threads,
+        )
+    elif not path.exists():
+        write_atomically(path, json.dumps({"threads": threads}).encode())
 
 
 _TVM_LOG = "tvm.s_tir.meta_schedule"

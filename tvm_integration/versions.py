@@ -1,7 +1,8 @@
 """Which releases of TVM's wheels work, and the refusal to run with others."""
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 
 REQUIRED = {
@@ -35,4 +36,24 @@ def check_versions() -> None:
         except PackageNotFoundError:
             raise ImportError(f"{name} must be installed ({allowed}): {repair}") from None
         if not allowed.contains(found):
-            raise ImportError(f"{name} must be {allowed}, got {found}: {reason}; {repair}")
+            others = _brought_by(name, found)
+            cause = f", which {', '.join(others)} asks for" if others else ""
+            raise ImportError(f"{name} must be {allowed}, got {found}{cause}: {reason}; {repair}")
+
+
+def _brought_by(name: str, release: str) -> list[str]:
+    """Other packages that want this release of one, and not what works here."""
+    allowed, _ = REQUIRED[name]
+    found = []
+    for distribution in distributions():
+        for text in distribution.requires or ():
+            try:
+                wanted = Requirement(text)
+            except InvalidRequirement:
+                continue
+            if wanted.name != name or not wanted.specifier.contains(release, prereleases=True):
+                continue
+            lowest = [each.version for each in wanted.specifier if each.operator in (">=", "==")]
+            if lowest and not any(allowed.contains(each, prereleases=True) for each in lowest):
+                found.append(f"{distribution.metadata['Name']} {distribution.version}")
+    return sorted(set(found))

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import ClassVar
 
 import pytest
 from search_tasks import matmul
@@ -23,6 +24,25 @@ def test_a_wrong_release_is_refused_with_the_reason(monkeypatch, release):
         versions, "version", lambda name: release if name == "apache-tvm-ffi" else real(name)
     )
     with pytest.raises(ImportError, match=f"got {release}.*segmentation fault.*pip install"):
+        versions.check_versions()
+
+
+def test_the_package_that_brought_a_wrong_release_is_named(monkeypatch):
+    """apache-tvm-tirx beside apache-tvm brings such a release, and `pip check` is content."""
+
+    class Other:
+        requires = ("numpy", "apache-tvm-ffi>=0.1.15.post1", "not a requirement !")
+        version = "0.1.0a4"
+        metadata: ClassVar = {"Name": "apache-tvm-tirx"}
+
+    real = versions.version
+    monkeypatch.setattr(
+        versions, "version", lambda name: "0.1.15.post2" if name == "apache-tvm-ffi" else real(name)
+    )
+    monkeypatch.setattr(versions, "distributions", lambda: [Other()])
+    with pytest.raises(
+        ImportError, match=r"got 0\.1\.15\.post2, which apache-tvm-tirx 0\.1\.0a4 asks for: with"
+    ):
         versions.check_versions()
 
 
