@@ -186,20 +186,23 @@ class KernelThread:
 
     def __init__(self, count: int) -> None:
         self._executor = ThreadPoolExecutor(1, "costmodels-kernels")
-
-        def start() -> None:
-            with _environment(thread_environment(count)):
-                check_threads(count)
-
+        self._count = count
         try:
-            self.call(start)
+            self.call(check_threads, count)
         except BaseException:
             self.close()
             raise
 
     def call(self, function: Callable[..., _Result], *arguments: Any, **named: Any) -> _Result:
         """Call a function in that thread and give what it returns, or raise what it raises."""
-        return self._executor.submit(function, *arguments, **named).result()
+
+        def work() -> _Result:
+            # TVM asks the environment again at each launch: with 1 there a kernel runs on one
+            # thread, however many the pool has.
+            with _environment(thread_environment(self._count)):
+                return function(*arguments, **named)
+
+        return self._executor.submit(work).result()
 
     def close(self) -> None:
         """End the thread. Closing twice is allowed."""

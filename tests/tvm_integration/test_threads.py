@@ -176,6 +176,20 @@ def test_a_kernel_thread_has_its_own_pool_and_leaves_the_caller_alone(count):
     assert os.environ.get(threads.THREADS) is None
 
 
+@needs_two_cores
+def test_kernels_of_a_kernel_thread_keep_as_many_cores_busy():
+    """The pool's number alone does not tell: TVM asks the environment at each launch."""
+    builder = WarmBuilder(max_workers=1)
+    (built,) = builder.build([BuilderInput(parallel_matmul(), parse_target("llvm -num-cores=2"))])
+    builder.close()
+    module = tvm.runtime.load_module(f"{built.artifact_path}.so")
+    arrays = [tvm.runtime.tensor(np.ones((768, 768), "float32")) for _ in range(3)]
+    for count, least, most in ((1, 0.7, 1.2), (2, 1.6, 2.1)):
+        with KernelThread(count) as kernels:
+            (ratio,) = kernels.call(cpu_over_wall, module, None, None, [arrays])
+        assert least < ratio < most
+
+
 def test_folding_constants_binds_no_thread():
     """In a fresh process, for the first kernel binds its thread."""
 
