@@ -121,10 +121,11 @@ def test_a_lookup_is_measured_with_varied_indices():
     assert read_ranges(path) == [None, (0, 20000), None]
     arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(kernel, remove_preproc=True)
     seconds = {}
-    for name, allocate in (("varied", None), ("zeros", allocate_arguments)):
-        runner = WarmRunner(
-            f_alloc_argument=None if allocate is None else lambda *given: allocate_arguments(*given)
-        )
+    for name, options in (
+        ("varied", {}),
+        ("zeros", {"f_alloc_argument": lambda *given: allocate_arguments(*given)}),
+    ):
+        runner = WarmRunner(**options)
         (future,) = runner.run([RunnerInput(path, "cpu", arguments)])
         runner.close()
         result = future.result()

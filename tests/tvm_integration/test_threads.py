@@ -4,7 +4,6 @@ import os
 import resource
 import time
 
-import matmul_task
 import numpy as np
 import pytest
 
@@ -225,7 +224,3 @@ def test_what_tvm_does_alone_is_known(monkeypatch):
         assert pool.map([0])[0].value == stock_thread_count()
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert stock_thread_count() == 3
-
-
-def test_matmul_task_is_for_two_cores():
-    assert thread_count(matmul_task.TARGET) == 2
