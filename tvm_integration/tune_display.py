@@ -214,12 +214,17 @@ def _print_latencies(console: Console, result: TuneResult) -> None:
             f"readings of {' and '.join(noisy)} differ by more than {NOISY:g}×: other work "
             "disturbs this machine, so take these latencies for rough ones"
         )
-    if result.one_thread_s is not None:
-        console.print(
-            f"on {result.threads} threads the network takes far longer than its kernels, for other "
-            "work holds up one of them and the others wait: on one thread "
-            f"{seconds_text(result.one_thread_s)}; end the other work, or deploy with fewer threads"
+    if result.one_thread_s is not None and result.tuned_s is not None:
+        text = (
+            f"on {result.threads} threads the network takes far longer than its kernels, on one "
+            f"thread {seconds_text(result.one_thread_s)}"
         )
+        if result.one_thread_s < result.tuned_s:
+            text += (
+                ": other work holds up one of them and the others wait; end it, or deploy with "
+                "fewer threads"
+            )
+        console.print(text)
     if result.untuned_s and result.tuned_s and result.tuned_s > result.untuned_s:
         console.print("tuned is not faster than untuned")
     if result.outputs_match is None:

@@ -8,10 +8,10 @@ from tvm_integration.tune_display import print_result
 from tvm_integration.tune_state import KernelState, TuneResult
 
 
-def report(kernels, trials, wanted, **more):
+def report(kernels, trials, wanted, interrupted=True, **more):
     console = Console(file=io.StringIO(), width=200)
     result = TuneResult(
-        tuple(kernels), trials, (), 60.0, trials_wanted=wanted, interrupted=True, **more
+        tuple(kernels), trials, (), 60.0, trials_wanted=wanted, interrupted=interrupted, **more
     )
     print_result(console, result)
     return console.file.getvalue()
@@ -42,3 +42,13 @@ def test_shares_of_predicted_kernels():
     assert lines[1] == ["large", "3", "1", "ms", "75.0%"]
     assert lines[2] == ["small", "1", "1", "ms", "25.0%"]
     assert "0 trials: the model alone chose the programs;" in " ".join(lines[3])
+
+
+def test_waiting_threads_are_the_cause_only_where_one_thread_is_faster():
+    kernels = [KernelState("k", 1, 1e-2, True, trials=8, best_s=1e-3)]
+    measured = {"untuned_s": 1e-2, "tuned_s": 4e-3, "threads": 2, "interrupted": False}
+    faster = " ".join(report(kernels, 8, 8, one_thread_s=2e-3, **measured).split())
+    assert "on one thread 2 ms: other work holds up one of them" in faster
+    slower = " ".join(report(kernels, 8, 8, one_thread_s=5e-3, **measured).split())
+    assert "on one thread 5 ms" in slower
+    assert "other work" not in slower
