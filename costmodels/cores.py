@@ -27,7 +27,9 @@ class Core:
     cpu : int
         Number of the logical processor that stands for it: its first usable hardware thread.
     clock_hz : float
-        Highest clock, in Hz, as Linux tells it; the present one where it does not.
+        Nominal clock, in Hz: of an x86 processor the one that its time-stamp counter runs at, for a
+        virtual machine tells no other; elsewhere the highest that Linux tells, or the present one.
+        Unequal cores differ by as much as their highest clocks do.
     capacity : int
         Speed relative to the others, of 1024, as Linux tells it on Arm; 1024 elsewhere.
     is_efficient : bool
@@ -119,16 +121,17 @@ def cores_in_use(
     cpus = usable_cpus() if cpus is None else frozenset(cpus)
     most = core_count(root, cpus)
     efficient = _cpu_list(_text(root / "sys/devices/cpu_atom/cpus"))
-    clocks_hz = _present_clocks_hz(root)
+    leaders = _core_leaders(root, cpus)
+    clocks_hz = _clocks_hz(root, leaders)
     cores = [
         Core(
             cpu,
-            _highest_clock_hz(root, cpu) or clocks_hz.get(cpu, _UNKNOWN_HZ),
+            clocks_hz[cpu],
             int(_text(root / _CPUS / f"cpu{cpu}/cpu_capacity") or 1024),
             cpu in efficient,
             *(_cache_bytes(root, cpu, level) for level in (1, 2, 3)),
         )
-        for cpu in _core_leaders(root, cpus)
+        for cpu in leaders
     ]
     cores.sort(key=lambda core: (core.is_efficient, -core.capacity, -core.clock_hz, core.cpu))
     return tuple(cores[: most if count is None else min(count, most)])
@@ -198,6 +201,24 @@ def _cpu_list(text: str) -> set[int]:
         if first.strip().isdigit():
             found.update(range(int(first), int(last or first) + 1))
     return found
+
+
+def _clocks_hz(root: Path, cpus: Iterable[int]) -> dict[int, float]:
+    """Logical processor -> nominal clock."""
+    present = _present_clocks_hz(root)
+    found = {cpu: _highest_clock_hz(root, cpu) or present.get(cpu, _UNKNOWN_HZ) for cpu in cpus}
+    counter_hz = _counter_hz(root)
+    if counter_hz is None:
+        return found
+    everywhere = [int(each.name[3:]) for each in (root / _CPUS).glob("cpu[0-9]*")]
+    fastest = max([*found.values(), *(_highest_clock_hz(root, cpu) for cpu in everywhere)])
+    return {cpu: clock_hz / fastest * counter_hz for cpu, clock_hz in found.items()}
+
+
+def _counter_hz(root: Path) -> float | None:
+    """The clock of an x86 processor's time-stamp counter, of which "bogomips" is twice the MHz."""
+    match = re.search(r"^bogomips\s*:\s*([\d.]+)", _text(root / "proc/cpuinfo"), re.MULTILINE)
+    return float(match.group(1)) / 2 * 1e6 if match else None
 
 
 def _highest_clock_hz(root: Path, cpu: int) -> float:

@@ -43,9 +43,10 @@ class Device:
     l3_bytes : int
         Last-level cache shared by the cores; 0 where there is none.
     clock_hz : float
-        Sustained clock, in Hz.
+        Nominal clock, in Hz: of an x86 processor its base clock. Most run faster for as long as
+        power and heat allow, servers about 1.5 times.
     peak_flop_per_s : float
-        Single-precision peak over all `cores`, in flop/s; a multiply-add counts two.
+        Single-precision peak over all `cores` at that clock, in flop/s; a multiply-add counts two.
     bandwidth_byte_per_s : float
         Of main memory, read and write together, in byte/s.
     """

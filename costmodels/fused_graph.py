@@ -31,6 +31,8 @@ class Launch:
         What it writes.
     reason : str
         Why no schedule can change it; empty for a kernel.
+    tied_bytes : int
+        Of `constant_bytes`, those that an earlier launch reads as well.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Launch:
     constant_bytes: int
     output_bytes: int
     reason: str = ""
+    tied_bytes: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -55,7 +55,13 @@ class FitProgress:
 class Adaptable(Protocol):
     """A kernel model that can learn on from a data set; not every one can."""
 
-    def adapt(self, dataset: KernelDataset, *, rng: np.random.Generator) -> Self:
+    def adapt(
+        self,
+        dataset: KernelDataset,
+        *,
+        rng: np.random.Generator,
+        progress: FitProgress | None = None,
+    ) -> Self:
         """Learn on from other kernels or another device, for all kernels that are to come.
 
         Unlike `KernelCostModel.update`, after which a model knows better the tasks that were
@@ -67,6 +73,8 @@ class Adaptable(Protocol):
             A few kernels are enough.
         rng : numpy.random.Generator
             Equal states give equal models.
+        progress : FitProgress, optional
+            Told how far it has come; one that takes seconds may ignore it.
 
         Raises
         ------

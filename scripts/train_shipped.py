@@ -52,7 +52,7 @@ def train_all(models: Sequence[str], out: Path, data: Path) -> None:
     console = Console(stderr=True, highlight=False)
     for name in models:
         path = out / f"{name}.ckpt"
-        with counted(console, "programs") as on_features, timed_bar(console, "passes") as on_step:
+        with counted(console, "programs") as on_features, timed_bar(console, "steps") as on_step:
             train_model(dataset, name, path, on_features=on_features, on_step=on_step)
         size = path.stat().st_size
         print(f"{path}: {size / 1e6:.2f} MB")

@@ -2,10 +2,15 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
+import numpy as np
+
+from costmodels.checkpoint import load_checkpoint
 from costmodels.dataset.folder import read_dataset
+from costmodels.dataset.network_rows import NetworkRow
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
@@ -14,6 +19,7 @@ from costmodels.json_text import json_text, parse_json
 from costmodels.network_models.sum_of_kernels import (
     NOTHING,
     TYPICAL,
+    UNSEEN_DEVICE_ERROR,
     Overheads,
     fit_overheads,
 )
@@ -84,11 +90,26 @@ def calibrate(
             why = next(iter(failed.values()), "the time was over before")
             raise InputError(f"at least 4 networks must be measured, got none: {why}")
     try:
-        measured = measured_networks(read_dataset(folder), model)
-        return fit_overheads(measured, TYPICAL if device.kind == "cpu" else None)
+        stored = read_dataset(folder)
+        measured = measured_networks(stored, model)
+        found = fit_overheads(measured, TYPICAL if device.kind == "cpu" else None)
+        return replace(found, disturbance=_disturbance(stored.networks))
     except InputError as error:
         why = f"; {next(iter(failed.values()))}" if failed else ""
         raise InputError(f"{error}{why}") from None
+
+
+def _disturbance(networks: Sequence[NetworkRow]) -> float:
+    """By which share networks took longer before or after their kernels, but for a tenth of them.
+
+    Now and then one is disturbed on a quiet machine too.
+    """
+    drift = []
+    for row in networks:
+        half = len(row.run_s) // 2
+        before, after = np.median(row.run_s[:half]), np.median(row.run_s[half:])
+        drift.append(max(before / after, after / before) - 1)
+    return float(np.quantile(drift, 0.9))
 
 
 def overheads_path(target: Target, device: Device, model_name: str) -> Path:
@@ -128,8 +149,29 @@ def load_overheads(path: Path) -> Overheads:
 
 
 def known_overheads(target: Target, device: Device, model_name: str) -> Overheads:
-    """What was calibrated for a target and a model on this machine, or else what is typical."""
+    """What was calibrated for a target and a model on this machine, or else what is typical.
+
+    A device that the model never saw adds to what is uncertain.
+    """
     path = overheads_path(target, device, model_name)
     if path.exists():
         return load_overheads(path)
-    return TYPICAL if device.kind == "cpu" else NOTHING
+    typical = TYPICAL if device.kind == "cpu" else NOTHING
+    learned = learned_devices(model_name)
+    if learned is None or device.name in learned:
+        return typical
+    return replace(typical, device_error=UNSEEN_DEVICE_ERROR)
+
+
+def learned_devices(model_name: str) -> frozenset[str] | None:
+    """Names of the devices that a model learned from, as its checkpoint says.
+
+    Returns
+    -------
+    frozenset or None
+        None for a model without a checkpoint: a formula, or a table of this machine.
+    """
+    checkpoint = checkpoint_of(model_name)
+    if checkpoint is None or checkpoint.suffix == ".csv":
+        return None
+    return frozenset(load_checkpoint(checkpoint).provenance.get("devices", ()))

@@ -94,7 +94,7 @@ def tune(
     minutes: Annotated[
         float | None, typer.Option(help="Begin no batch after this many minutes.")
     ] = None,
-    trials_per_iter: Annotated[int, typer.Option(help="Candidates of one batch.")] = 32,
+    trials_per_iter: Annotated[int, typer.Option(help="Candidates of one batch at most.")] = 32,
     cost_model: Annotated[
         str,
         typer.Option(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 WIDTH_OF_FILES = 140
 """Columns of output that goes to a file or a pipe."""
+DISTURBED = 0.2
+"""Of the time of the same program, beyond its fastest: less is the noise of a quiet machine."""
 ROWS = 30
 """Kernels that are printed; the others matter least."""
 
@@ -100,8 +102,9 @@ def estimate(
         sys.stdout.write("outputs match those of the network's own framework\n")
     if overheads == "calibrated" and not is_calibrated and found.total is not None:
         sys.stdout.write(
-            "not calibrated: overheads and errors are those of another machine; "
-            "`costmodels calibrate` measures them on this one in a few minutes\n"
+            "not calibrated: overheads and errors are those of other machines; `costmodels "
+            "calibrate --quick` measures errors on this one in 45 seconds, without --quick both in "
+            "minutes\n"
         )
     if page is not None:
         sys.stdout.write(f"the page is {page}\n")
@@ -142,20 +145,21 @@ def _estimated(
 
     progress = Console(stderr=True, highlight=False)
     with progress.status("importing TVM"):
+        from tvm_integration.targets import check_cores, device_of, parse_target
+
+        parsed = parse_target(target)  # before the models are imported: typos are told early
         from tvm_integration.cost_model import resolve_model
         from tvm_integration.described_network import describe_network
         from tvm_integration.estimate import EstimateOptions, check_model, estimate_network
         from tvm_integration.progress import counted
-        from tvm_integration.targets import check_cores, device_of, parse_target
 
-        parsed = parse_target(target)
         found_model = resolve_model(cost_model, seed=0)
         check_model(found_model, cost_model)
         found_device = device_of(parsed, device)
         check_cores(parsed, found_device)
         options = EstimateOptions(*choices, _overheads(overheads, parsed, found_device, cost_model))
-    with progress.status("importing and fusing the network"):
-        network = describe_network(model, parsed)
+    with progress.status("importing the network") as status:
+        network = describe_network(model, parsed, on_stage=status.update)
     with counted(progress, "kernels") as on_kernel:
         found = estimate_network(
             network,
@@ -166,7 +170,7 @@ def _estimated(
             model_name=cost_model,
             on_kernel=on_kernel,
         )
-    return found, options.overheads.networks > 0
+    return found, options.overheads.is_calibrated
 
 
 def _overheads(text: str, target: "Target", device: "Device", model_name: str) -> "Overheads":
@@ -193,6 +197,10 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option(help="Write the result here; by default where estimate looks.")
     ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Kernels alone, in 45 seconds: corrects the model's errors."),
+    ] = False,
 ) -> None:
     """Measure small networks here, and fit what a sum of kernels leaves out; takes minutes.
 
@@ -201,6 +209,9 @@ def calibrate(
     import shutil
 
     from rich.console import Console
+
+    if quick and minutes is not None:
+        raise InputError(f"--minutes must not be given with --quick, got {minutes:g}")
 
     from tvm_integration.time_limit import TimeLimit
     from tvm_integration.worker_session import shared_session
@@ -223,18 +234,26 @@ def calibrate(
     model = resolve_model(cost_model, seed=0)
     check_model(model, cost_model)
     device = device_of(parsed)
+    path = out or overheads_path(parsed, device, cost_model)
+    if quick:
+        from tvm_integration.progress import counted
+        from tvm_integration.quick_calibration import calibrate_quickly
+
+        with counted(console, "kernels") as on_kernels:
+            found = calibrate_quickly(parsed, device, model, on_progress=on_kernels)
+        save_overheads(path, found)
+        sys.stdout.write(_overheads_text(found, cost_model) + f"kept in {path}\n")
+        return
     with progress_bar(console, "networks") as show:
 
         def on_progress(state: "NetworkProgress") -> None:
             text = f"{state.current}, ETA {duration_text(state.remaining_s)}"
             show(state.done, state.wanted, text)
 
-        known = overheads_path(parsed, device, cost_model)
-        measured = known.with_suffix(".networks")
+        measured = overheads_path(parsed, device, cost_model).with_suffix(".networks")
         found = fit(
             parsed, device, model, measured, on_progress=on_progress, should_stop=limit.is_over
         )
-    path = out or known
     save_overheads(path, found)
     shutil.rmtree(measured)  # the next calibration measures anew
     sys.stdout.write(_overheads_text(found, cost_model) + f"kept in {path}\n")
@@ -246,15 +265,34 @@ def _overheads_text(found: "Overheads", cost_model: str) -> str:
     def both(parameter: "Parameter", scale: float = 1.0) -> str:
         return f"{parameter.value * scale:.2f} ± {parameter.deviation * scale:.2f}"
 
-    lines = (
-        f"fitted on {found.networks} networks:",
-        f"  a launch takes {both(found.launch_s, 1e6)} µs beyond its kernel",
-        f"  cold weights take {both(found.cold_share)} of the time that memory needs for them",
-        f"  {found.residual:.1%} of a network's latency stay unexplained",
+    errors = [
         f"  {cost_model} predicts {math.exp(-found.bias):.2f} times the measured sum of kernels",
         f"  the errors of its kernels have a correlation of {found.common_error:.2f}",
-    )
+    ]
+    if found.networks:
+        lines = [
+            f"fitted on {found.networks} networks:",
+            f"  a launch takes {both(found.launch_s, 1e6)} µs beyond its kernel",
+            f"  cold weights take {both(found.cold_share)} of the time that memory needs for them",
+            f"  {found.residual:.1%} of a network's latency stay unexplained",
+            *errors,
+        ]
+    else:
+        lines = [f"fitted on {found.kernels} kernels alone:", *errors]
+    if found.disturbance > DISTURBED:
+        lines.append(
+            f"the machine was disturbed: the same program took up to {1 + found.disturbance:.1f} "
+            "times as long; calibrate again when it is quiet"
+        )
     return "\n".join(lines) + "\n"
+
+
+def _calibration(found: "Estimate") -> str:
+    """What stands beside a number that another machine's errors went into."""
+    if not any(k.latency is not None and k.latency.source == "predicted" for k in found.kernels):
+        return ""
+    texts = {"kernels": " (calibrated on kernels alone)", "none": " (not calibrated)"}
+    return texts.get(found.calibration, "")
 
 
 def table(
@@ -365,7 +403,9 @@ def _print(found: "Estimate") -> None:
         ends = f"{seconds_text(total.low_s)} to {seconds_text(total.high_s)}"
         interval = f", 90 % interval {ends}"
     what = "partial latency" if found.unsupported else "latency"
-    console.print(f"{what} {seconds_text(total.total_s)}{interval}", style="bold")
+    console.print(
+        f"{what} {seconds_text(total.total_s)}{interval}{_calibration(found)}", style="bold"
+    )
     if total.launches_s or total.cold_s:
         console.print(
             f"of it {seconds_text(total.launches_s)} for launches and "

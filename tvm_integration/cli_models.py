@@ -49,7 +49,7 @@ def train(
 
     console = Console(stderr=True, highlight=False)
     stored = read_dataset(dataset_path(dataset))
-    with counted(console, "programs") as on_features, timed_bar(console, "passes") as on_step:
+    with counted(console, "programs") as on_features, timed_bar(console, "steps") as on_step:
         train_model(
             stored, model, out, split=split, seed=seed, on_features=on_features, on_step=on_step
         )

@@ -8,6 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -111,6 +113,55 @@ class CollectState:
         return max(0, left) * self.elapsed_s / self.measured_now
 
 
+def measure_batches(
+    measurer: ProgramMeasurer,
+    folder: Path,
+    minutes: float | None,
+    *,
+    next_batch: Callable[[], tuple[str, Callable[[], int]] | None],
+    state: Callable[[], CollectState],
+    on_state: Callable[[CollectState], None],
+    should_stop: Callable[[], bool],
+) -> CollectState:
+    """Measure batch after batch, and the reference kernel in between.
+
+    Parameters
+    ----------
+    measurer : ProgramMeasurer
+        Reads the reference kernel.
+    folder : Path
+        Of the data set, whose disk must have room.
+    minutes : float, optional
+        After which no batch begins.
+    next_batch : callable
+        Gives what a batch is of, and what measures it and returns how many programs that were;
+        None when all is done.
+    state : callable
+        Tells how far it has come, but for this run's own figures.
+    on_state, should_stop : callable
+        Told, and asked, before each batch.
+
+    Raises
+    ------
+    InputError
+        When the disk is full.
+    """
+    start = time.perf_counter()
+    measured_now = batches = 0
+    while (batch := next_batch()) is not None:
+        name, measure = batch
+        elapsed_s = time.perf_counter() - start
+        on_state(replace(state(), measured_now=measured_now, elapsed_s=elapsed_s, current=name))
+        if should_stop() or (minutes is not None and elapsed_s > minutes * 60):
+            break
+        require_free_disk(folder)
+        if batches % REFERENCE_EVERY == 0:
+            measurer.read_reference()
+        batches += 1
+        measured_now += measure()
+    return state()
+
+
 class Collector:
     """Measures programs of tasks into a data set.
 
@@ -182,26 +233,22 @@ class Collector:
             When the disk is full.
         """
         self._relearn(keys)
-        start = time.perf_counter()
-        state = self._state(keys)
-        batches = 0
-        while (key := self._next(keys)) is not None:
-            state = replace(
-                self._state(keys),
-                measured_now=state.measured_now,
-                elapsed_s=time.perf_counter() - start,
-                current=self._writer.tasks[key].name,
-            )
-            self._on_state(state)
-            late = self._options.minutes
-            if self._should_stop() or (late is not None and state.elapsed_s > late * 60):
-                break
-            require_free_disk(self._writer.path)
-            if batches % REFERENCE_EVERY == 0:
-                self._measurer.read_reference()
-            batches += 1
-            state = replace(state, measured_now=state.measured_now + self._measure_batch(key))
-        return self._state(keys)
+
+        def next_batch() -> tuple[str, Callable[[], int]] | None:
+            key = self._next(keys)
+            if key is None:
+                return None
+            return self._writer.tasks[key].name, partial(self._measure_batch, key)
+
+        return measure_batches(
+            self._measurer,
+            self._writer.path,
+            self._options.minutes,
+            next_batch=next_batch,
+            state=lambda: self._state(keys),
+            on_state=self._on_state,
+            should_stop=self._should_stop,
+        )
 
     def _next(self, keys: Sequence[str]) -> str | None:
         """The task with the smallest part of what it shall have; None when all are complete."""

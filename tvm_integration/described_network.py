@@ -7,7 +7,7 @@ target and the releases at work; so what they give is kept under the user's cach
 import contextlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
@@ -39,8 +39,8 @@ from tvm_integration.fusion import FusedTask, fuse
 from tvm_integration.identity import target_text, task_key
 from tvm_integration.model_name import ModelName, check_model_name
 
-LAYOUT = 1
-"""Raised whenever what is kept changes."""
+LAYOUT = 2
+"""Raised whenever what is kept changes, or how networks are imported and fused."""
 PACKAGES = ("costmodels", "apache-tvm", "torch", "onnx", "transformers")
 
 
@@ -118,7 +118,13 @@ class DescribedNetwork:
         )
 
 
-def describe_network(model: str, target: Target, *, fresh: bool = False) -> DescribedNetwork:
+def describe_network(
+    model: str,
+    target: Target,
+    *,
+    fresh: bool = False,
+    on_stage: Callable[[str], None] = lambda _: None,
+) -> DescribedNetwork:
     """Import, fuse and describe a network, or read what an earlier run kept of it.
 
     Parameters
@@ -130,6 +136,8 @@ def describe_network(model: str, target: Target, *, fresh: bool = False) -> Desc
         What to fuse for.
     fresh : bool
         Do not look at what is kept.
+    on_stage : callable
+        Told what is done now, for people: it can take a minute.
 
     Raises
     ------
@@ -142,14 +150,21 @@ def describe_network(model: str, target: Target, *, fresh: bool = False) -> Desc
         found = _read(path)
         if found is not None:
             return found
+    on_stage("importing the network")
     network = load_network(model)
-    found = describe_module(network.module, target, name=network.name)
+    found = describe_module(network.module, target, name=network.name, on_stage=on_stage)
     if path is not None:
         _keep(path, found)
     return found
 
 
-def describe_module(module: IRModule, target: Target, *, name: str = "main") -> DescribedNetwork:
+def describe_module(
+    module: IRModule,
+    target: Target,
+    *,
+    name: str = "main",
+    on_stage: Callable[[str], None] = lambda _: None,
+) -> DescribedNetwork:
     """Fuse and describe an imported network.
 
     Parameters
@@ -160,12 +175,16 @@ def describe_module(module: IRModule, target: Target, *, name: str = "main") -> 
         What to fuse for, as `tune` does it.
     name : str
         For people.
+    on_stage : callable
+        As of `describe_network`.
     """
+    on_stage("fusing the network")
     fused = fuse(module, target)
     extractor = FeatureExtractor(programs_kept=0)
     programs: list[ProgramFeatures] = []
     parts = []
-    for task in fused.tasks:
+    for number, task in enumerate(fused.tasks, 1):
+        on_stage(f"describing kernel {number} of {len(fused.tasks)}")
         context = meta_schedule.TuneContext(task.mod, target=target, num_threads=1)
         (program,) = extractor.programs(context, [MeasureCandidate(Schedule(task.mod), [])])
         programs.append(program)

@@ -15,6 +15,7 @@ from costmodels.errors import InputError
 from costmodels.fused_graph import FusedGraph
 from costmodels.kernel import KernelBatch, Measured, concatenate
 from costmodels.kernel_models.lookup_table import LookupTable
+from costmodels.learning.calibration import NORMAL_REACH
 from costmodels.network_models.sum_of_kernels import (
     NOTHING,
     TYPICAL,
@@ -103,6 +104,18 @@ class Estimate:
     kernels: tuple[EstimatedKernel, ...]
     unsupported: tuple[Unestimated, ...]
     provenance: Mapping[str, Any]
+
+    @property
+    def calibration(self) -> str:
+        """What the model's errors on this device are known from.
+
+        Returns
+        -------
+        str
+            ``"networks"``, ``"kernels"`` alone, or ``"none"``.
+        """
+        overheads = self.provenance["overheads"]
+        return next((each for each in ("networks", "kernels") if overheads[each]), "none")
 
     def as_json(self) -> dict[str, Any]:
         """The document that ``costmodels estimate --json`` prints."""
@@ -253,11 +266,13 @@ def estimate_network(
     if isinstance(model, LookupTable):
         notes |= _looked_up(model, asked, predicted)
     reasons: dict[str, str] = {}
+    wide: dict[str, KernelLatency] = {}
     for place, kernel in enumerate(open_places):
         name = network.kernels[kernel].name
         latency = predicted[place]
         if latency is not None:
             known[name] = _scaled(latency, scale)
+            wide[name] = _of_unseen_device(known[name], overheads.device_error)
         reasons[name] = notes.get(place, "")
         if latency is None and name in empty:
             reasons[name] = "it writes a tensor without elements"
@@ -265,7 +280,7 @@ def estimate_network(
         EstimatedKernel(
             each.name,
             launches[each.name],
-            known.get(each.name),
+            wide.get(each.name, known.get(each.name)),
             _bound(batch, place, device),
             reasons.get(each.name, ""),
         )
@@ -306,7 +321,7 @@ def _overheads_of(options: EstimateOptions, device: Device, model_name: str) -> 
     and of families that a pretrained model has learned.
     """
     found = options.overheads
-    if not found.networks:
+    if not found.is_calibrated:
         return found
     # A kernel that a tuning run has no record of is predicted unscheduled.
     schedules = "model" if options.schedules == "model" else "default"
@@ -327,6 +342,16 @@ def _scaled(latency: KernelLatency, scale: float) -> KernelLatency:
         low_s=latency.low_s * scale,
         high_s=latency.high_s * scale,
     )
+
+
+def _of_unseen_device(latency: KernelLatency, device_error: float) -> KernelLatency:
+    """A prediction with the interval that holds on a device that the model never saw."""
+    if latency.source != "predicted" or not device_error:
+        return latency
+    reach = NORMAL_REACH * math.hypot(latency.deviation, device_error)
+    middle = math.sqrt(latency.low_s * latency.high_s)
+    low_s, high_s = middle * math.exp(-reach), middle * math.exp(reach)
+    return replace(latency, low_s=min(low_s, latency.low_s), high_s=max(high_s, latency.high_s))
 
 
 def _share(kernel: EstimatedKernel) -> float:

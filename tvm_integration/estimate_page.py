@@ -114,6 +114,9 @@ def _figures(estimate: Estimate) -> dict[str, str]:
             figures = {"latency": figures["latency"], "90 % interval": ends, **figures}
         if total.launches_s or total.cold_s:
             figures["between kernels"] = seconds_text(total.launches_s + total.cold_s)
+        figures["calibrated on"] = {"kernels": "kernels alone", "none": "nothing"}.get(
+            estimate.calibration, estimate.calibration
+        )
     return figures
 
 

@@ -384,6 +384,7 @@ def _loading_lines(built: BuiltNetwork, file: Path) -> list[str]:
         "import tvm",
         "from tvm import relax",
         "",
+        "# TVM warns of the scope of each constant that it loads: nothing is wrong",
         f"library = tvm.runtime.load_module({str(file.resolve())!r})",
         f"network = relax.VirtualMachine(library, {device})",
         "inputs = [",

@@ -42,6 +42,7 @@ class _Walk:
         self._fused = fused
         self._names = names
         self.launches: list[Launch] = []
+        self._read: set[int] = set()
         self.producers: dict[Any, tuple[int, ...]] = {}
 
     def visit(self, value: Any) -> tuple[int, ...]:
@@ -54,7 +55,8 @@ class _Walk:
             return self.visit(value.tuple_value)
         if isinstance(value, relax.If):
             sources = self.visit(value.cond)
-            return self._launch("if", "unsupported", sources, 0, 0, "a branch that depends on data")
+            why = "a branch that depends on data"
+            return self._launch(Launch("if", "unsupported", sources, 0, 0, why))
         if not isinstance(value, relax.Call):
             return ()
         name, reason = callee(self._fused.module, value)
@@ -62,33 +64,37 @@ class _Walk:
         if reason == "":
             return sources
         kind = "kernel" if reason is None else "library" if reason == LIBRARY else "unsupported"
-        constants = sum(map(_constant_bytes, value.args))
+        constants = {k: size for each in value.args for k, size in _constants(each).items()}
+        tied = sum(size for address, size in constants.items() if address in self._read)
+        self._read |= constants.keys()
         return self._launch(
-            self._names.get(name, name), kind, sources, constants, _bytes_of(value.ty), reason or ""
+            Launch(
+                self._names.get(name, name),
+                kind,
+                sources,
+                sum(constants.values()),
+                _bytes_of(value.ty),
+                reason or "",
+                tied,
+            )
         )
 
     def _all(self, values: Any) -> tuple[int, ...]:
         return tuple(sorted({source for each in values for source in self.visit(each)}))
 
-    def _launch(
-        self,
-        name: str,
-        kind: str,
-        sources: tuple[int, ...],
-        constant_bytes: int,
-        output_bytes: int,
-        reason: str,
-    ) -> tuple[int, ...]:
-        self.launches.append(Launch(name, kind, sources, constant_bytes, output_bytes, reason))
+    def _launch(self, launch: Launch) -> tuple[int, ...]:
+        self.launches.append(launch)
         return (len(self.launches) - 1,)
 
 
-def _constant_bytes(value: Any) -> int:
-    if isinstance(getattr(value, "value", None), tvm.runtime.Tensor):
-        return _bytes_of(value.ty)
+def _constants(value: Any) -> dict[int, int]:
+    """Address -> bytes of the constants in an argument."""
+    constant = getattr(value, "value", None)
+    if isinstance(constant, tvm.runtime.Tensor):
+        return {constant.data_ptr(): _bytes_of(value.ty)}
     if isinstance(value, relax.Tuple):
-        return sum(map(_constant_bytes, value.fields))
-    return 0
+        return {k: size for each in value.fields for k, size in _constants(each).items()}
+    return {}
 
 
 def _bytes_of(ty: Any) -> int:

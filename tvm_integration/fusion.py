@@ -19,6 +19,7 @@ from tvm_integration.compat import (
     normalize_prim_func,
     relax,
     structural_equal,
+    structural_hash,
     tvm,
 )
 from tvm_integration.foreign_errors import one_line
@@ -123,7 +124,9 @@ def fusion_passes(
         Without, each operator stays a kernel of its own.
     """
     transform = relax.transform
-    together = [transform.FuseOps(), transform.FuseTIR()] if fuse_operators else []
+    # Where a branch depends on data, importers leave everything outside of dataflow, and there
+    # nothing is fused.
+    together = [transform.ConvertToDataflow(), transform.FuseOps(), transform.FuseTIR()]
     passes = [
         transform.DecomposeOpsForInference(),
         transform.CanonicalizeBindings(),
@@ -131,7 +134,7 @@ def fusion_passes(
         transform.LegalizeOps(),
         transform.AnnotateTIROpPattern(),
         transform.FoldConstant(),
-        *together,
+        *(together if fuse_operators else []),
         transform.RewriteDataflowReshape(),
         transform.DeadCodeElimination(),
     ]
@@ -290,11 +293,15 @@ def _has_loop_block(statement: object) -> bool:
 
 def _tasks(module: IRModule, target: Target, calls: Counter[str]) -> tuple[FusedTask, ...]:
     extracted = meta_schedule.relax_integration.extract_tasks(module, target)
+    # By hash first: an unrolled LSTM has hundreds of kernels, each compared with every task.
+    by_hash: dict[int, list[int]] = {}
+    for index, task in enumerate(extracted):
+        by_hash.setdefault(structural_hash(task.mod), []).append(index)
     kernels: dict[int, list[str]] = {}
     for name in calls:
         normalized = normalize_prim_func(module[name])
-        for index, task in enumerate(extracted):
-            if structural_equal(task.mod, normalized):
+        for index in by_hash.get(structural_hash(normalized), ()):
+            if structural_equal(extracted[index].mod, normalized):
                 kernels.setdefault(index, []).append(name)
                 break
     # `calls` is in call order, and so is this dict.

@@ -1,6 +1,6 @@
 """Networks of a data set as the network models learn from them and are judged by."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def measured_networks(
     if model is not None:
         records = featurise(dataset, on_progress=on_progress)
         wanted = {(k.task, k.program) for row in rows for k in row.kernels}
-        predicted = _predicted(model, records, wanted)
+        predicted = predicted_programs(model, records, wanted)
     return [
         MeasuredNetwork(
             row.graph,
@@ -76,8 +76,8 @@ def measured_networks(
     ]
 
 
-def _predicted(
-    model: KernelCostModel, records: FeaturisedRecords, wanted: set[tuple[str, int]]
+def predicted_programs(
+    model: KernelCostModel, records: FeaturisedRecords, wanted: Collection[tuple[str, int]]
 ) -> dict[tuple[str, int], KernelLatency]:
     """What a model says of some programs of a data set, by task and program."""
     chosen = [i for i, record in enumerate(records.records) if record.identity in wanted]

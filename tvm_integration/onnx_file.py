@@ -1,6 +1,7 @@
 """ONNX file -> network."""
 
 import io
+import logging
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -14,8 +15,9 @@ from costmodels.errors import InputError
 from tvm_integration.foreign_errors import one_line
 from tvm_integration.model_name import ModelName
 from tvm_integration.network import Network
+from tvm_integration.onnx_nodes import NodeFacts, describe_node
 from tvm_integration.onnx_prepare import prepare
-from tvm_integration.onnx_rewrites import NodeFacts, decides_by_data, describe_node
+from tvm_integration.onnx_rewrites import decides_by_data
 from tvm_integration.reference import OnnxruntimeReference
 from tvm_integration.reference_process import ReferenceProcess
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from tvm_integration.compat import IRModule
 
 __all__ = ["import_onnx", "weight_files"]
+
+logger = logging.getLogger(__name__)
 
 STANDARD_DOMAINS = ("", "ai.onnx", "com.microsoft")
 """Of operators that TVM's importer may know: it looks at their names alone."""
@@ -54,6 +58,7 @@ def import_onnx(name: ModelName, seed: int) -> Network:
     model = _load(path)
     shapes = _input_shapes(path, model, name.integer_options())
     _check_domains(path, model)
+    _tell_quantized(path, model)
     inputs = _made_up_inputs(path, model, shapes, seed)
     prepared = prepare(model, path, shapes)
     module = _import(path, prepared, shapes)
@@ -151,6 +156,23 @@ def _check_domains(path: str, model: "onnx.ModelProto") -> None:
         raise InputError(
             f"operators of {path} must be of a domain that TVM's ONNX importer knows, got "
             f"{', '.join(sorted(foreign))}: replace them in the graph, or give the network as .pt2"
+        )
+
+
+def _tell_quantized(path: str, model: "onnx.ModelProto") -> None:
+    """Say before hours of tuning that whole numbers bring nothing here."""
+    steps = sum(
+        node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        for graph in _graphs(model.graph)
+        for node in graph.node
+    )
+    if steps:
+        logger.warning(
+            "%s is quantized, but TVM computes its operators in floating point between %d "
+            "QuantizeLinear and DequantizeLinear: about as fast as the network before it was "
+            "quantized, which is the one to give",
+            path,
+            steps,
         )
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from costmodels.errors import InputError
-from tvm_integration.onnx_rewrites import NodeFacts, describe_node, rewrite_nodes
+from tvm_integration.onnx_nodes import NodeFacts, describe_node
+from tvm_integration.onnx_rewrites import rewrite_nodes
 
 if TYPE_CHECKING:
     import onnx

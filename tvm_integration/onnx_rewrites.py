@@ -4,127 +4,35 @@ Each rewrite says what the importer of TVM 0.27 does. What cannot be rewritten i
 attribute at fault.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from costmodels.errors import InputError
+from tvm_integration.onnx_nodes import (
+    BITS,
+    BOOL,
+    DOUBLE,
+    FLOATS,
+    INT32,
+    NARROW,
+    UINT64,
+    WITH_SIGN,
+    NodeFacts,
+    NodeWriter,
+    RefusedError,
+    attributes_of,
+    describe_node,
+    numpy_type,
+    text_of,
+)
+from tvm_integration.onnx_resize import rewrite_resize
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["NodeFacts", "decides_by_data", "describe_node", "rewrite_nodes"]
-
-_MOST_TAPS = 4
-"""Of an interpolation: with more, a matrix product replaces sums of gathered rows."""
-_NARROW = frozenset(range(17, 27))
-"""Element types of ONNX: floats of 8 bits and less, whole numbers of 4 bits and less."""
-_FLOATS = {1: np.float32, 10: np.float16, 11: np.float64}
-_SIGNED = {2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 12: 32, 13: 64}
-"""Whole element types -> bits."""
-_WITH_SIGN = frozenset({3, 5, 6, 7})
-_BOOL, _INT32, _FLOAT, _DOUBLE, _UINT64 = 9, 6, 1, 11, 13
-
-
-class NodeFacts:
-    """What is known around a node: constants, shapes, element types; and new names.
-
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        With inferred shapes.
-    """
-
-    def __init__(self, model: "onnx.ModelProto") -> None:
-        from onnx import numpy_helper
-
-        self._to_array = numpy_helper.to_array
-        self._weights = {x.name: x for x in model.graph.initializer}
-        self._constants: dict[str, Any] = {}
-        self._types: dict[str, tuple[int, tuple[int, ...] | None]] = {}
-        entries = [*model.graph.input, *model.graph.value_info, *model.graph.output]
-        for entry in entries:
-            tensor = entry.type.tensor_type
-            shape = None
-            if tensor.HasField("shape"):
-                dims = tensor.shape.dim
-                if all(dim.HasField("dim_value") for dim in dims):
-                    shape = tuple(dim.dim_value for dim in dims)
-            self._types.setdefault(entry.name, (tensor.elem_type, shape))
-        for weight in model.graph.initializer:
-            self._types[weight.name] = (weight.data_type, tuple(weight.dims))
-        for node in model.graph.node:
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                tensor = node.attribute[0].t
-                self._weights[node.output[0]] = tensor
-                self._types[node.output[0]] = (tensor.data_type, tuple(tensor.dims))
-        self._makers = {name: node for node in model.graph.node for name in node.output}
-        self.used = {name for node in model.graph.node for name in node.input}
-        self.used |= {entry.name for entry in model.graph.output}
-        self._taken = self.used | {name for node in model.graph.node for name in node.output}
-        self.opset = max(
-            [0, *(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))]
-        )
-
-    def constant(self, name: str) -> "np.ndarray[Any, Any] | None":
-        """The value of a constant; None for what is none."""
-        if name not in self._constants:
-            weight = self._weights.get(name)
-            self._constants[name] = None if weight is None else self._to_array(weight)
-        found: np.ndarray[Any, Any] | None = self._constants[name]
-        return found
-
-    def shape(self, name: str) -> tuple[int, ...] | None:
-        """Its shape, if it is fixed."""
-        return self._types.get(name, (0, None))[1]
-
-    def type(self, name: str) -> int:
-        """Its element type as ONNX counts them; 0 if it is not known."""
-        return self._types.get(name, (0, None))[0]
-
-    def maker(self, name: str) -> "onnx.NodeProto | None":
-        """The operator that gives it."""
-        return self._makers.get(name)
-
-    def fresh(self, like: str) -> str:
-        """A name that nothing has."""
-        number = 0
-        while f"{like}_{number}" in self._taken:
-            number += 1
-        self._taken.add(f"{like}_{number}")
-        return f"{like}_{number}"
-
-
-class _Writer:
-    """Collects the nodes that replace one."""
-
-    def __init__(self, node: "onnx.NodeProto", facts: NodeFacts) -> None:
-        self.node = node
-        self.facts = facts
-        self.nodes: list[onnx.NodeProto] = []
-
-    def constant(self, value: Any) -> str:
-        from onnx import helper, numpy_helper
-
-        name = self.facts.fresh(f"{self.node.output[0]}_constant")
-        tensor = numpy_helper.from_array(np.asarray(value), name)
-        self.nodes.append(helper.make_node("Constant", [], [name], value=tensor))
-        return name
-
-    def emit(
-        self, operator: str, *inputs: str, output: str | None = None, **attributes: Any
-    ) -> str:
-        from onnx import helper
-
-        name = output or self.facts.fresh(f"{self.node.output[0]}_{operator.lower()}")
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
-        return name
-
-    def cast(self, name: str, element: int, output: str | None = None) -> str:
-        return self.emit("Cast", name, output=output, to=element)
-
+__all__ = ["decides_by_data", "rewrite_nodes"]
 
 Rewrite: TypeAlias = Callable[["onnx.NodeProto", NodeFacts], "list[onnx.NodeProto] | None"]
 
@@ -151,7 +59,7 @@ def rewrite_nodes(model: "onnx.ModelProto", path: str) -> "onnx.ModelProto":
     """
     facts = NodeFacts(model)
     for entry in model.graph.output:
-        if facts.type(entry.name) in _NARROW:
+        if facts.type(entry.name) in NARROW:
             raise InputError(
                 f"output {entry.name} of {path} must be of another type, got {_TOO_NARROW}"
             )
@@ -162,7 +70,7 @@ def rewrite_nodes(model: "onnx.ModelProto", path: str) -> "onnx.ModelProto":
             if node.domain in ("", "ai.onnx"):
                 _check_node(node, facts)
             new = None if rewrite is None else rewrite(node, facts)
-        except _RefusedError as reason:
+        except RefusedError as reason:
             raise InputError(
                 f"operator {describe_node(node)} of {path} (opset {facts.opset}) must be one that "
                 f"TVM computes as ONNX says, got {reason}"
@@ -171,13 +79,6 @@ def rewrite_nodes(model: "onnx.ModelProto", path: str) -> "onnx.ModelProto":
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return model
-
-
-def describe_node(node: "onnx.NodeProto") -> str:
-    """An operator and where it is: its name, or else its first output."""
-    where = node.name or next((name for name in node.output if name), "?")
-    domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}."
-    return f"{domain}{node.op_type} ({where})"
 
 
 def decides_by_data(node: "onnx.NodeProto", facts: NodeFacts) -> bool:
@@ -208,40 +109,26 @@ _SHAPE_INPUTS: Mapping[str, Sequence[int]] = {
 """Operator -> which inputs decide the shape of its output."""
 
 
-class _RefusedError(Exception):
-    """An attribute or type that cannot be rewritten; the text says which, and the way out."""
-
-
-def _attributes(node: "onnx.NodeProto") -> dict[str, Any]:
-    from onnx import helper
-
-    return {each.name: helper.get_attribute_value(each) for each in node.attribute}
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 def _check_node(node: "onnx.NodeProto", facts: NodeFacts) -> None:
     if node.op_type in _REFUSED:
-        raise _RefusedError(_REFUSED[node.op_type])
+        raise RefusedError(_REFUSED[node.op_type])
     name, value, way_out = _REFUSED_MODES.get(node.op_type, ("", "", ""))
-    if name and _text(_attributes(node).get(name, b"")) == value:
-        raise _RefusedError(f"{name}={value}: {way_out}")
+    if name and text_of(attributes_of(node).get(name, b"")) == value:
+        raise RefusedError(f"{name}={value}: {way_out}")
     for name in (*node.input, *node.output):
-        if facts.type(name) in _NARROW:
-            raise _RefusedError(_TOO_NARROW)
-    attributes = _attributes(node)
-    if node.op_type == "TopK" and facts.type(node.input[0]) == _UINT64:
-        raise _RefusedError("whole numbers of 64 bits without sign: cast them to INT64")
+        if facts.type(name) in NARROW:
+            raise RefusedError(_TOO_NARROW)
+    attributes = attributes_of(node)
+    if node.op_type == "TopK" and facts.type(node.input[0]) == UINT64:
+        raise RefusedError("whole numbers of 64 bits without sign: cast them to INT64")
     if node.op_type == "SplitToSequence" and len(node.input) > 1:
         sizes = facts.constant(node.input[1])
         if sizes is not None and sizes.ndim and 0 in sizes:
-            raise _RefusedError("an empty part: leave it out")
-    if attributes.get("to") in _NARROW or attributes.get("output_dtype") in _NARROW:
-        raise _RefusedError(_TOO_NARROW)
+            raise RefusedError("an empty part: leave it out")
+    if attributes.get("to") in NARROW or attributes.get("output_dtype") in NARROW:
+        raise RefusedError(_TOO_NARROW)
     if node.op_type == "BatchNormalization" and attributes.get("training_mode"):
-        raise _RefusedError("training_mode=1: export the network in eval mode")
+        raise RefusedError("training_mode=1: export the network in eval mode")
 
 
 def _tile(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | None":
@@ -249,7 +136,7 @@ def _tile(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | N
     repeats = facts.constant(node.input[1])
     if repeats is None or np.count_nonzero(repeats != 1) < 2:
         return None
-    writer = _Writer(node, facts)
+    writer = NodeWriter(node, facts)
     name, axes = node.input[0], np.flatnonzero(repeats != 1)
     for axis in axes:
         one = np.ones(len(repeats), np.int64)
@@ -261,16 +148,16 @@ def _tile(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | N
 
 def _is_inf(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | None":
     """The importer ignores both attributes."""
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     positive = attributes.get("detect_positive", 1)
     negative = attributes.get("detect_negative", 1)
     if positive and negative:
         return None
-    writer = _Writer(node, facts)
+    writer = NodeWriter(node, facts)
     (x,) = node.input
     infinite = writer.emit("IsInf", x)
     if positive or negative:
-        zero = writer.constant(np.zeros((), _FLOATS.get(facts.type(x), np.float32)))
+        zero = writer.constant(np.zeros((), FLOATS.get(facts.type(x), np.float32)))
         kept = writer.emit("Greater" if positive else "Less", x, zero)
     else:
         kept = writer.emit("IsNaN", x)  # never at the same time
@@ -280,15 +167,15 @@ def _is_inf(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] |
 
 def _space_to_depth(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | None":
     """The importer knows one order of the new channels only."""
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     shape = facts.shape(node.input[0])
-    if _text(attributes.get("mode", b"DCR")) != "CRD":
+    if text_of(attributes.get("mode", b"DCR")) != "CRD":
         return None
     if shape is None:
-        raise _RefusedError("mode=CRD and a shape that is not fixed")
+        raise RefusedError("mode=CRD and a shape that is not fixed")
     size = attributes["blocksize"]
     n, c, h, w = shape
-    writer = _Writer(node, facts)
+    writer = NodeWriter(node, facts)
     parts = writer.constant(np.array([n, c, h // size, size, w // size, size], np.int64))
     split = writer.emit("Reshape", node.input[0], parts)
     moved = writer.emit("Transpose", split, perm=[0, 1, 3, 5, 2, 4])
@@ -300,14 +187,14 @@ def _space_to_depth(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.Node
 def _pow(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | None":
     """The importer takes the type of either for that of both; TVM raises floats only."""
     base, exponent = (facts.type(name) for name in node.input)
-    if not base or not exponent or (base == exponent and base in _FLOATS):
+    if not base or not exponent or (base == exponent and base in FLOATS):
         return None
-    writer = _Writer(node, facts)
-    if base in _FLOATS:
+    writer = NodeWriter(node, facts)
+    if base in FLOATS:
         raised = writer.cast(node.input[1], base)
         writer.emit("Pow", node.input[0], raised, output=node.output[0])
         return writer.nodes
-    common = exponent if exponent in _FLOATS else _DOUBLE  # doubles hold what is not too large
+    common = exponent if exponent in FLOATS else DOUBLE  # doubles hold what is not too large
     parts = [writer.cast(name, common) for name in node.input]
     writer.cast(writer.emit("Pow", *parts), base, output=node.output[0])
     return writer.nodes
@@ -319,33 +206,33 @@ def _dropout(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] 
     ratio = facts.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else None
     is_training = len(node.input) > 2 and node.input[2] and (training is None or bool(training))
     if is_training and (ratio is None or float(ratio) > 0):
-        raise _RefusedError("training_mode=True, which is random: export the network in eval mode")
+        raise RefusedError("training_mode=True, which is random: export the network in eval mode")
     mask = len(node.output) > 1 and node.output[1] in facts.used
-    writer = _Writer(node, facts)
+    writer = NodeWriter(node, facts)
     if node.output[0]:
         writer.emit("Identity", node.input[0], output=node.output[0])
     if mask:
         shape = facts.shape(node.input[0])
         if shape is None:
-            raise _RefusedError("a mask that is used, of a shape that is not fixed: drop it")
+            raise RefusedError("a mask that is used, of a shape that is not fixed: drop it")
         writer.emit("Identity", writer.constant(np.ones(shape, bool)), output=node.output[1])
     return writer.nodes
 
 
 def _bit_shift(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | None":
     """A shift by the width or more is 0 in ONNX, and anything in LLVM."""
-    bits = _SIGNED.get(facts.type(node.input[0]), 64)
+    bits = BITS.get(facts.type(node.input[0]), 64)
     shift = facts.constant(node.input[1])
     if shift is not None and np.all((shift >= 0) & (shift < bits)):
         return None
-    if facts.type(node.input[0]) in _WITH_SIGN:
-        raise _RefusedError("a shift of signed numbers that is computed or too far: use unsigned")
-    writer = _Writer(node, facts)
-    dtype = _numpy_type(facts.type(node.input[0]))
+    if facts.type(node.input[0]) in WITH_SIGN:
+        raise RefusedError("a shift of signed numbers that is computed or too far: use unsigned")
+    writer = NodeWriter(node, facts)
+    dtype = numpy_type(facts.type(node.input[0]))
     limit = writer.constant(np.array(bits - 1, dtype))
     far = writer.emit("Greater", node.input[1], limit)
     near = writer.emit("Where", far, limit, node.input[1])
-    direction = _attributes(node)["direction"]
+    direction = attributes_of(node)["direction"]
     shifted = writer.emit("BitShift", node.input[0], near, direction=direction)
     zero = writer.constant(np.array(0, dtype))
     writer.emit("Where", far, zero, shifted, output=node.output[0])
@@ -356,16 +243,16 @@ def _mod(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | No
     """The importer's remainder of a division by infinity is no number."""
     element = facts.type(node.input[0])
     divisor = facts.constant(node.input[1])
-    if element not in _FLOATS or (divisor is not None and np.all(np.isfinite(divisor))):
+    if element not in FLOATS or (divisor is not None and np.all(np.isfinite(divisor))):
         return None
-    writer = _Writer(node, facts)
+    writer = NodeWriter(node, facts)
     endless = writer.emit("IsInf", node.input[1])
-    one = writer.constant(np.ones((), _FLOATS[element]))
+    one = writer.constant(np.ones((), FLOATS[element]))
     finite = writer.emit("Where", endless, one, node.input[1])
-    rest = writer.emit("Mod", node.input[0], finite, **_attributes(node))
+    rest = writer.emit("Mod", node.input[0], finite, **attributes_of(node))
     far = node.input[0]
-    if not _attributes(node).get("fmod"):  # the remainder has the sign of the divisor
-        zero = writer.constant(np.zeros((), _FLOATS[element]))
+    if not attributes_of(node).get("fmod"):  # the remainder has the sign of the divisor
+        zero = writer.constant(np.zeros((), FLOATS[element]))
         signs = [writer.emit("Less", name, zero) for name in node.input]
         positive = [writer.emit("Greater", name, zero) for name in node.input]
         opposite = writer.emit(
@@ -380,19 +267,19 @@ def _mod(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | No
 
 def _conv_transpose(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | None":
     """The importer ignores output_shape, which says what the padding must be."""
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     wanted = attributes.pop("output_shape", None)
     if wanted is None:
         return None
     x, weight = facts.shape(node.input[0]), facts.shape(node.input[1])
     if x is None or weight is None:
-        raise _RefusedError("output_shape and shapes that are not fixed")
+        raise RefusedError("output_shape and shapes that are not fixed")
     axes = len(x) - 2
     kernel = attributes.get("kernel_shape", weight[2:])
     strides = attributes.get("strides", [1] * axes)
     dilations = attributes.get("dilations", [1] * axes)
     more = list(attributes.get("output_padding", [0] * axes))
-    auto = _text(attributes.pop("auto_pad", b"NOTSET"))
+    auto = text_of(attributes.pop("auto_pad", b"NOTSET"))
     begin, end = [], []
     for axis in range(axes):
         full = strides[axis] * (x[2 + axis] - 1) + (kernel[axis] - 1) * dilations[axis] + 1
@@ -405,156 +292,19 @@ def _conv_transpose(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.Node
         begin.append(half if larger_end else total - half)
         end.append(total - half if larger_end else half)
     attributes |= {"pads": [*begin, *end], "output_padding": more}
-    writer = _Writer(node, facts)
+    writer = NodeWriter(node, facts)
     writer.emit("ConvTranspose", *node.input, output=node.output[0], **attributes)
     return writer.nodes
 
 
-def _resize(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | None":
-    """The importer takes scales from rounded sizes, and ignores most attributes.
-
-    Resizing is linear and works axis by axis: what onnx's own reference makes of unit vectors says
-    which input rows make an output row, and with what weights.
-    """
-    shape, element = facts.shape(node.input[0]), facts.type(node.input[0])
-    out = facts.shape(node.output[0])
-    attributes = _attributes(node)
-    given = [facts.constant(name) for name in node.input[2:] if name]
-    if shape is None or out is None or any(value is None for value in given):
-        raise _RefusedError("sizes or scales that are computed: give them as constants")
-    if _is_plain_resize(node, facts, attributes, shape, out):
-        return None
-    if _text(attributes.get("coordinate_transformation_mode", b"")) == "tf_crop_and_resize":
-        return None
-    if _text(attributes.get("mode", b"nearest")) == "cubic" and element not in _FLOATS:
-        raise _RefusedError("mode=cubic on whole numbers: cast them before")
-    writer = _Writer(node, facts)
-    name = node.input[0]
-    is_nearest = _text(attributes.get("mode", b"nearest")) == "nearest"
-    work = element if is_nearest or element in _FLOATS else _FLOAT
-    if work != element:
-        name = writer.cast(name, work)
-    for axis, (before, after) in enumerate(zip(shape, out, strict=True)):
-        weights = _axis_weights(node, facts, attributes, axis, shape)
-        if weights is None or (before == after and np.array_equal(weights, np.eye(before))):
-            continue
-        name = _apply_along(writer, name, weights, axis, len(shape), _numpy_type(work))
-    if work != element:
-        name = writer.cast(name, element)
-    writer.emit("Identity", name, output=node.output[0])
-    return writer.nodes
-
-
-def _is_plain_resize(
-    node: "onnx.NodeProto",
-    facts: NodeFacts,
-    attributes: Mapping[str, Any],
-    shape: Sequence[int],
-    out: Sequence[int],
-) -> bool:
-    """Whether the importer takes it right: whole sizes by exact scales, and few attributes."""
-    if attributes.get("antialias") or "axes" in attributes:
-        return False
-    if _text(attributes.get("keep_aspect_ratio_policy", b"stretch")) != "stretch":
-        return False
-    if attributes.get("exclude_outside") or tuple(shape[:2]) != tuple(out[:2]) or len(shape) < 3:
-        return False
-    mode = _text(attributes.get("mode", b"nearest"))
-    place = _text(attributes.get("coordinate_transformation_mode", b"half_pixel"))
-    if mode == "cubic" or place not in ("half_pixel", "asymmetric", "align_corners"):
-        return False
-    if mode == "nearest" and place != "asymmetric":
-        return False
-    scales = facts.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-    if scales is not None and scales.size:
-        exact = [n * float(scale) for n, scale in zip(shape, scales, strict=True)]
-        return all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(exact, out, strict=True))
-    return True
-
-
-def _axis_weights(
-    node: "onnx.NodeProto",
-    facts: NodeFacts,
-    attributes: Mapping[str, Any],
-    axis: int,
-    shape: Sequence[int],
-) -> "np.ndarray[Any, Any] | None":
-    """[out, in] of one axis: what onnx's reference makes of the unit vectors; None if it stays."""
-    from onnx import TensorProto, helper, numpy_helper
-    from onnx.reference import ReferenceEvaluator
-
-    size = shape[axis]
-    resized = list(attributes.get("axes", range(len(shape))))
-    resized = [each % len(shape) for each in resized]
-    if axis not in resized:
-        return None
-    place = resized.index(axis)
-    inputs, weights = ["x", "", ""], []
-    kept = {k: v for k, v in attributes.items() if k not in ("axes", "keep_aspect_ratio_policy")}
-    out = facts.shape(node.output[0])
-    assert out is not None
-    for position, what in ((2, "scales"), (3, "sizes")):
-        value = facts.constant(node.input[position]) if len(node.input) > position else None
-        if value is None or not value.size:
-            continue
-        inputs += [""] * (position + 1 - len(inputs))
-        inputs[position] = what
-        if what == "scales":
-            pair = np.array([value[place], 1.0], np.float32)
-        elif _text(attributes.get("keep_aspect_ratio_policy", b"stretch")) == "stretch":
-            pair = np.array([out[axis], size], np.int64)
-        else:  # all axes have the scale of one
-            ratios = [float(v) / shape[a] for v, a in zip(value, resized, strict=True)]
-            policy = _text(attributes["keep_aspect_ratio_policy"])
-            scale = min(ratios) if policy == "not_larger" else max(ratios)
-            inputs = ["x", "", "scales"]
-            what, pair = "scales", np.array([scale, 1.0], np.float32)
-        weights.append(numpy_helper.from_array(pair, what))
-        break
-    one = helper.make_node("Resize", inputs, ["y"], **kept)
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [size, size])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    graph = helper.make_graph([one], "axis", [x], [y], weights)
-    version = helper.make_opsetid("", max(facts.opset, 13))
-    model = helper.make_model(graph, opset_imports=[version])
-    (found,) = ReferenceEvaluator(model).run(None, {"x": np.eye(size, dtype=np.float32)})
-    return np.asarray(found)
-
-
-def _apply_along(
-    writer: _Writer, name: str, weights: "np.ndarray[Any, Any]", axis: int, rank: int, dtype: Any
-) -> str:
-    """Combine rows along an axis."""
-    taps = int(np.count_nonzero(weights, axis=1).max(initial=0))
-    if taps <= 1:
-        rows = writer.constant(np.abs(weights).argmax(axis=1).astype(np.int64))
-        return writer.emit("Gather", name, rows, axis=axis)
-    if taps <= _MOST_TAPS:
-        order = np.argsort(-np.abs(weights), axis=1, kind="stable")[:, :taps]
-        total = ""
-        for tap in range(taps):
-            rows = writer.constant(order[:, tap].astype(np.int64))
-            share = np.take_along_axis(weights, order[:, tap : tap + 1], axis=1).astype(dtype)
-            share = share.reshape([-1, *[1] * (rank - axis - 1)])
-            part = writer.emit(
-                "Mul", writer.emit("Gather", name, rows, axis=axis), writer.constant(share)
-            )
-            total = part if not total else writer.emit("Add", total, part)
-        return total
-    last = [*(each for each in range(rank) if each != axis), axis]
-    moved = writer.emit("Transpose", name, perm=last)
-    product = writer.emit("MatMul", moved, writer.constant(weights.T.astype(dtype)))
-    return writer.emit("Transpose", product, perm=[int(each) for each in np.argsort(last)])
-
-
 def _reduce_bool(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | None":
     """TVM has no least and greatest truth value to begin with."""
-    if facts.type(node.input[0]) != _BOOL:
+    if facts.type(node.input[0]) != BOOL:
         return None
-    writer = _Writer(node, facts)
-    number = writer.cast(node.input[0], _INT32)
-    found = writer.emit(node.op_type, number, *node.input[1:], **_attributes(node))
-    writer.cast(found, _BOOL, output=node.output[0])
+    writer = NodeWriter(node, facts)
+    number = writer.cast(node.input[0], INT32)
+    found = writer.emit(node.op_type, number, *node.input[1:], **attributes_of(node))
+    writer.cast(found, BOOL, output=node.output[0])
     return writer.nodes
 
 
@@ -566,10 +316,10 @@ def _equal(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | 
             continue
         if value.size != 1 or not np.isneginf(float(value.reshape(-1)[0])):
             continue
-        writer = _Writer(node, facts)
-        masked = writer.cast(writer.emit("Equal", made.input[0], other), _INT32)
-        least = writer.emit("ReduceMin", masked, *made.input[1:], **_attributes(made))
-        writer.cast(least, _BOOL, output=node.output[0])
+        writer = NodeWriter(node, facts)
+        masked = writer.cast(writer.emit("Equal", made.input[0], other), INT32)
+        least = writer.emit("ReduceMin", masked, *made.input[1:], **attributes_of(made))
+        writer.cast(least, BOOL, output=node.output[0])
         return writer.nodes
     return None
 
@@ -578,14 +328,8 @@ def _sequence_insert(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.Nod
     """The importer counts a negative position from the wrong end."""
     place = facts.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
     if place is not None and int(place) < 0:
-        raise _RefusedError("a negative position: give one from the front")
+        raise RefusedError("a negative position: give one from the front")
     return None
-
-
-def _numpy_type(element: int) -> Any:
-    from onnx import helper
-
-    return helper.tensor_dtype_to_np_dtype(element)
 
 
 _REWRITES: Mapping[str, Rewrite] = {
@@ -598,7 +342,7 @@ _REWRITES: Mapping[str, Rewrite] = {
     "Pow": _pow,
     "ReduceMax": _reduce_bool,
     "ReduceMin": _reduce_bool,
-    "Resize": _resize,
+    "Resize": rewrite_resize,
     "SequenceInsert": _sequence_insert,
     "SpaceToDepth": _space_to_depth,
     "Tile": _tile,

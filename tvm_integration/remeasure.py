@@ -4,9 +4,9 @@ What two devices measured of the same programs teaches models how devices differ
 teaches them one. The tasks take turns: at any time each has about the same share of its programs.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -18,11 +18,11 @@ from costmodels.errors import InputError
 from costmodels.json_text import parse_json
 from costmodels.kernel import Failure, Measured
 from costmodels.task_keys import with_target
-from tvm_integration.collect import REFERENCE_EVERY, CollectOptions, CollectState
+from tvm_integration.collect import CollectOptions, CollectState, measure_batches
 from tvm_integration.compat import MeasureCandidate, RPCConfig, Target, meta_schedule
 from tvm_integration.dataset_rows import TraceApplier, with_names_of, workload_of
 from tvm_integration.identity import target_text
-from tvm_integration.program_measurer import ProgramMeasurer, require_free_disk
+from tvm_integration.program_measurer import ProgramMeasurer
 
 AT_ONCE = 4
 """Programs of a task in one batch: one far slower than the best of them is stopped early."""
@@ -177,25 +177,20 @@ class Remeasurer:
             key: [r for r in each.programs if r.identity not in records]
             for key, each in wanted.items()
         }
-        start = time.perf_counter()
-        measured_now = batches = 0
-        while keys := self._next():
-            state = replace(
-                self._state(),
-                measured_now=measured_now,
-                elapsed_s=time.perf_counter() - start,
-                current=wanted[keys[0]].row.name,
-            )
-            self._on_state(state)
-            limit = self._options.minutes
-            if self._should_stop() or (limit is not None and state.elapsed_s > limit * 60):
-                break
-            require_free_disk(self._writer.path)
-            if batches % REFERENCE_EVERY == 0:
-                self._measurer.read_reference()
-            batches += 1
-            measured_now += self._measure(keys)
-        return self._state()
+
+        def next_batch() -> tuple[str, Callable[[], int]] | None:
+            keys = self._next()
+            return (wanted[keys[0]].row.name, partial(self._measure, keys)) if keys else None
+
+        return measure_batches(
+            self._measurer,
+            self._writer.path,
+            self._options.minutes,
+            next_batch=next_batch,
+            state=self._state,
+            on_state=self._on_state,
+            should_stop=self._should_stop,
+        )
 
     def _next(self) -> list[str]:
         """The tasks with the smallest share of what they shall have."""

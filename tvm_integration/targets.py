@@ -94,12 +94,33 @@ def _complete_llvm(values: dict[str, Any]) -> dict[str, Any]:
     else:
         values.setdefault("mcpu", str(host["mcpu"]))
     mcpu = values.get("mcpu")
-    known = [str(x) for x in tvm.target.codegen.llvm_get_cpu_archlist(Target(place))]
+    known = _processors(place)
     if mcpu is not None and mcpu not in known:
         near = difflib.get_close_matches(str(mcpu), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "see `llc -mcpu=help`"
-        raise InputError(f"mcpu must be a processor that LLVM knows, got {mcpu!r}: {hint}")
+        if triple := _triple_of(str(mcpu)):
+            hint = f"it is one of another architecture, give -mtriple={triple} with it"
+        raise InputError(
+            f"mcpu must be a processor that LLVM knows for {place.get('mtriple', 'this host')}, "
+            f"got {mcpu!r}: {hint}"
+        )
     return values
+
+
+def _processors(target: dict[str, Any]) -> list[str]:
+    """Names that LLVM knows of processors of a target's architecture."""
+    return [str(name) for name in tvm.target.codegen.llvm_get_cpu_archlist(Target(target))]
+
+
+def _triple_of(mcpu: str) -> str | None:
+    """The triple of the architecture that has a processor of this name."""
+    built_in = [str(each) for each in tvm.target.codegen.llvm_get_targets()]
+    for triple in _TRIPLES:
+        if _architecture(triple) in built_in and mcpu in _processors(
+            {"kind": "llvm", "mtriple": triple}
+        ):
+            return triple
+    return None
 
 
 def _check_architecture(triple: str) -> None:
@@ -123,6 +144,8 @@ def _architecture(triple: str) -> str:
     return name
 
 
+_TRIPLES = ("x86_64-linux-gnu", "aarch64-linux-gnu", "arm-linux-gnueabihf", "riscv64-linux-gnu")
+"""One of each architecture that networks are deployed on."""
 _ARCHITECTURES = (
     ("amd64|x86_64h", "x86_64"),
     ("i[3-9]86|x86", "i386"),

@@ -1,6 +1,6 @@
 """Data set -> trained kernel model, with a checkpoint that says what it was made from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -77,6 +77,8 @@ def train_model(
     elif not np.any(training.measured):
         raise InputError(f"{dataset.path} must have programs that ran to learn from, got none")
     progress = FitProgress(on_step, out.with_name(f".{out.name}{UNFINISHED}"))
+    if on_step is not None:
+        on_step(0, 1, "begins")  # a model may tell nothing until it has learned
     rng = np.random.default_rng(seed)
     start: str | None = None
     began_with: Checkpoint | None = None
@@ -84,16 +86,19 @@ def train_model(
         start = name
         path = checkpoint_of(name)
         began_with = None if path is None else load_checkpoint(path)
-        model.adapt(training, rng=rng)
+        model.adapt(training, rng=rng, progress=progress)
     else:
         model.fit(training, rng=rng, validation=validation, progress=progress)
     beside = path_beside(out)
     try:
         model.save(beside)
         learned = dataset.tasks if known is None else known.train | known.validation
+        devices = {dataset.tasks[key].device.name for key in learned if key in dataset.tasks}
+        if began_with is not None:
+            devices |= set(began_with.provenance.get("devices", ()))
         add_provenance(
             beside,
-            _provenance(dataset, split, seed, int(np.sum(training.measured)), start),
+            _provenance(dataset, split, seed, int(np.sum(training.measured)), start, devices),
             schema=model.schema,
             arrays=learned_array(learned, began_with),
         )
@@ -113,11 +118,17 @@ def _require_checkpoint(out: Path) -> None:
 
 
 def _provenance(
-    dataset: StoredDataset, split: str | None, seed: int, programs: int, start: str | None
+    dataset: StoredDataset,
+    split: str | None,
+    seed: int,
+    programs: int,
+    start: str | None,
+    devices: Iterable[str],
 ) -> dict[str, Any]:
     return {
         "dataset": dataset.name,
         "dataset_digest": dataset.digest(),
+        "devices": sorted(devices),
         "split": split,
         "start": start,
         "seed": seed,

@@ -51,6 +51,8 @@ EVOLUTION = {"population_size": 256, "genetic_num_iters": 3}
 """Smaller than TVM's 512 and 4: scoring programs takes longer than measuring a batch of 32."""
 SMALLEST_PART = 8
 """A last batch smaller than this part of the others is left out."""
+SMALLEST_BATCH = 8
+"""Candidates: each batch costs a search, whatever its size."""
 LEAST_FREE_BYTES = 64 << 20
 """Free space under which tuning ends in order instead of losing records."""
 STOCK = "stock"
@@ -201,6 +203,7 @@ class _Run:
         left = self.options.trials - self.state.trials
         if left <= 0 or not self._selected:
             return False
+        batch = batch_size(left, len(self._selected), self.options.trials_per_iter)
         limit_s = None if self.options.minutes is None else self.options.minutes * 60
         self.state = replace(self.state, stage="tuning", limit_s=limit_s)
         self.on_state(self.state)
@@ -218,7 +221,7 @@ class _Run:
             self._disk_full = shutil.disk_usage(self.options.work_dir).free < LEAST_FREE_BYTES
             late = limit_s is not None and time.perf_counter() - begin > limit_s
             # What is left after an uneven batch is not worth the search for it.
-            done = self._trials_left() < min(self.options.trials_per_iter, left) / SMALLEST_PART
+            done = self._trials_left() < batch / SMALLEST_PART
             return done or late or self._disk_full or self._interrupted
 
         states = {kernel.name: kernel for kernel in self.state.kernels}
@@ -234,7 +237,7 @@ class _Run:
                 task_weights=[float(task.weight) for task in self._selected],
                 work_dir=str(self.options.work_dir),
                 max_trials_global=left,
-                num_trials_per_iter=min(self.options.trials_per_iter, left),
+                num_trials_per_iter=batch,
                 builder=self.builder,
                 runner=self.runner,
                 database=self.database,
@@ -412,6 +415,26 @@ def _check_has_learned(model: KernelCostModel | None, name: str) -> None:
             f"cost-model must be one that tells the programs of a kernel apart for --trials 0, got "
             f"{name!r}, a {model.name}: take pretrained:best"
         )
+
+
+def batch_size(trials: int, kernels: int, most: int) -> int:
+    """Candidates of a batch: fewer where kernels would otherwise go without any.
+
+    Parameters
+    ----------
+    trials : int
+        Candidates in all.
+    kernels : int
+        To tune.
+    most : int
+        See `TuneOptions.trials_per_iter`.
+
+    Examples
+    --------
+    >>> [batch_size(trials, 6, 32) for trials in (512, 96, 48, 5)]
+    [32, 16, 8, 5]
+    """
+    return min(most, trials, max(SMALLEST_BATCH, trials // kernels))
 
 
 def select_tasks(

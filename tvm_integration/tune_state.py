@@ -28,7 +28,7 @@ class TuneOptions:
     minutes : float, optional
         Time after which no further batch is begun.
     trials_per_iter : int
-        Candidates of one batch.
+        Candidates of one batch at most: fewer where kernels would otherwise go without.
     cost_model : str
         A registered name, a checkpoint file, or ``stock``.
     seed : int

@@ -31,6 +31,8 @@ from costmodels.schema import PER_STORE, FeatureSchema
 
 MEMBERS = ("gbt", "halide", "graphsage")
 """Registered names."""
+STEPS = 100
+"""Of a fit of all members, as progress counts them."""
 SECONDS_WEIGHTS = (0.2, 0.4, 0.4)
 """Of the members' log seconds; chosen on left-out training networks and the validation network."""
 
@@ -95,15 +97,21 @@ class Ensemble:
             self._calibrate(validation)
         return self
 
-    def adapt(self, dataset: KernelDataset, *, rng: np.random.Generator) -> Self:
+    def adapt(
+        self,
+        dataset: KernelDataset,
+        *,
+        rng: np.random.Generator,
+        progress: FitProgress | None = None,
+    ) -> Self:
         """Let every member learn on from a data set; see `costmodels.protocol.Adaptable`."""
         if not self.is_fitted:
-            return self.fit(dataset, rng=rng)
+            return self.fit(dataset, rng=rng, progress=progress)
         self.schema.require(dataset.batch.schema, owner=self.name)
         learned, held_out = hold_out(dataset, rng)
-        for member in self.members:
+        for number, member in enumerate(self.members):
             assert isinstance(member, Adaptable)
-            member.adapt(learned, rng=rng)
+            member.adapt(learned, rng=rng, progress=_part(progress, number))
         if held_out is not None:
             self._calibrate(held_out)
         return self
@@ -178,6 +186,8 @@ def _part(progress: FitProgress | None, number: int) -> FitProgress | None:
     """What a member tells and keeps of a fit of all."""
     if progress is None:
         return None
+    if progress.on_progress is not None:
+        _tell(progress.on_progress, number, 0, 1, "begins")
     unfinished = progress.unfinished
     if unfinished is not None:
         unfinished = unfinished.with_name(f"{unfinished.name}.{MEMBERS[number]}")
@@ -190,4 +200,5 @@ def _part(progress: FitProgress | None, number: int) -> FitProgress | None:
 def _tell(
     on_progress: Callable[[int, int, str], None], number: int, done: int, most: int, text: str
 ) -> None:
-    on_progress(number * most + done, len(MEMBERS) * most, f"{MEMBERS[number]}: {text}")
+    share = (number + done / most) / len(MEMBERS)  # members count their passes differently
+    on_progress(round(STEPS * share), STEPS, f"{MEMBERS[number]}: {text}")

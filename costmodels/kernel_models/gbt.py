@@ -131,7 +131,13 @@ class GradientBoostedTrees:
         self._base_trees = self.n_trees
         return self
 
-    def adapt(self, dataset: KernelDataset, *, rng: np.random.Generator) -> Self:
+    def adapt(
+        self,
+        dataset: KernelDataset,
+        *,
+        rng: np.random.Generator,
+        progress: FitProgress | None = None,
+    ) -> Self:
         """Add trees learned from other kernels or another device, and from what is remembered.
 
         Parameters
@@ -140,6 +146,8 @@ class GradientBoostedTrees:
             To learn from.
         rng : numpy.random.Generator
             Draws all randomness.
+        progress : FitProgress, optional
+            Ignored: it takes seconds.
 
         Returns
         -------
@@ -151,6 +159,7 @@ class GradientBoostedTrees:
         InputError
             When no kernel ran.
         """
+        del progress
         if self._rank is None or self._seconds is None:
             return self.fit(dataset, rng=rng)
         self.schema.require(dataset.batch.schema, owner=self.name)

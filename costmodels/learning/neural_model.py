@@ -215,7 +215,13 @@ class NeuralKernelModel(ABC):
             self._calibrate(held_out)
         return self
 
-    def adapt(self, dataset: KernelDataset, *, rng: np.random.Generator) -> Self:
+    def adapt(
+        self,
+        dataset: KernelDataset,
+        *,
+        rng: np.random.Generator,
+        progress: FitProgress | None = None,
+    ) -> Self:
         """Learn on from other kernels or another device, together with what is remembered.
 
         Parameters
@@ -224,6 +230,8 @@ class NeuralKernelModel(ABC):
             To learn from; from eight tasks on some of them calibrate the interval.
         rng : numpy.random.Generator
             Draws all randomness.
+        progress : FitProgress, optional
+            Told of each pass over the data and what is remembered.
 
         Returns
         -------
@@ -236,13 +244,13 @@ class NeuralKernelModel(ABC):
             When no kernel ran, or graphs are needed and not there.
         """
         if not self._taught:
-            return self.fit(dataset, rng=rng)
+            return self.fit(dataset, rng=rng, progress=progress)
         self.schema.require(dataset.batch.schema, owner=self.name)
         rng = np.random.default_rng(int(rng.integers(2**31)))
         learned, held_out = hold_out(self._usable(dataset), rng)
         known = self._labelled(*self._memory.with_dataset(learned))
         networks = copy.deepcopy(self._taught)
-        self._learn_on(networks, known, self.config.adapt_steps, rng)
+        self._learn_on(networks, known, self.config.adapt_steps, rng, progress=progress)
         self._taught, self._adapted, self._measured = networks, [], set()
         self._memory.add(_sample(learned, self.config.memory, rng), rng=rng)
         if held_out is not None:
@@ -274,6 +282,7 @@ class NeuralKernelModel(ABC):
         steps: int,
         rng: np.random.Generator,
         rate: float | None = None,
+        progress: FitProgress | None = None,
     ) -> None:
         """Train networks further for about so many mini-batches."""
         config = self.config
@@ -283,8 +292,9 @@ class NeuralKernelModel(ABC):
             learning_rate=config.later_learning_rate if rate is None else rate,
             epochs=max(1, round(steps / batches)),
         )
-        for network in networks:
-            train(network, known, training, rng=rng)
+        told = progress or FitProgress()
+        for number, network in enumerate(networks):
+            train(network, known, training, rng=rng, on_epoch=partial(self._tell, told, number))
 
     def parts(self, batch: KernelBatch) -> list[tuple[IndexArray, list[KernelNetwork]]]:
         """The kernels of a batch with the networks that predict them.

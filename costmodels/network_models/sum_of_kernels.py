@@ -115,8 +115,16 @@ class Overheads:
     unseen_factor : float
         Times the deviation of the sum of predicted kernels: how much farther off networks of
         families are that the model never saw; see `costmodels.network_models.unseen_families`.
+    device_error : float
+        Standard deviation of the log of the factor by which all predicted kernels are off together;
+        on a device that the model never saw and that was not calibrated.
     networks : int
         On how many it was fitted; 0 for what is assumed.
+    kernels : int
+        On how many kernels, measured alone, the bias was fitted where no whole network was.
+    disturbance : float
+        How much longer the same program took at its slowest than at its fastest while all this
+        was measured: 0.2 is a fifth.
     """
 
     launch_s: Parameter = Parameter()
@@ -125,14 +133,25 @@ class Overheads:
     common_error: float = 0.5
     bias: float = 0.0
     unseen_factor: float = 1.0
+    device_error: float = 0.0
     networks: int = 0
+    kernels: int = 0
+    disturbance: float = 0.0
 
     def __post_init__(self) -> None:
         _check("residual", self.residual, 0.0, 10.0)
         _check("common_error", self.common_error, 0.0, 1.0)
         _check("bias", self.bias, -20.0, 20.0)
         _check("unseen_factor", self.unseen_factor, 0.0, math.inf)
+        _check("device_error", self.device_error, 0.0, 10.0)
         _check("networks", self.networks, 0, math.inf)
+        _check("kernels", self.kernels, 0, math.inf)
+        _check("disturbance", self.disturbance, 0.0, math.inf)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether anything of it was measured on the device."""
+        return self.networks > 0 or self.kernels > 0
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -161,6 +180,9 @@ TYPICAL = Overheads(
 )
 """Of a CPU that was never calibrated: what fits the networks of `shipped:networks` with chosen
 schedules, with room for other machines; the residual is 0.02 with default ones."""
+UNSEEN_DEVICE_ERROR = 0.45
+"""`Overheads.device_error` where a model never saw the device: root mean square of the log of the
+predicted over the measured latency of 14 networks on a processor that models hardly knew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +249,7 @@ def add_up(
         + (overheads.launch_s.deviation * len(known)) ** 2
         + (overheads.cold_share.deviation * cold_s_at_peak) ** 2
         + (overheads.residual * total_s) ** 2
+        + float(parts[is_predicted].sum()) ** 2 * math.expm1(overheads.device_error**2)
     )
     # Of the logarithm: a latency has no negative side, and errors of models are factors.
     reach = NORMAL_REACH * math.sqrt(math.log1p(variance / total_s**2))
@@ -245,7 +268,8 @@ def cold_bytes(graph: FusedGraph, device: Device) -> float:
     """Weights that a kernel finds in the second-level caches in a loop of its own, but not here.
 
     Those of one launch count up to what these caches hold, of which each core has one: of more it
-    finds nothing in a loop either. A network whose weights all fit finds them, run after run.
+    finds nothing in a loop either. What an earlier launch has read is nearer than memory.
+    A network whose weights all fit finds them, run after run.
 
     Parameters
     ----------
@@ -255,7 +279,7 @@ def cold_bytes(graph: FusedGraph, device: Device) -> float:
         What it runs on.
     """
     caches = device.l2_bytes * device.cores
-    held = sum(min(launch.constant_bytes, caches) for launch in graph.launches)
+    held = sum(min(each.constant_bytes - each.tied_bytes, caches) for each in graph.launches)
     return float(max(0, held - caches))
 
 
@@ -336,6 +360,55 @@ def fit_overheads(
     found = Overheads(launch_s, cold_share, residual, networks=len(networks))
     predicted = [n for n in networks if n.predicted.keys() >= n.graph.counts("kernel").keys()]
     return _with_errors(found, predicted) if len(predicted) >= 4 else found
+
+
+def fit_errors(networks: Sequence[MeasuredNetwork], prior: Overheads = TYPICAL) -> Overheads:
+    """Fit how far a model is off, on the kernels of some networks alone.
+
+    Parameters
+    ----------
+    networks : sequence of MeasuredNetwork
+        Of one target; those of their kernels count that were both measured and predicted, and the
+        latency of the whole does not.
+    prior : Overheads
+        What launches, cold weights and the residual are taken for.
+
+    Raises
+    ------
+    InputError
+        When fewer than four networks have such kernels.
+    """
+    sums = [both for network in networks if (both := _known_part(network)) is not None]
+    if len(sums) < 4:
+        raise InputError(
+            f"errors must be fitted on kernels of at least 4 networks, got {len(sums)}: measure "
+            "more"
+        )
+    fitted = _with_errors(Overheads(), sums)
+    return replace(
+        prior,
+        bias=fitted.bias,
+        common_error=fitted.common_error,
+        device_error=0.0,
+        kernels=len({name for each in sums for name in each.measured}),
+    )
+
+
+def _known_part(network: MeasuredNetwork) -> MeasuredNetwork | None:
+    """The launches whose kernels were measured and predicted, and the sum of these."""
+    known = network.measured.keys() & network.predicted.keys()
+    launches = tuple(
+        replace(each, inputs=())
+        for each in network.graph.launches
+        if each.kind == "kernel" and each.name in known
+    )
+    if not launches:
+        return None
+    graph = FusedGraph(launches)
+    measured = {launch.name: network.measured[launch.name] for launch in launches}
+    predicted = {launch.name: network.predicted[launch.name] for launch in launches}
+    total_s = add_up(graph, measured, network.device).total_s
+    return MeasuredNetwork(graph, network.device, total_s, measured, predicted)
 
 
 def _with_errors(found: Overheads, networks: Sequence[MeasuredNetwork]) -> Overheads:

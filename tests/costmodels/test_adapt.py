@@ -11,7 +11,7 @@ from costmodels.kernel import Failure, KernelDataset, Measured, Task
 from costmodels.kernel_models.ensemble import Ensemble
 from costmodels.kernel_models.gbt import GradientBoostedTrees
 from costmodels.kernel_models.graphsage import GraphSage
-from costmodels.protocol import Adaptable
+from costmodels.protocol import Adaptable, FitProgress
 from halide_style.model import HalideStyleModel
 
 MODELS = [GradientBoostedTrees, GraphSage, HalideStyleModel, Ensemble]
@@ -81,3 +81,19 @@ def test_a_new_model_learns_as_from_nothing(make):
     np.testing.assert_array_equal(
         adapted.predict(data.batch).utility, fitted.predict(data.batch).utility
     )
+
+
+@pytest.mark.parametrize("make", [GraphSage, HalideStyleModel, Ensemble])
+def test_both_ways_of_learning_tell_how_far_they_have_come(make):
+    told: list[tuple[int, int, str]] = []
+    progress = FitProgress(lambda done, most, text: told.append((done, most, text)))
+    model = make().fit(made_up(0, tasks=4), rng=rng(), progress=progress)
+    for_fit = len(told)
+    model.adapt(made_up(1, tasks=4, first_task=4), rng=rng(), progress=progress)
+    for some in (told[:for_fit], told[for_fit:]):
+        assert len(some) > 3
+        assert len({most for _, most, _ in some}) == 1
+        shares = [done / most for done, most, _ in some]
+        assert shares == sorted(shares)
+        assert 0 < shares[-1] <= 1
+        assert "loss" in some[-1][2]

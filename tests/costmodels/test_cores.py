@@ -85,6 +85,18 @@ def test_the_small_cores_alone_have_their_own_clock_and_caches(hybrid):
     assert device.peak_flop_per_s == pytest.approx(8 * 3.8e9 * 16)
 
 
+def test_of_x86_the_nominal_clock_counts_as_virtual_machines_tell_it(four):
+    write(four, {"proc/cpuinfo": f"{CPUINFO}\ncpu MHz : 4100.0\nbogomips : 5200.00"})
+    assert _host(4, four, range(4), 5e10).clock_hz == pytest.approx(2.6e9)
+
+
+def test_unequal_cores_share_it_out_by_their_highest_clocks(hybrid):
+    write(hybrid, {"proc/cpuinfo": f"{CPUINFO}\nbogomips : 4992.00"})
+    assert _host(4, hybrid, range(20), 5e10).clock_hz == pytest.approx(2.496e9)
+    small = _host(8, hybrid, range(12, 20), 5e10)
+    assert small.clock_hz == pytest.approx(2.496e9 * 3.8 / 5.0, rel=1e-3)
+
+
 def test_fewer_threads_than_cores_run_on_the_fastest(hybrid):
     device = _host(4, hybrid, range(20), 5e10)
     assert (device.cores, device.clock_hz, device.l1_bytes) == (4, 5e9, 48 << 10)

@@ -34,6 +34,7 @@ def test_it_is_a_directed_acyclic_graph():
         "constant_bytes": 100,
         "output_bytes": 40,
         "reason": "",
+        "tied_bytes": 0,
     }
     json.dumps(nx.node_link_data(found))
 

@@ -1,6 +1,7 @@
 """A network is the sum of its kernels and of what lies between them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from costmodels.network_models.sum_of_kernels import (
     Parameter,
     add_up,
     cold_bytes,
+    fit_errors,
     fit_overheads,
 )
 
@@ -60,6 +62,14 @@ def test_weights_that_the_cache_holds_stay_warm():
     assert cold_bytes(chain(*"abcdef", constant_bytes=share), DEVICE) == 2 * share
 
 
+def test_weights_that_an_earlier_launch_read_are_not_cold():
+    own = chain(*"abcdef", constant_bytes=CACHES)
+    first, *others = own.launches
+    tied = FusedGraph((first, *(replace(each, tied_bytes=CACHES) for each in others)))
+    assert cold_bytes(own, DEVICE) == 5 * CACHES
+    assert cold_bytes(tied, DEVICE) == 0
+
+
 def test_errors_that_go_together_do_not_cancel():
     kernels = {f"k{n}": known(1e-3, width=2.0) for n in range(100)}
     graph = chain(*kernels)
@@ -77,6 +87,34 @@ def test_a_bias_is_of_predictions_alone():
     kernels = {"a": known(1e-3, source="measured"), "b": known(1e-3)}
     total = add_up(chain("a", "b"), kernels, DEVICE, Overheads(bias=math.log(2.0)))
     assert total.total_s == pytest.approx(3e-3)
+
+
+def test_on_a_device_never_seen_predictions_are_off_together():
+    kernels = {f"k{n}": known(1e-3, width=1.001) for n in range(50)}
+    graph = chain(*kernels)
+    seen = add_up(graph, kernels, DEVICE)
+    unseen = add_up(graph, kernels, DEVICE, Overheads(device_error=0.4))
+    assert unseen.total_s == seen.total_s
+    assert math.log(unseen.high_s / unseen.total_s) == pytest.approx(1.645 * 0.4, rel=0.01)
+    measured = {name: known(1e-3, 1.001, "measured") for name in kernels}
+    assert add_up(graph, measured, DEVICE, Overheads(device_error=0.4)) == seen
+
+
+def test_errors_are_fitted_on_the_kernels_that_are_known():
+    """The others, and how long the whole network took, do not count."""
+    networks = []
+    for number in range(8):
+        names = [f"{number}.{n}" for n in range(6)]
+        measured = {name: known(1e-3, 1.02, "measured") for name in names[:4]}
+        predicted = {name: known(2e-3, 1.5) for name in names[1:]}
+        networks.append(MeasuredNetwork(chain(*names), DEVICE, 1.0, measured, predicted))
+    found = fit_errors(networks)
+    assert found.bias == pytest.approx(-math.log(2.0))
+    assert (found.networks, found.kernels, found.is_calibrated) == (0, 8 * 3, True)
+    assert (found.launch_s, found.residual) == (TYPICAL.launch_s, TYPICAL.residual)
+    unknown = MeasuredNetwork(chain("a"), DEVICE, 1.0, {}, {})
+    with pytest.raises(InputError, match="at least 4 networks, got 3"):
+        fit_errors([*networks[:3], unknown, unknown])
 
 
 def test_the_fit_finds_what_was_put_in():

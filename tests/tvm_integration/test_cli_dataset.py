@@ -98,7 +98,10 @@ def test_verify_says_what_is_wrong(folder, tmp_path):
     ("arguments", "message"),
     [
         (("describe", "nowhere"), "nowhere must be a data set"),
-        (("describe", "shipped:nothing"), "a shipped data set must be one of cpu, h200"),
+        (
+            ("describe", "shipped:nothing"),
+            "a shipped data set must be one of cpu, cpu_two_threads, h200",
+        ),
         (("import", "nowhere", "--out", "x"), "nowhere must be a folder"),
         (("split", "{folder}", "--name", "t", "--by", "luck"), "--by must be task, network or"),
         (("split", "{folder}", "--name", "../t", "--test", "net32"), "a split's name must be"),

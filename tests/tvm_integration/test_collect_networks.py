@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.errors import InputError
-from costmodels.network_models.sum_of_kernels import TYPICAL, add_up
+from costmodels.network_models.sum_of_kernels import TYPICAL, UNSEEN_DEVICE_ERROR, add_up
 from tvm_integration.calibrate import calibrate, known_overheads, overheads_path, save_overheads
 from tvm_integration.cli import app
 from tvm_integration.collect_networks import NetworkCollector
@@ -145,6 +146,9 @@ def test_calibration_is_fitted_kept_and_found(folder, tmp_path, monkeypatch):
     save_overheads(overheads_path(target, device, "pretrained:best"), found)
     assert known_overheads(target, device, "pretrained:best") == found
     assert known_overheads(target, device, "paleo") == TYPICAL
+    assert known_overheads(target, replace(device, name="never seen"), "pretrained:best") == (
+        replace(TYPICAL, device_error=UNSEEN_DEVICE_ERROR)
+    )
     begun = overheads_path(target, device, "paleo").with_suffix(".networks")
     shutil.copytree(folder, begun)
     result = run("calibrate", "--model", "paleo", "--minutes", "1e-6")  # begins no network

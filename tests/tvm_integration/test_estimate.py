@@ -84,6 +84,20 @@ def test_the_launches_are_those_of_the_network(target):
     assert weights == pytest.approx(build(fused).weight_bytes, rel=0.05)
 
 
+def test_tied_weights_are_read_from_memory_once(target):
+    layer = torch.nn.Linear(64, 64)
+
+    def weights(layers):
+        network = torch.nn.Sequential(*(x for each in layers for x in (each, torch.nn.ReLU())))
+        module = from_torch("tied", network.eval(), (torch.zeros(1, 64),), {}).module
+        launches = fused_graph(fuse(module, target)).launches
+        return [(each.constant_bytes, each.tied_bytes) for each in launches]
+
+    size = 4 * (64 * 64 + 64)
+    assert weights([layer] * 3) == [(size, 0), (size, size), (size, size)]
+    assert weights([torch.nn.Linear(64, 64) for _ in range(3)]) == [(size, 0)] * 3
+
+
 def test_a_residual_network_has_branches(target):
     graph = fused_graph(fuse(load_network("zoo:residual,number=5").module, target))
     assert any(len(launch.inputs) == 2 for launch in graph.launches)
@@ -332,6 +346,7 @@ def test_the_command(tmp_path, capfd):
     text = run("estimate", NETWORK, "--model", "paleo").stdout
     assert "90 % interval" in text
     assert "for launches" in text
+    assert re.search(r"^latency .* \(not calibrated\)$", text, re.MULTILINE)
     assert text.splitlines()[-1].startswith("not calibrated: overheads")
     text = run("estimate", NETWORK, "--model", "paleo", "--overheads", "none").stdout
     assert text.splitlines()[-1].startswith("latency")

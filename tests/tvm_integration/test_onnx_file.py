@@ -221,3 +221,22 @@ def test_a_file_onnxruntime_refuses_is_no_reference(workplace):
     assert missing.kind is None
     assert missing.reason.startswith("onnxruntime must be able to open net.onnx, got ")
     assert "\n" not in missing.reason
+
+
+@pytest.mark.usefixtures("workplace")
+def test_what_is_computed_in_floats_all_the_same_is_said_before_tuning(caplog):
+    weights = [helper.make_tensor("s", TensorProto.FLOAT, [], [0.05])]
+    weights += [helper.make_tensor("z", TensorProto.INT8, [], [0])]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("Relu", ["d"], ["y"]),
+    ]
+    save_onnx("q.onnx", nodes, [value("x", [2, 3])], [value("y", [2, 3])], weights)
+    assert_equals_reference(load_network("q.onnx"))
+    assert "q.onnx is quantized" in caplog.text
+    assert "between 2 QuantizeLinear and DequantizeLinear" in caplog.text
+    caplog.clear()
+    save_convolution("net.onnx", [2, 3, 8, 8])
+    load_network("net.onnx")
+    assert "quantized" not in caplog.text

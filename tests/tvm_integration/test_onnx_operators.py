@@ -147,6 +147,43 @@ def test_a_constant_if_leaves_the_network_fused():
 
 
 @pytest.mark.usefixtures("workplace")
+def test_a_branch_that_depends_on_data_leaves_the_rest_fused():
+    branches = [
+        helper.make_graph(
+            [helper.make_node(operator, ["r3"], [f"out_{operator}"])],
+            operator,
+            [],
+            [value(f"out_{operator}", [2, 64])],
+        )
+        for operator in ("Tanh", "Neg")
+    ]
+    nodes = [helper.make_node("ReduceSum", ["x"], ["total"], keepdims=0)]
+    last = "x"
+    for layer in (1, 2, 3):
+        nodes += [
+            helper.make_node("MatMul", [last, "w"], [f"m{layer}"]),
+            helper.make_node("Add", [f"m{layer}", "b"], [f"a{layer}"]),
+            helper.make_node("Relu", [f"a{layer}"], [f"r{layer}"]),
+        ]
+        last = f"r{layer}"
+    nodes += [
+        helper.make_node("Greater", ["total", "zero"], ["flag"]),
+        helper.make_node("If", ["flag"], ["y"], then_branch=branches[0], else_branch=branches[1]),
+    ]
+    rng = np.random.default_rng(0)
+    weights = [
+        ("w", rng.standard_normal((64, 64)).astype("float32") / 8),
+        ("b", rng.standard_normal(64).astype("float32")),
+        ("zero", np.array(0, "float32")),
+    ]
+    save("net.onnx", nodes, [value("x", [2, 64])], [value("y", [2, 64])], weights)
+    cut = fuse(load_network("net.onnx").module, host_target())
+    assert max(task.weight for task in cut.tasks) == 3  # product, bias and ReLU are one kernel
+    assert sum(task.weight for task in cut.tasks) <= 3 + 2 + 2
+    assert_equals_onnxruntime("net.onnx")
+
+
+@pytest.mark.usefixtures("workplace")
 @pytest.mark.parametrize("opset", [6, 9, 11])
 def test_old_opsets_are_converted(opset):
     nodes = [

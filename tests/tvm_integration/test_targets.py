@@ -45,7 +45,13 @@ def test_a_tag_of_tvm():
     [
         ("nonsense", "target must be 'host'"),
         ("llvm mcpu=haswell", "must be -name=value"),
-        ("llvm -mcpu=haswel", "mcpu must be a processor that LLVM knows, got 'haswel'"),
+        ("llvm -mcpu=haswel", "for this host, got 'haswel': did you mean 'haswell'?"),
+        ("llvm -mcpu=cortex-a72", "give -mtriple=aarch64-linux-gnu with it"),
+        (
+            "llvm -mtriple=aarch64-linux-gnu -mcpu=haswell",
+            "for aarch64-linux-gnu, got 'haswell': it is one of another architecture, give "
+            "-mtriple=x86_64-linux-gnu with it",
+        ),
         ("llvm -num-cores=0", "num-cores must be at least 1"),
         ('{"kind": "llvm", }', "target must be 'host'"),
         ("llvm -no-such-option=1", "target must be 'host'"),
