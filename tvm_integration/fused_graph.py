@@ -1,7 +1,10 @@
 """Fused network of Relax -> `FusedGraph`: the launches of `main` in the order of its bindings."""
 
+from hashlib import blake2b
 from math import prod
 from typing import Any
+
+import numpy as np
 
 from costmodels.fused_graph import FusedGraph, Launch
 from costmodels.operator_features import dtype_bits
@@ -42,7 +45,7 @@ class _Walk:
         self._fused = fused
         self._names = names
         self.launches: list[Launch] = []
-        self._read: set[int] = set()
+        self._read: set[bytes] = set()
         self.producers: dict[Any, tuple[int, ...]] = {}
 
     def visit(self, value: Any) -> tuple[int, ...]:
@@ -65,7 +68,7 @@ class _Walk:
             return sources
         kind = "kernel" if reason is None else "library" if reason == LIBRARY else "unsupported"
         constants = {k: size for each in value.args for k, size in _constants(each).items()}
-        tied = sum(size for address, size in constants.items() if address in self._read)
+        tied = sum(size for digest, size in constants.items() if digest in self._read)
         self._read |= constants.keys()
         return self._launch(
             Launch(
@@ -87,11 +90,13 @@ class _Walk:
         return (len(self.launches) - 1,)
 
 
-def _constants(value: Any) -> dict[int, int]:
-    """Address -> bytes of the constants in an argument."""
+def _constants(value: Any) -> dict[bytes, int]:
+    """Digest -> bytes of the constants in an argument: the build keeps one of equal ones."""
     constant = getattr(value, "value", None)
     if isinstance(constant, tvm.runtime.Tensor):
-        return {constant.data_ptr(): _bytes_of(value.ty)}
+        digest = blake2b(f"{value.ty}".encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(constant.numpy()).view(np.uint8).data)
+        return {digest.digest(): _bytes_of(value.ty)}
     if isinstance(value, relax.Tuple):
         return {k: size for each in value.fields for k, size in _constants(each).items()}
     return {}
