@@ -1,29 +1,40 @@
 """Several kernel models as one: their mean order and the weighted geometric mean of their seconds.
 
 Models of different kinds err on different kernels (Dietterich, "Ensemble Methods in Machine
-Learning", MCS 2000); extracting features takes far longer than any of them.
+Learning", MCS 2000); extracting features takes far longer than any of them. What few programs of a
+device tell corrects the seconds there; the members learn on from many.
 """
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 
 from costmodels.checkpoint import load_checkpoint, require, save_checkpoint
+from costmodels.device import Device
+from costmodels.errors import InputError
 from costmodels.kernel import (
     FloatArray,
+    IndexArray,
     KernelBatch,
     KernelDataset,
     KernelPrediction,
     Measurement,
     Unsupported,
 )
-from costmodels.learning.calibration import COVERAGE, IntervalByKind, kind_of, spread_of
+from costmodels.learning.calibration import (
+    COVERAGE,
+    Interval,
+    IntervalByKind,
+    kind_of,
+    spread_of,
+)
+from costmodels.learning.device_correction import DeviceCorrection, errors_left
 from costmodels.learning.holding_out import hold_out
 from costmodels.protocol import Adaptable, Claims, FitProgress, KernelCostModel
 from costmodels.registry import kernel_model_class, new_kernel_model
@@ -35,6 +46,36 @@ STEPS = 100
 """Of a fit of all members, as progress counts them."""
 SECONDS_WEIGHTS = (0.2, 0.4, 0.4)
 """Of the members' log seconds; chosen on left-out training networks and the validation network."""
+FEW = 1024
+"""Programs below which a device is corrected, and no member learns on from it."""
+DeviceKey: TypeAlias = tuple[float, ...]
+"""Features of a device, which tell it from others."""
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """What few programs told of a device.
+
+    Parameters
+    ----------
+    correction : DeviceCorrection
+        Of the seconds that the members predict there.
+    interval : Interval
+        Around what is corrected.
+    """
+
+    correction: DeviceCorrection
+    interval: Interval
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"correction": self.correction.as_dict(), "interval": asdict(self.interval)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `as_dict`."""
+        correction = DeviceCorrection.from_dict(values["correction"])
+        return cls(correction, Interval.from_dict(values["interval"]))
 
 
 class Ensemble:
@@ -58,6 +99,7 @@ class Ensemble:
             new_kernel_model(name, rng=rng) for name in MEMBERS
         )
         self._interval = IntervalByKind()
+        self._corrected: dict[DeviceKey, OnDevice] = {}
 
     @property
     def is_fitted(self) -> bool:
@@ -93,6 +135,7 @@ class Ensemble:
             member.fit(dataset, rng=rng, validation=validation, progress=_part(progress, number))
         self.members = new
         self._interval = IntervalByKind()
+        self._corrected = {}
         if validation is not None:
             self._calibrate(validation)
         return self
@@ -104,10 +147,21 @@ class Ensemble:
         rng: np.random.Generator,
         progress: FitProgress | None = None,
     ) -> Self:
-        """Let every member learn on from a data set; see `costmodels.protocol.Adaptable`."""
+        """Learn of the devices of a data set: see `costmodels.protocol.Adaptable`.
+
+        Of fewer than `FEW` programs that ran, the seconds on their devices are corrected, by what
+        these programs tell; every member learns on from more of them, for all devices.
+        """
         if not self.is_fitted:
             return self.fit(dataset, rng=rng, progress=progress)
         self.schema.require(dataset.batch.schema, owner=self.name)
+        if not np.any(dataset.measured):
+            raise InputError(f"{self.name} must be given kernels that ran to learn from, got none")
+        if np.sum(dataset.measured) < FEW:
+            self._correct(dataset, rng)
+            return self
+        for device in {_key(task.device) for task in dataset.batch.tasks}:
+            self._corrected.pop(device, None)
         learned, held_out = hold_out(dataset, rng)
         for number, member in enumerate(self.members):
             assert isinstance(member, Adaptable)
@@ -126,6 +180,11 @@ class Ensemble:
         found = [member.predict(batch) for member in self.members]
         log_latency, spread = _log_seconds(found)
         low_s, high_s = self._interval.around(kind_of(batch, log_latency), log_latency, spread)
+        for known, kernels in self._places(batch):
+            some = batch.take(kernels)
+            log_latency[kernels] = known.correction.apply(some, log_latency[kernels])
+            ends = known.interval.around(log_latency[kernels], spread[kernels])
+            low_s[kernels], high_s[kernels] = ends
         unsupported: dict[int, Unsupported] = {}
         for each in found:
             unsupported |= {problem.kernel: problem for problem in each.unsupported}
@@ -146,7 +205,12 @@ class Ensemble:
                 file = Path(folder) / name
                 member.save(file)
                 arrays[name] = np.frombuffer(file.read_bytes(), np.uint8)
-        settings = {"interval": asdict(self._interval)}
+        settings = {
+            "interval": asdict(self._interval),
+            "corrected": [
+                {"device": list(key), **known.as_dict()} for key, known in self._corrected.items()
+            ],
+        }
         save_checkpoint(path, model=self.name, schema=self.schema, arrays=arrays, settings=settings)
 
     @classmethod
@@ -164,7 +228,39 @@ class Ensemble:
         model.members = tuple(members)
         settings = checkpoint.settings
         model._interval = IntervalByKind.from_dict(settings.get("interval", settings))
+        model._corrected = {
+            tuple(each["device"]): OnDevice.from_dict(each)
+            for each in settings.get("corrected", ())
+        }
         return model
+
+    def _places(self, batch: KernelBatch) -> Iterator[tuple[OnDevice, IndexArray]]:
+        """Yield what is known of each corrected device, with its kernels in a batch."""
+        if not self._corrected:
+            return
+        keys = [_key(task.device) for task in batch.tasks]
+        for key, known in self._corrected.items():
+            own = np.array([each == key for each in keys], bool)
+            kernels = np.flatnonzero(own[batch.task_index])
+            if len(kernels):
+                yield known, kernels
+
+    def _correct(self, dataset: KernelDataset, rng: np.random.Generator) -> None:
+        """Learn, for each device, what to add to the members' log seconds."""
+        keys = [_key(task.device) for task in dataset.batch.tasks]
+        for key in dict.fromkeys(keys):
+            own = np.array([each == key for each in keys], bool)
+            some = dataset.take(np.flatnonzero(own[dataset.batch.task_index] & dataset.measured))
+            batch = some.batch
+            if not len(batch):
+                continue
+            predicted, spread = _log_seconds([member.predict(batch) for member in self.members])
+            error = some.log_latency - predicted
+            left = errors_left(batch, predicted, error, rng)
+            self._corrected[key] = OnDevice(
+                DeviceCorrection.learn(batch, predicted, error),
+                Interval.learn(left, spread, batch.task_index),
+            )
 
     def _calibrate(self, held_out: KernelDataset) -> None:
         batch = held_out.batch
@@ -173,6 +269,10 @@ class Ensemble:
         self._interval = IntervalByKind.learn(
             kind_of(batch, predicted), error, spread, batch.task_index
         )
+
+
+def _key(device: Device) -> DeviceKey:
+    return tuple(float(each) for each in device.features())
 
 
 def _log_seconds(found: Sequence[KernelPrediction]) -> tuple[FloatArray, FloatArray]:

@@ -1,0 +1,193 @@
+"""What a few measured kernels tell of a device: by which factor predictions are off, and on which.
+
+A model that never saw a device is off there as a whole, and differently for short and long kernels,
+for parallel and serial ones, for those that compute and those that copy. A ridge regression of its
+log errors on a handful of such properties learns that from some dozens of kernels, where training
+networks or trees further would only move them about. Large errors count less (Huber, "Robust
+Estimation of a Location Parameter", 1964).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from costmodels.errors import InputError
+from costmodels.kernel import FloatArray, IndexArray, KernelBatch
+from costmodels.roofline import log_bound
+
+PENALTY = 3.0
+"""Of each coefficient but the constant: as much as so many kernels count against it."""
+CONSTANT_PENALTY = 0.1
+LARGE_ERROR = 0.5
+"""Log seconds from which on an error counts by its size, not by its square."""
+ROUNDS = 8
+"""Of weighing errors anew; then the coefficients do not move any more."""
+SHORTEST, LONGEST = -16.0, 1.0
+"""Log seconds between which the size of a kernel counts."""
+FOLDS = 8
+"""Parts of the tasks, each judged by what the others tell."""
+LEAST_TASKS = 4
+"""Without so many nothing is corrected but the constant."""
+
+_LOOPS = ("parallel", "vectorize", "unroll")
+_OPERATIONS = (
+    ("functions", ("float_math_func", "float_other_func")),
+    ("divisions", ("float_div_mod", "int_div_mod")),
+    ("choices", ("float_cmp", "int_cmp", "bool_op", "select_op")),
+    ("products", ("float_mul", "int_mul")),
+)
+PROPERTIES = (
+    *("constant", "size", "size squared", "parallel", "vectorized", "unrolled"),
+    *("pieces", "parallel size", "above roofline", "operations"),
+    *(name for name, _ in _OPERATIONS),
+    *("sums", "strides"),
+)
+"""Of the columns of `properties`."""
+
+
+def properties(batch: KernelBatch, log_latency: FloatArray) -> FloatArray:
+    """What errors on a device may hang on.
+
+    Parameters
+    ----------
+    batch : KernelBatch
+        Of the schema `costmodels.schema.PER_STORE`.
+    log_latency : numpy.ndarray
+        [kernels]; predicted log seconds.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 [kernels, len(`PROPERTIES`)]; each about 1 in size.
+    """
+
+    def total(*names: str) -> FloatArray:
+        return batch.sum_rows(np.sum([batch.column(name) for name in names], axis=0, dtype=float))
+
+    size = np.clip(log_latency, SHORTEST, LONGEST) + 8.0
+    loops = [total(f"{kind}.loops") > 0 for kind in _LOOPS]
+    columns = [
+        np.ones(len(batch)),
+        size,
+        size**2 / 4.0,
+        *loops,
+        np.minimum(total("parallel.extent_product"), 10.0) / 5.0,
+        loops[0] * size / 2.0,
+        (log_latency - log_bound(batch)) / 2.0,
+        np.minimum(total("total.operations"), 60.0) / 20.0,
+        *(total(*(f"compute.{op}" for op in names)) > 0 for _, names in _OPERATIONS),
+        total("sum.length") > 0,
+        np.minimum(total("buffer0.stride"), 20.0) / 10.0,
+    ]
+    return np.column_stack(columns).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class DeviceCorrection:
+    """Coefficients of what to add to predicted log seconds on one device.
+
+    Parameters
+    ----------
+    coefficients : tuple of float
+        One for each of `PROPERTIES`.
+    """
+
+    coefficients: tuple[float, ...] = (0.0,) * len(PROPERTIES)
+
+    @classmethod
+    def learn(cls, batch: KernelBatch, log_latency: FloatArray, log_error: FloatArray) -> Self:
+        """Fit the coefficients.
+
+        Parameters
+        ----------
+        batch : KernelBatch
+            Kernels of one device.
+        log_latency : numpy.ndarray
+            [kernels]; predicted log seconds.
+        log_error : numpy.ndarray
+            [kernels]; measured minus predicted log seconds; those that are not finite do not count.
+
+        Raises
+        ------
+        InputError
+            When no error is known.
+        """
+        known = np.flatnonzero(np.isfinite(log_error) & np.isfinite(log_latency))
+        if not len(known):
+            raise InputError("a correction must be learned from kernels that ran, got none")
+        columns = properties(batch.take(known), log_latency[known])
+        penalty = np.full(len(PROPERTIES), PENALTY)
+        penalty[0] = CONSTANT_PENALTY
+        if len(np.unique(batch.task_index[known])) < LEAST_TASKS:
+            penalty[1:] = 1e9
+        error, weight = log_error[known], np.ones(len(known))
+        found: FloatArray = np.zeros(len(PROPERTIES))
+        for _ in range(ROUNDS):
+            weighted = columns * weight[:, None]
+            gram = weighted.T @ columns + np.diag(penalty)
+            found = np.asarray(np.linalg.solve(gram, weighted.T @ error), np.float64)
+            rest = np.abs(error - columns @ found)
+            weight = np.minimum(1.0, LARGE_ERROR / np.maximum(rest, 1e-9))
+        return cls(tuple(float(value) for value in found))
+
+    def apply(self, batch: KernelBatch, log_latency: FloatArray) -> FloatArray:
+        """Corrected log seconds [kernels] of kernels of the device; unknown ones stay unknown."""
+        known = np.where(np.isfinite(log_latency), log_latency, 0.0)
+        added: FloatArray = properties(batch, known) @ np.array(self.coefficients)
+        return log_latency + added
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return dict(zip(PROPERTIES, self.coefficients, strict=True))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `as_dict`.
+
+        Raises
+        ------
+        InputError
+            When a coefficient is missing, unknown, or no number.
+        """
+        try:
+            if values.keys() != set(PROPERTIES):
+                raise ValueError(f"{', '.join(values)}")
+            return cls(tuple(float(values[name]) for name in PROPERTIES))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise InputError(
+                f"a correction must have a number for each of {', '.join(PROPERTIES)}, got {error}"
+            ) from None
+
+
+def errors_left(
+    batch: KernelBatch, log_latency: FloatArray, log_error: FloatArray, rng: np.random.Generator
+) -> FloatArray:
+    """Errors of each kernel once what the other tasks tell is corrected.
+
+    Parameters
+    ----------
+    batch, log_latency, log_error
+        As of `DeviceCorrection.learn`.
+    rng : numpy.random.Generator
+        Draws which tasks are judged together.
+
+    Returns
+    -------
+    numpy.ndarray
+        [kernels]; NaN where nothing is known, and for fewer tasks than `LEAST_TASKS`.
+    """
+    left: FloatArray = np.full(len(batch), np.nan)
+    tasks = np.unique(batch.task_index)
+    if len(tasks) < LEAST_TASKS:
+        return left
+    for part in np.array_split(rng.permutation(tasks), min(FOLDS, len(tasks))):
+        judged: IndexArray = np.flatnonzero(np.isin(batch.task_index, part))
+        others = np.flatnonzero(~np.isin(batch.task_index, part))
+        if not np.any(np.isfinite(log_error[others])):
+            continue
+        found = DeviceCorrection.learn(batch.take(others), log_latency[others], log_error[others])
+        corrected = found.apply(batch.take(judged), log_latency[judged])
+        left[judged] = log_error[judged] - (corrected - log_latency[judged])
+    return left
