@@ -24,6 +24,7 @@ from costmodels.kernel import (
     KernelBatch,
     KernelDataset,
     KernelPrediction,
+    Measured,
     Measurement,
     Unsupported,
 )
@@ -100,6 +101,7 @@ class Ensemble:
         )
         self._interval = IntervalByKind()
         self._corrected: dict[DeviceKey, OnDevice] = {}
+        self._measured: set[str] = set()  # tasks that the members know since they were updated
 
     @property
     def is_fitted(self) -> bool:
@@ -135,7 +137,7 @@ class Ensemble:
             member.fit(dataset, rng=rng, validation=validation, progress=_part(progress, number))
         self.members = new
         self._interval = IntervalByKind()
-        self._corrected = {}
+        self._corrected, self._measured = {}, set()
         if validation is not None:
             self._calibrate(validation)
         return self
@@ -174,6 +176,8 @@ class Ensemble:
         """Let every member learn new measurements."""
         for member in self.members:
             member.update(batch, measurements)
+        ran = [n for n, each in enumerate(measurements) if isinstance(each, Measured)]
+        self._measured |= {batch.tasks[task].key for task in np.unique(batch.task_index[ran])}
 
     def predict(self, batch: KernelBatch) -> KernelPrediction:
         """Predict each kernel on its own; one that a member does not support is unsupported."""
@@ -207,6 +211,7 @@ class Ensemble:
                 arrays[name] = np.frombuffer(file.read_bytes(), np.uint8)
         settings = {
             "interval": asdict(self._interval),
+            "measured": sorted(self._measured),
             "corrected": [
                 {"device": list(key), **known.as_dict()} for key, known in self._corrected.items()
             ],
@@ -228,6 +233,7 @@ class Ensemble:
         model.members = tuple(members)
         settings = checkpoint.settings
         model._interval = IntervalByKind.from_dict(settings.get("interval", settings))
+        model._measured = set(settings.get("measured", ()))
         model._corrected = {
             tuple(each["device"]): OnDevice.from_dict(each)
             for each in settings.get("corrected", ())
@@ -235,12 +241,21 @@ class Ensemble:
         return model
 
     def _places(self, batch: KernelBatch) -> Iterator[tuple[OnDevice, IndexArray]]:
-        """Yield what is known of each corrected device, with its kernels in a batch."""
+        """Yield what is known of each corrected device, with its kernels in a batch.
+
+        Not those of tasks that were measured since: the members know them as they are there.
+        """
         if not self._corrected:
             return
         keys = [_key(task.device) for task in batch.tasks]
         for key, known in self._corrected.items():
-            own = np.array([each == key for each in keys], bool)
+            own = np.array(
+                [
+                    each == key and task.key not in self._measured
+                    for each, task in zip(keys, batch.tasks, strict=True)
+                ],
+                bool,
+            )
             kernels = np.flatnonzero(own[batch.task_index])
             if len(kernels):
                 yield known, kernels

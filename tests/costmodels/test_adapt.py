@@ -121,3 +121,9 @@ def test_few_programs_correct_the_seconds_of_their_device_and_nothing_else(tmp_p
     model.save(tmp_path / "model.ckpt")
     again = Ensemble.load(tmp_path / "model.ckpt").predict(there.batch)
     np.testing.assert_array_equal(again.low_s, after_there.low_s)
+    # What is measured there afterwards the members learn as it is: nothing is added to that.
+    model.update(there.batch, there.measurements)
+    log_latency = np.log(model.predict(there.batch).latency_s)
+    known = np.log([each.predict(there.batch).latency_s for each in model.members])
+    assert np.all(log_latency <= known.max(axis=0) + 1e-6)
+    assert np.all(log_latency >= known.min(axis=0) - 1e-6)

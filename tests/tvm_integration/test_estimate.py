@@ -27,7 +27,7 @@ from tvm_integration.cost_model import resolve_model
 from tvm_integration.described_network import describe_module, describe_network
 from tvm_integration.estimate import EstimateOptions, estimate_network
 from tvm_integration.estimate_page import estimate_html
-from tvm_integration.execution import measure_s
+from tvm_integration.execution import export, measure_s
 from tvm_integration.frontend import load_network
 from tvm_integration.fused_graph import fused_graph
 from tvm_integration.fusion import fuse
@@ -96,6 +96,18 @@ def test_tied_weights_are_read_from_memory_once(target):
     size = 4 * (64 * 64 + 64)
     assert weights([layer] * 3) == [(size, 0), (size, size), (size, size)]
     assert weights([torch.nn.Linear(64, 64) for _ in range(3)]) == [(size, 0)] * 3
+
+
+def test_the_build_keeps_equal_weights_once(target, tmp_path):
+    def library_bytes(layers):
+        network = torch.nn.Sequential(*(x for each in layers for x in (each, torch.nn.ReLU())))
+        module = from_torch("tied", network.eval(), (torch.zeros(1, 512),), {}).module
+        export(build(fuse(module, target)), tmp_path / "library.so")
+        return (tmp_path / "library.so").stat().st_size
+
+    one = torch.nn.Linear(512, 512)
+    own = library_bytes([torch.nn.Linear(512, 512) for _ in range(3)])
+    assert library_bytes([one] * 3) < 0.5 * own
 
 
 def test_a_residual_network_has_branches(target):
