@@ -1,4 +1,8 @@
-"""Measure the data set `shipped:cpu`, part by part; a part that was begun goes on.
+"""Collect programs as those of `shipped:cpu_one_core`, part by part; a part that was begun goes on.
+
+That data set was measured with TVM's pool on one thread, whatever the target said; since 2026-11-28
+the same commands run two. `shipped:cpu` has these programs on two threads, by
+`costmodels collect --programs-of shipped:cpu_one_core`.
 
 Test and validation networks get random programs only, so that judging on them is fair; the kernels
 of the others get programs near their best as well. The split was fixed before anything was trained:

@@ -1,4 +1,4 @@
-"""Train the models that travel with the package on all of `shipped:cpu` and `shipped:networks`.
+"""Train the models that travel with the package on all CPU data that ships.
 
 What they are worth on kernels never seen is told by `leaderboard.py`, for models that learned from
 the training part of a split alone; these have seen every network. Their provenance says so. How far
@@ -7,7 +7,6 @@ they are off on families of networks never seen is learned from models that leav
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,15 +15,18 @@ from collect_cpu import run
 from left_out_families import KERNELS, NETWORKS, cases, learn_factors
 from rich.console import Console
 
+from costmodels.checkpoint import add_provenance, load_checkpoint
 from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.shipped import dataset_path
+from costmodels.kernel_models.ensemble import MEMBERS, Ensemble
+from costmodels.learned_tasks import learned_array
 from costmodels.network_models.unseen_families import write_factors
 from costmodels.pretrained import FACTORS
 from tvm_integration.progress import counted, timed_bar
 from tvm_integration.train import train_model
 
-DATASETS = (KERNELS, NETWORKS)
-MODELS = ("ensemble", "gbt", "graphsage", "halide")
+DATASETS = (*KERNELS, NETWORKS)
+MODELS = ("ensemble", *MEMBERS)
 PARTS = ("models", "unseen")
 LARGEST_BYTES = 6_000_000
 
@@ -32,7 +34,6 @@ LARGEST_BYTES = 6_000_000
 def main() -> None:
     """Train, and refuse what is too large to ship."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--out", type=Path, default=ROOT / "costmodels/shipped/models")
     options = parser.parse_args()
@@ -41,23 +42,29 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             both = Path(folder) / "cpu-networks"
             run(["dataset", "merge", *map(str, map(dataset_path, DATASETS)), "--out", str(both)])
-            train_all(options.models, options.out, both)
+            train_all(options.out, both)
     if "unseen" in options.parts:
         learn_unseen(options.out / FACTORS)
 
 
-def train_all(models: Sequence[str], out: Path, data: Path) -> None:
-    """Train some models on a data set."""
+def train_all(out: Path, data: Path) -> None:
+    """Train the ensemble on a data set; its members are the other models."""
     dataset = read_dataset(data)
     console = Console(stderr=True, highlight=False)
-    for name in models:
-        path = out / f"{name}.ckpt"
-        with counted(console, "programs") as on_features, timed_bar(console, "steps") as on_step:
-            train_model(dataset, name, path, on_features=on_features, on_step=on_step)
-        size = path.stat().st_size
-        print(f"{path}: {size / 1e6:.2f} MB")
+    path = out / "ensemble.ckpt"
+    with counted(console, "programs") as on_features, timed_bar(console, "steps") as on_step:
+        ensemble = train_model(dataset, "ensemble", path, on_features=on_features, on_step=on_step)
+    assert isinstance(ensemble, Ensemble)
+    provenance = load_checkpoint(path).provenance
+    for name, member in zip(MEMBERS, ensemble.members, strict=True):
+        member.save(out / f"{name}.ckpt")
+        learned = learned_array(dataset.tasks, None)
+        add_provenance(out / f"{name}.ckpt", provenance, schema=member.schema, arrays=learned)
+    for name in MODELS:
+        size = (out / f"{name}.ckpt").stat().st_size
+        print(f"{name}: {size / 1e6:.2f} MB")
         if size > LARGEST_BYTES:
-            sys.exit(f"{path} must be at most {LARGEST_BYTES / 1e6:.0f} MB to be shipped")
+            sys.exit(f"{name} must be at most {LARGEST_BYTES / 1e6:.0f} MB to be shipped")
 
 
 def learn_unseen(path: Path) -> None:

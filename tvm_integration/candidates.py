@@ -14,6 +14,7 @@ from tvm_integration.compat import (
     tvm,
 )
 from tvm_integration.identity import program_hash
+from tvm_integration.search import search_candidates
 
 THREADS_PER_BLOCK = 256
 """Of the unscheduled program on a GPU."""
@@ -105,7 +106,7 @@ class CandidateSource:
                 meta_schedule.cost_model.RandomModel(),
             )
             self._is_drawing = True
-        return list(self.context.generate_measure_candidates() or [])
+        return search_candidates(self.context, self.context.task_name) or []
 
     def mutations(self, traces: Sequence[Trace], count: int) -> list[MeasureCandidate]:
         """Programs one decision away from given ones.

@@ -16,6 +16,7 @@ from tvm_integration.compat import (
 )
 from tvm_integration.cost_model import MetaScheduleCostModel
 from tvm_integration.fusion import FusedTask
+from tvm_integration.search import search_candidates
 
 EVOLUTION = {"population_size": 1024, "genetic_num_iters": 6, "eps_greedy": 0.0}
 """More effort than a search that is corrected by measurements."""
@@ -106,7 +107,7 @@ def _choose(
     database = meta_schedule.database.MemoryDatabase()  # stays empty
     context.pre_tuning(FINALISTS, FINALISTS, spaces, database, cost_model)
     try:
-        candidates = list(context.generate_measure_candidates() or [])
+        candidates = search_candidates(context, task.name) or []
     finally:
         context.post_tuning()
     unscheduled = MeasureCandidate(Schedule(task.mod), [])

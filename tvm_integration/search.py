@@ -1,5 +1,6 @@
 """Evolutionary search that never measures a program twice, also not after a restart."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,13 +12,39 @@ from tvm_integration.compat import (
     derived_object,
     meta_schedule,
 )
+from tvm_integration.foreign_errors import one_line
 from tvm_integration.identity import program_hash, record_hash
 from tvm_integration.work_dir import replay
+
+_log = logging.getLogger(__name__)
 
 RANDOM_POPULATION = 128
 """Programs drawn to choose a batch from when nothing is known of them."""
 ATTEMPTS = 3
 """Batches asked for when all programs of one were measured before."""
+
+
+_OF_A_PROGRAM = "parallel_for_dynamic error"
+"""Begins what TVM raises when it cannot transform or describe a program, as of a scatter."""
+
+
+def search_candidates(search: Any, name: str) -> list[MeasureCandidate] | None:
+    """Ask a search, or the context of one, for programs to measure.
+
+    Returns
+    -------
+    list of MeasureCandidate or None
+        None when it has no more, or when TVM fails on the kernel, which is said in the log: the
+        other kernels of a network shall go on.
+    """
+    try:
+        found = search.generate_measure_candidates()
+    except RuntimeError as error:
+        if not str(error).startswith(_OF_A_PROGRAM):
+            raise
+        _log.warning("%s stays unscheduled: TVM cannot search it (%s)", name, one_line(error))
+        return None
+    return None if found is None else list(found)
 
 
 def measured_programs(records: Sequence[meta_schedule.database.TuningRecord]) -> set[int]:
@@ -73,7 +100,7 @@ class UnmeasuredSearch(PySearchStrategy):
         self._evolving = meta_schedule.search_strategy.EvolutionarySearch(**evolution)
 
     def _initialize_with_tune_context(self, context: meta_schedule.TuneContext) -> None:
-        self._mod = context.mod
+        self._mod, self._name = context.mod, context.task_name
         for search in (self._random, self._evolving):
             search._initialize_with_tune_context(context)
 
@@ -104,7 +131,7 @@ class UnmeasuredSearch(PySearchStrategy):
         """
         search = self._evolving if self._is_informed() else self._random
         for _ in range(ATTEMPTS):
-            candidates = search.generate_measure_candidates()
+            candidates = search_candidates(search, self._name)
             if candidates is None:
                 return None
             new = [c for c in candidates if self._is_new(c.sch)][: self._trials_left()]

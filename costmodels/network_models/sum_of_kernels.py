@@ -19,6 +19,7 @@ from costmodels.errors import InputError
 from costmodels.fused_graph import FusedGraph
 from costmodels.kernel import FloatArray, KernelPrediction
 from costmodels.learning.calibration import NORMAL_REACH
+from costmodels.learning.device_correction import DeviceCorrection
 
 SOURCES = ("measured", "looked up", "predicted")
 LEAST_RESIDUAL = 0.01
@@ -57,6 +58,15 @@ class KernelLatency:
     def deviation(self) -> float:
         """Standard deviation of the log seconds that the interval stands for."""
         return math.log(self.high_s / self.low_s) / (2 * NORMAL_REACH)
+
+    def times(self, factor: float) -> "KernelLatency":
+        """So many times as long, the interval along."""
+        return replace(
+            self,
+            latency_s=self.latency_s * factor,
+            low_s=self.low_s * factor,
+            high_s=self.high_s * factor,
+        )
 
 
 def predicted_latencies(prediction: KernelPrediction) -> list[KernelLatency | None]:
@@ -112,6 +122,9 @@ class Overheads:
     bias : float
         Log of the measured over the predicted sum, on average: for models that are off on a
         target as a whole. It counts for predicted kernels alone.
+    correction : DeviceCorrection, optional
+        How the model is off on single kernels of the device, once the bias is taken out. It is for
+        whoever predicts the kernels to apply: a sum has no features.
     unseen_factor : float
         Times the deviation of the sum of predicted kernels: how much farther off networks of
         families are that the model never saw; see `costmodels.network_models.unseen_families`.
@@ -132,6 +145,7 @@ class Overheads:
     residual: float = LEAST_RESIDUAL
     common_error: float = 0.5
     bias: float = 0.0
+    correction: DeviceCorrection | None = None
     unseen_factor: float = 1.0
     device_error: float = 0.0
     networks: int = 0
@@ -155,7 +169,8 @@ class Overheads:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return asdict(self)
+        correction = None if self.correction is None else self.correction.as_dict()
+        return {**asdict(self), "correction": correction}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -167,8 +182,10 @@ class Overheads:
             When a value is missing or of another kind.
         """
         try:
-            both = {name: Parameter(**values[name]) for name in ("launch_s", "cold_share")}
-            return cls(**{**values, **both})
+            parts = {name: Parameter(**values[name]) for name in ("launch_s", "cold_share")}
+            correction = values["correction"]
+            known = None if correction is None else DeviceCorrection.from_dict(correction)
+            return cls(**{**values, **parts, "correction": known})
         except (KeyError, TypeError) as error:
             raise InputError(f"overheads must have all their fields, got {error!r}") from None
 

@@ -25,7 +25,7 @@ def digest(tmp_path_factory):
     """Of the shipped data sets that they learn, merged as `scripts/train_shipped.py` does it."""
     both = tmp_path_factory.mktemp("merged") / "both"
     with DatasetWriter(both) as writer:
-        for name in ("shipped:cpu", "shipped:networks"):
+        for name in ("shipped:cpu", "shipped:cpu_one_core", "shipped:networks"):
             stored = read_dataset(dataset_path(name))
             writer.add(stored.tasks.values())
             writer.add([*stored.records, *stored.networks])

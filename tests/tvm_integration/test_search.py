@@ -1,15 +1,34 @@
 """No program is measured twice, not even after a restart; budgets hold."""
 
+import numpy as np
+import pytest
 from search_tasks import TARGET, matmul
 
-from tvm_integration.compat import meta_schedule
+from tvm_integration.candidates import CandidateSource
+from tvm_integration.compat import meta_schedule, relax
+from tvm_integration.fusion import fuse
 from tvm_integration.identity import program_hash
-from tvm_integration.search import UnmeasuredSearch
+from tvm_integration.search import UnmeasuredSearch, search_candidates
 
 
-def search_for(measured=(), informed=False, left=1000):
+def scatter():
+    """TVM fails when it draws schedules: it would rewrite the layout of the constant, in vain."""
+    x = relax.Var("x", relax.TensorType((8, 16), "float32"))
+    rows = relax.const(np.array([[1], [3], [5], [7]], "int64"))
+    updates = relax.Var("updates", relax.TensorType((4, 16), "float32"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x, updates]):
+        with builder.dataflow():
+            scattered = builder.emit(relax.op.scatter_nd(x, rows, updates, "update"))
+            out = builder.emit_output(scattered)
+        builder.emit_func_output(out)
+    (task,) = fuse(builder.get(), TARGET).tasks
+    return task.mod
+
+
+def search_for(measured=(), informed=False, left=1000, mod=None):
     context = meta_schedule.TuneContext(
-        mod=matmul(),
+        mod=mod or matmul(),
         target=TARGET,
         space_generator="post-order-apply",
         search_strategy=UnmeasuredSearch(
@@ -55,3 +74,20 @@ def test_programs_of_an_earlier_run_are_left_out():
 
 def test_a_batch_is_cut_to_the_budget():
     assert len(batch_of(search_for(left=3))) == 3
+
+
+def test_a_kernel_that_cannot_be_searched_is_named_and_left_out(caplog):
+    assert search_for(mod=scatter()).generate_measure_candidates() is None
+    assert "matmul stays unscheduled: TVM cannot search it (RuntimeError: " in caplog.text
+    source = CandidateSource(scatter(), TARGET, name="scatter", rng=np.random.default_rng(0))
+    assert source.random(4) == []
+    assert "scatter stays unscheduled" in caplog.text
+
+
+def test_other_errors_of_a_search_stay_errors():
+    class Failing:
+        def generate_measure_candidates(self):
+            raise RuntimeError("the cost model divided by zero")
+
+    with pytest.raises(RuntimeError, match="divided by zero"):
+        search_candidates(Failing(), "matmul")
