@@ -28,8 +28,19 @@ _OF_A_PROGRAM = "parallel_for_dynamic error"
 """Begins what TVM raises when it cannot transform or describe a program, as of a scatter."""
 
 
-def search_candidates(search: Any, name: str) -> list[MeasureCandidate] | None:
+def search_candidates(
+    search: Any, name: str, on_failed: Callable[[str], None] = lambda _: None
+) -> list[MeasureCandidate] | None:
     """Ask a search, or the context of one, for programs to measure.
+
+    Parameters
+    ----------
+    search : SearchStrategy or TuneContext
+        What to ask.
+    name : str
+        Of the kernel.
+    on_failed : callable
+        Told the name of the kernel when TVM fails on it.
 
     Returns
     -------
@@ -43,6 +54,7 @@ def search_candidates(search: Any, name: str) -> list[MeasureCandidate] | None:
         if not str(error).startswith(_OF_A_PROGRAM):
             raise
         _log.warning("%s stays unscheduled: TVM cannot search it (%s)", name, one_line(error))
+        on_failed(name)
         return None
     return None if found is None else list(found)
 
@@ -78,6 +90,8 @@ class UnmeasuredSearch(PySearchStrategy):
         Whether the cost model has learned anything.
     trials_left : callable
         How many candidates may still be measured; larger batches are cut.
+    on_failed : callable
+        Told the name of a kernel that TVM cannot search.
     **evolution : Any
         Parameters of TVM's `EvolutionarySearch`.
     """
@@ -87,9 +101,11 @@ class UnmeasuredSearch(PySearchStrategy):
         measured: set[int],
         is_informed: Callable[[], bool],
         trials_left: Callable[[], int],
+        on_failed: Callable[[str], None] = lambda _: None,
         **evolution: Any,
     ) -> None:
         super().__init__()
+        self._on_failed = on_failed
         self._measured = set(measured)
         self._is_informed = is_informed
         self._trials_left = trials_left
@@ -131,7 +147,7 @@ class UnmeasuredSearch(PySearchStrategy):
         """
         search = self._evolving if self._is_informed() else self._random
         for _ in range(ATTEMPTS):
-            candidates = search_candidates(search, self._name)
+            candidates = search_candidates(search, self._name, self._on_failed)
             if candidates is None:
                 return None
             new = [c for c in candidates if self._is_new(c.sch)][: self._trials_left()]
@@ -156,5 +172,9 @@ class UnmeasuredSearch(PySearchStrategy):
     def clone(self) -> "UnmeasuredSearch":
         """A fresh search with the same parameters."""
         return UnmeasuredSearch(
-            self._measured, self._is_informed, self._trials_left, **self._evolution
+            self._measured,
+            self._is_informed,
+            self._trials_left,
+            self._on_failed,
+            **self._evolution,
         )

@@ -3,8 +3,6 @@
 A network is fused once; that same module is tuned and then built.
 """
 
-import fcntl
-import json
 import logging
 import os
 import shutil
@@ -14,11 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from costmodels.errors import InputError
-from costmodels.files import write_atomically
 from costmodels.kernel import Measured
 from costmodels.protocol import KernelCostModel
 from tvm_integration.branching_kernels import ARGUMENT_SETS
@@ -34,6 +30,7 @@ from tvm_integration.runner import WarmRunner
 from tvm_integration.search import UnmeasuredSearch, measured_programs
 from tvm_integration.task_scheduler import EagerScheduler
 from tvm_integration.threads import thread_count
+from tvm_integration.tune_folder import TVM_LOG, locked, log_into, mark_threads
 from tvm_integration.tune_measure import (
     checked_untuned,
     faster_records,
@@ -42,8 +39,6 @@ from tvm_integration.tune_measure import (
 )
 from tvm_integration.tune_state import KernelState, TuneOptions, TuneResult, TuneState, task_count
 from tvm_integration.work_dir import measurement_of, open_database
-
-logger = logging.getLogger(__name__)
 
 MEASURE = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=25)
 """How candidates are measured: three times 25 ms agree within 0.5 % at the median."""
@@ -90,10 +85,10 @@ def tune_network(
         tuned, computes something else than its own framework does.
     """
     start = time.perf_counter()
-    with _locked(options.work_dir), _log_file(options.work_dir):
+    with locked(options.work_dir), log_into(options.work_dir):
         on_state(TuneState("reading the work directory"))
         database = open_database(options.work_dir, target)
-        _mark_threads(options.work_dir, database, thread_count(target))
+        mark_threads(options.work_dir, database, thread_count(target))
         cost_model = _make_cost_model(options)
         if not options.trials:
             model = None if options.cost_model == STOCK else cost_model.kernel_model
@@ -312,8 +307,10 @@ class _Run:
 
     def _contexts(self) -> list[Any]:
         measured = measured_programs(self.database.get_all_tuning_records())
-        search = UnmeasuredSearch(measured, self._is_informed, self._trials_left, **EVOLUTION)
-        task_log = logging.getLogger(f"{_TVM_LOG}.task")
+        search = UnmeasuredSearch(
+            measured, self._is_informed, self._trials_left, self._leave_out, **EVOLUTION
+        )
+        task_log = logging.getLogger(f"{TVM_LOG}.task")
         # An earlier part of the same run must not draw the same candidates again.
         seed = (self.options.seed + 7919 * self.state.trials) % (2**31 - 1) + 1
         seeds = meta_schedule.utils.fork_seed(seed, n=len(self._selected))
@@ -329,6 +326,10 @@ class _Run:
             ).clone()
             for task, rand_state in zip(self._selected, seeds, strict=True)
         ]
+
+    def _leave_out(self, name: str) -> None:
+        kernels = [replace(k, selected=k.selected and k.name != name) for k in self.state.kernels]
+        self.state = replace(self.state, kernels=tuple(kernels))
 
     def _count(self, name: str, event: MeasureEvent, elapsed_s: float) -> None:
         kernels = []
@@ -473,69 +474,3 @@ def select_tasks(
             )
         selected.update(found)
     return frozenset(selected)
-
-
-MARK = "measured_on.json"
-"""Says on how many threads the records of a work directory were measured."""
-
-
-def _mark_threads(work_dir: Path, database: Any, threads: int) -> None:
-    """Say so of new work directories, and warn of those whose records ran on one thread."""
-    path = work_dir / MARK
-    if not path.exists() and len(database) and threads > 1:
-        logger.warning(
-            "%s holds records of an earlier release, whose kernels ran on one thread whatever the "
-            "target: they are compared with those of %d threads; use another work directory",
-            work_dir,
-            threads,
-        )
-    elif not path.exists():
-        write_atomically(path, json.dumps({"threads": threads}).encode())
-
-
-_TVM_LOG = "tvm.s_tir.meta_schedule"
-
-
-@contextmanager
-def _log_file(work_dir: Path) -> Iterator[None]:
-    """Send TVM's log, which otherwise goes to stdout, to a file of the work directory."""
-    log = logging.getLogger(_TVM_LOG)
-    path = work_dir / "tuning.log"
-    try:
-        handler = logging.FileHandler(path)
-    except OSError as error:
-        raise InputError(
-            f"{path} must be a file that can be written, got: {error.strerror}: "
-            "remove it, or use another work directory"
-        ) from None
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    previous = log.handlers[:], log.level, log.propagate
-    log.handlers[:], log.propagate = [handler], False
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.handlers[:], log.propagate = previous[0], previous[2]
-        log.setLevel(previous[1])
-        handler.close()
-
-
-@contextmanager
-def _locked(work_dir: Path) -> Iterator[None]:
-    """Keep a second run out of the same folder."""
-    try:
-        work_dir.mkdir(parents=True, exist_ok=True)
-        lock = (work_dir / ".lock").open("w")
-    except OSError as error:
-        raise InputError(
-            f"work directory {work_dir} must be a folder that can be written: {error.strerror}"
-        ) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"work directory {work_dir} must not be in use, got one that another run holds: "
-                "wait for it, or use another work directory"
-            ) from None
-        yield

@@ -7,20 +7,18 @@ device tell corrects the seconds there; the members learn on from many.
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import ClassVar, Self
 
 import numpy as np
 
 from costmodels.checkpoint import load_checkpoint, require, save_checkpoint
-from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.kernel import (
     FloatArray,
-    IndexArray,
     KernelBatch,
     KernelDataset,
     KernelPrediction,
@@ -30,12 +28,11 @@ from costmodels.kernel import (
 )
 from costmodels.learning.calibration import (
     COVERAGE,
-    Interval,
     IntervalByKind,
     kind_of,
     spread_of,
 )
-from costmodels.learning.device_correction import DeviceCorrection, errors_left
+from costmodels.learning.device_correction import FEW, DeviceCorrections
 from costmodels.learning.holding_out import hold_out
 from costmodels.protocol import Adaptable, Claims, FitProgress, KernelCostModel
 from costmodels.registry import kernel_model_class, new_kernel_model
@@ -47,36 +44,6 @@ STEPS = 100
 """Of a fit of all members, as progress counts them."""
 SECONDS_WEIGHTS = (0.2, 0.4, 0.4)
 """Of the members' log seconds; chosen on left-out training networks and the validation network."""
-FEW = 1024
-"""Programs below which a device is corrected, and no member learns on from it."""
-DeviceKey: TypeAlias = tuple[float, ...]
-"""Features of a device, which tell it from others."""
-
-
-@dataclass(frozen=True)
-class OnDevice:
-    """What few programs told of a device.
-
-    Parameters
-    ----------
-    correction : DeviceCorrection
-        Of the seconds that the members predict there.
-    interval : Interval
-        Around what is corrected.
-    """
-
-    correction: DeviceCorrection
-    interval: Interval
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return {"correction": self.correction.as_dict(), "interval": asdict(self.interval)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `as_dict`."""
-        correction = DeviceCorrection.from_dict(values["correction"])
-        return cls(correction, Interval.from_dict(values["interval"]))
 
 
 class Ensemble:
@@ -100,7 +67,7 @@ class Ensemble:
             new_kernel_model(name, rng=rng) for name in MEMBERS
         )
         self._interval = IntervalByKind()
-        self._corrected: dict[DeviceKey, OnDevice] = {}
+        self._corrected = DeviceCorrections()
         self._measured: set[str] = set()  # tasks that the members know since they were updated
 
     @property
@@ -137,7 +104,7 @@ class Ensemble:
             member.fit(dataset, rng=rng, validation=validation, progress=_part(progress, number))
         self.members = new
         self._interval = IntervalByKind()
-        self._corrected, self._measured = {}, set()
+        self._corrected, self._measured = DeviceCorrections(), set()
         if validation is not None:
             self._calibrate(validation)
         return self
@@ -160,10 +127,10 @@ class Ensemble:
         if not np.any(dataset.measured):
             raise InputError(f"{self.name} must be given kernels that ran to learn from, got none")
         if np.sum(dataset.measured) < FEW:
-            self._correct(dataset, rng)
+            found = [member.predict(dataset.batch) for member in self.members]
+            self._corrected.learn(dataset, *_log_seconds(found), rng)
             return self
-        for device in {_key(task.device) for task in dataset.batch.tasks}:
-            self._corrected.pop(device, None)
+        self._corrected.forget(dataset.batch)
         learned, held_out = hold_out(dataset, rng)
         for number, member in enumerate(self.members):
             assert isinstance(member, Adaptable)
@@ -184,7 +151,7 @@ class Ensemble:
         found = [member.predict(batch) for member in self.members]
         log_latency, spread = _log_seconds(found)
         low_s, high_s = self._interval.around(kind_of(batch, log_latency), log_latency, spread)
-        for known, kernels in self._places(batch):
+        for known, kernels in self._corrected.places(batch, self._measured):
             some = batch.take(kernels)
             log_latency[kernels] = known.correction.apply(some, log_latency[kernels])
             ends = known.interval.around(log_latency[kernels], spread[kernels])
@@ -212,9 +179,7 @@ class Ensemble:
         settings = {
             "interval": asdict(self._interval),
             "measured": sorted(self._measured),
-            "corrected": [
-                {"device": list(key), **known.as_dict()} for key, known in self._corrected.items()
-            ],
+            "corrected": self._corrected.state(),
         }
         save_checkpoint(path, model=self.name, schema=self.schema, arrays=arrays, settings=settings)
 
@@ -234,48 +199,8 @@ class Ensemble:
         settings = checkpoint.settings
         model._interval = IntervalByKind.from_dict(settings.get("interval", settings))
         model._measured = set(settings.get("measured", ()))
-        model._corrected = {
-            tuple(each["device"]): OnDevice.from_dict(each)
-            for each in settings.get("corrected", ())
-        }
+        model._corrected = DeviceCorrections.from_state(settings.get("corrected", ()))
         return model
-
-    def _places(self, batch: KernelBatch) -> Iterator[tuple[OnDevice, IndexArray]]:
-        """Yield what is known of each corrected device, with its kernels in a batch.
-
-        Not those of tasks that were measured since: the members know them as they are there.
-        """
-        if not self._corrected:
-            return
-        keys = [_key(task.device) for task in batch.tasks]
-        for key, known in self._corrected.items():
-            own = np.array(
-                [
-                    each == key and task.key not in self._measured
-                    for each, task in zip(keys, batch.tasks, strict=True)
-                ],
-                bool,
-            )
-            kernels = np.flatnonzero(own[batch.task_index])
-            if len(kernels):
-                yield known, kernels
-
-    def _correct(self, dataset: KernelDataset, rng: np.random.Generator) -> None:
-        """Learn, for each device, what to add to the members' log seconds."""
-        keys = [_key(task.device) for task in dataset.batch.tasks]
-        for key in dict.fromkeys(keys):
-            own = np.array([each == key for each in keys], bool)
-            some = dataset.take(np.flatnonzero(own[dataset.batch.task_index] & dataset.measured))
-            batch = some.batch
-            if not len(batch):
-                continue
-            predicted, spread = _log_seconds([member.predict(batch) for member in self.members])
-            error = some.log_latency - predicted
-            left = errors_left(batch, predicted, error, rng)
-            self._corrected[key] = OnDevice(
-                DeviceCorrection.learn(batch, predicted, error),
-                Interval.learn(left, spread, batch.task_index),
-            )
 
     def _calibrate(self, held_out: KernelDataset) -> None:
         batch = held_out.batch
@@ -284,10 +209,6 @@ class Ensemble:
         self._interval = IntervalByKind.learn(
             kind_of(batch, predicted), error, spread, batch.task_index
         )
-
-
-def _key(device: Device) -> DeviceKey:
-    return tuple(float(each) for each in device.features())
 
 
 def _log_seconds(found: Sequence[KernelPrediction]) -> tuple[FloatArray, FloatArray]:

@@ -36,6 +36,8 @@ from costmodels.kernel_models.row_sum_trees import (
     squared_error,
 )
 from costmodels.kernel_models.trees_config import Growth, TreesConfig
+from costmodels.learning.calibration import even_spread
+from costmodels.learning.device_correction import FEW, DeviceCorrections
 from costmodels.metrics import task_groups
 from costmodels.protocol import Claims, FitProgress
 from costmodels.replay import ReplayMemory
@@ -75,6 +77,8 @@ class GradientBoostedTrees:
         self._memory = ReplayMemory(self.config.memory)
         self._offsets: dict[str, float] = {}
         self._anchors: dict[str, float] = {}
+        self._corrected = DeviceCorrections()
+        self._measured: set[str] = set()  # tasks known from updates
         self._rank: xgboost.Booster | None = None
         self._seconds: xgboost.Booster | None = None
         self._seconds_intercept = 0.0
@@ -140,6 +144,9 @@ class GradientBoostedTrees:
     ) -> Self:
         """Add trees learned from other kernels or another device, and from what is remembered.
 
+        Of fewer than `FEW` kernels only the seconds on their devices are corrected: trees of so
+        few make what the others say worse.
+
         Parameters
         ----------
         dataset : KernelDataset
@@ -166,6 +173,12 @@ class GradientBoostedTrees:
         dataset = dataset.take(np.flatnonzero(dataset.batch.row_counts > 0))
         if not np.any(dataset.measured):
             raise InputError(f"{self.name} must be given kernels that ran to learn from, got none")
+        if np.sum(dataset.measured) < FEW:
+            utility = predict_sum(self._rank, dataset.batch)
+            predicted = self._log_seconds(dataset.batch, utility)
+            self._corrected.learn(dataset, predicted, even_spread(len(dataset)), rng)
+            return self
+        self._corrected.forget(dataset.batch)
         self._updates += 1
         self._set_offsets(dataset)
         batch, log_latency = self._memory.with_dataset(dataset)
@@ -204,6 +217,8 @@ class GradientBoostedTrees:
         self._set_offsets(dataset)
         newest = self._memory.add(dataset, rng=self._rng())
         self._seen += int(dataset.measured.sum())
+        ran = np.unique(dataset.batch.task_index[dataset.measured])
+        self._measured |= {dataset.batch.tasks[task].key for task in ran}
         if not any(task.key in self._offsets for task in dataset.batch.tasks):
             return  # nothing of these tasks has run yet: there is nothing to compare with
         full = (
@@ -239,7 +254,11 @@ class GradientBoostedTrees:
             unknown = np.full(len(batch), np.nan)
             return KernelPrediction(np.zeros(len(batch)), unknown, unsupported=unsupported)
         utility = predict_sum(self._rank, batch)
-        latency_s = np.exp(self._log_seconds(batch, utility))
+        log_latency = self._log_seconds(batch, utility)
+        for known, kernels in self._corrected.places(batch, self._measured):
+            some = batch.take(kernels)
+            log_latency[kernels] = known.correction.apply(some, log_latency[kernels])
+        latency_s = np.exp(log_latency)
         latency_s[missing] = np.nan
         return KernelPrediction(utility, latency_s, unsupported=unsupported)
 
@@ -254,6 +273,8 @@ class GradientBoostedTrees:
         settings = {
             "config": asdict(self.config),
             "memory": memory,
+            "corrected": self._corrected.state(),
+            "measured": sorted(self._measured),
             "state": {name: getattr(self, f"_{name}") for name in _STATE},
         }
         provenance = {"xgboost": xgboost.__version__, "kernels_seen": self._seen}
@@ -281,6 +302,8 @@ class GradientBoostedTrees:
         model._memory = ReplayMemory.from_state(
             model.config.memory, cls.schema, checkpoint.arrays, settings["memory"]
         )
+        model._corrected = DeviceCorrections.from_state(settings.get("corrected", ()))
+        model._measured = set(settings.get("measured", ()))
         model._rank = _booster(checkpoint.arrays, "trees.rank")
         model._seconds = _booster(checkpoint.arrays, "trees.seconds")
         return model

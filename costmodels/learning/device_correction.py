@@ -7,14 +7,16 @@ networks or trees further would only move them about. Large errors count less (H
 Estimation of a Location Parameter", 1964).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
 
+from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.kernel import FloatArray, IndexArray, KernelBatch
+from costmodels.kernel import FloatArray, IndexArray, KernelBatch, KernelDataset
+from costmodels.learning.calibration import Interval
 from costmodels.roofline import log_bound
 
 PENALTY = 3.0
@@ -28,6 +30,8 @@ SHORTEST, LONGEST = -16.0, 1.0
 """Log seconds between which the size of a kernel counts."""
 FOLDS = 8
 """Parts of the tasks, each judged by what the others tell."""
+FEW = 1024
+"""Programs below which a device is corrected, and a model does not learn on from them."""
 LEAST_TASKS = 4
 """Without so many nothing is corrected but the constant."""
 
@@ -199,3 +203,121 @@ def errors_left(
         corrected = found.apply(batch.take(judged), log_latency[judged])
         left[judged] = log_error[judged] - (corrected - log_latency[judged])
     return left
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """What few programs told of a device.
+
+    Parameters
+    ----------
+    correction : DeviceCorrection
+        Of the seconds that a model predicts there.
+    interval : Interval
+        Around what is corrected.
+    """
+
+    correction: DeviceCorrection
+    interval: Interval
+
+
+class DeviceCorrections:
+    """What few programs of some devices told of the errors of a model there.
+
+    A device goes by its features: its name is for people.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[float, ...], OnDevice] = {}
+
+    def learn(
+        self,
+        dataset: KernelDataset,
+        log_latency: FloatArray,
+        spread: FloatArray,
+        rng: np.random.Generator,
+    ) -> None:
+        """Learn of each device of a data set; what was known of it is forgotten.
+
+        Parameters
+        ----------
+        dataset : KernelDataset
+            Programs, some of which ran.
+        log_latency : numpy.ndarray
+            [kernels]; log seconds as the model predicts them without corrections.
+        spread : numpy.ndarray
+            [kernels]; how much the model's parts disagree.
+        rng : numpy.random.Generator
+            Draws which tasks are judged together.
+        """
+        keys = [_key(task.device) for task in dataset.batch.tasks]
+        usable = dataset.measured & np.isfinite(log_latency)
+        for key in dict.fromkeys(keys):
+            own = np.array([each == key for each in keys], bool)
+            some = np.flatnonzero(own[dataset.batch.task_index] & usable)
+            if not len(some):
+                continue
+            batch, predicted = dataset.batch.take(some), log_latency[some]
+            error = dataset.log_latency[some] - predicted
+            left = errors_left(batch, predicted, error, rng)
+            self._known[key] = OnDevice(
+                DeviceCorrection.learn(batch, predicted, error),
+                Interval.learn(left, spread[some], batch.task_index),
+            )
+
+    def forget(self, batch: KernelBatch) -> None:
+        """Forget what is known of the devices of a batch."""
+        for task in batch.tasks:
+            self._known.pop(_key(task.device), None)
+
+    def places(
+        self, batch: KernelBatch, measured: Container[str]
+    ) -> Iterator[tuple[OnDevice, IndexArray]]:
+        """Yield what is known of each device, with its kernels in a batch.
+
+        Parameters
+        ----------
+        batch : KernelBatch
+            The kernels.
+        measured : container of str
+            Keys of tasks that the model knows from measurements made since: not those.
+        """
+        if not self._known:
+            return
+        keys = [_key(task.device) for task in batch.tasks]
+        for key, known in self._known.items():
+            own = np.array(
+                [
+                    each == key and task.key not in measured
+                    for each, task in zip(keys, batch.tasks, strict=True)
+                ],
+                bool,
+            )
+            kernels = np.flatnonzero(own[batch.task_index])
+            if len(kernels):
+                yield known, kernels
+
+    def state(self) -> list[dict[str, Any]]:
+        """JSON values."""
+        return [
+            {
+                "device": list(key),
+                "correction": known.correction.as_dict(),
+                "interval": asdict(known.interval),
+            }
+            for key, known in self._known.items()
+        ]
+
+    @classmethod
+    def from_state(cls, state: Sequence[Mapping[str, Any]]) -> Self:
+        """Undo `state`."""
+        found = cls()
+        for each in state:
+            found._known[tuple(each["device"])] = OnDevice(
+                DeviceCorrection.from_dict(each["correction"]), Interval.from_dict(each["interval"])
+            )
+        return found
+
+
+def _key(device: Device) -> tuple[float, ...]:
+    return tuple(float(each) for each in device.features())

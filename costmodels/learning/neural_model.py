@@ -31,6 +31,7 @@ from costmodels.learning.calibration import (
     kind_of,
     spread_of,
 )
+from costmodels.learning.device_correction import FEW, DeviceCorrections
 from costmodels.learning.holding_out import hold_out
 from costmodels.learning.kernel_tensors import KernelEncoding, KernelInputs
 from costmodels.learning.labels import KernelLabels
@@ -142,6 +143,7 @@ class NeuralKernelModel(ABC):
         self._measured: set[str] = set()
         self._memory = ReplayMemory(self.config.memory, graphs=self.graphs)
         self._interval = IntervalByKind()
+        self._corrected = DeviceCorrections()
         self._updates = 0
 
     @property
@@ -224,6 +226,9 @@ class NeuralKernelModel(ABC):
     ) -> Self:
         """Learn on from other kernels or another device, together with what is remembered.
 
+        Of fewer than `FEW` kernels only the seconds on their devices are corrected: networks that
+        learn on from so few get worse.
+
         Parameters
         ----------
         dataset : KernelDataset
@@ -236,7 +241,7 @@ class NeuralKernelModel(ABC):
         Returns
         -------
         NeuralKernelModel
-            Itself. What tuning runs had added is forgotten.
+            Itself. What tuning runs had added is forgotten, unless there were few kernels.
 
         Raises
         ------
@@ -247,7 +252,13 @@ class NeuralKernelModel(ABC):
             return self.fit(dataset, rng=rng, progress=progress)
         self.schema.require(dataset.batch.schema, owner=self.name)
         rng = np.random.default_rng(int(rng.integers(2**31)))
-        learned, held_out = hold_out(self._usable(dataset), rng)
+        dataset = self._usable(dataset)
+        if np.sum(dataset.measured) < FEW:
+            _, log_excess, spread = self._outputs(dataset.batch)
+            self._corrected.learn(dataset, log_excess + log_bound(dataset.batch), spread, rng)
+            return self
+        self._corrected.forget(dataset.batch)
+        learned, held_out = hold_out(dataset, rng)
         known = self._labelled(*self._memory.with_dataset(learned))
         networks = copy.deepcopy(self._taught)
         self._learn_on(networks, known, self.config.adapt_steps, rng, progress=progress)
@@ -354,6 +365,11 @@ class NeuralKernelModel(ABC):
         log_latency = log_excess + log_bound(batch)
         log_latency[missing] = np.nan
         low_s, high_s = self._interval.around(kind_of(batch, log_latency), log_latency, spread)
+        for known, kernels in self._corrected.places(batch, self._measured):
+            some = batch.take(kernels)
+            log_latency[kernels] = known.correction.apply(some, log_latency[kernels])
+            ends = known.interval.around(log_latency[kernels], spread[kernels])
+            low_s[kernels], high_s[kernels] = ends
         return KernelPrediction(
             utility,
             np.exp(log_latency),
@@ -379,6 +395,7 @@ class NeuralKernelModel(ABC):
             "networks": {kind: len(networks) for kind, networks in both.items()},
             "measured": sorted(self._measured),
             "interval": asdict(self._interval),
+            "corrected": self._corrected.state(),
             "memory": memory,
         }
         provenance = {"torch": torch.__version__}
@@ -407,6 +424,7 @@ class NeuralKernelModel(ABC):
         self._updates = int(settings["updates"])
         self._measured = {canonical_key(key) for key in settings["measured"]}
         self._interval = IntervalByKind.from_dict(settings["interval"])
+        self._corrected = DeviceCorrections.from_state(settings.get("corrected", ()))
         self._memory = ReplayMemory.from_state(
             self.config.memory, PER_STORE, arrays, settings["memory"], graphs=self.graphs
         )

@@ -183,7 +183,7 @@ class Overheads:
         """
         try:
             parts = {name: Parameter(**values[name]) for name in ("launch_s", "cold_share")}
-            correction = values["correction"]
+            correction = values.get("correction")  # older calibrations have none
             known = None if correction is None else DeviceCorrection.from_dict(correction)
             return cls(**{**values, **parts, "correction": known})
         except (KeyError, TypeError) as error:

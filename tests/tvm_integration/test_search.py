@@ -26,7 +26,7 @@ def scatter():
     return task.mod
 
 
-def search_for(measured=(), informed=False, left=1000, mod=None):
+def search_for(measured=(), informed=False, left=1000, mod=None, **options):
     context = meta_schedule.TuneContext(
         mod=mod or matmul(),
         target=TARGET,
@@ -35,6 +35,7 @@ def search_for(measured=(), informed=False, left=1000, mod=None):
             set(measured),
             lambda: informed,
             lambda: left,
+            **options,
             population_size=64,
             genetic_num_iters=1,
         ),
@@ -77,7 +78,9 @@ def test_a_batch_is_cut_to_the_budget():
 
 
 def test_a_kernel_that_cannot_be_searched_is_named_and_left_out(caplog):
-    assert search_for(mod=scatter()).generate_measure_candidates() is None
+    named = []
+    assert search_for(mod=scatter(), on_failed=named.append).generate_measure_candidates() is None
+    assert named == ["matmul"]
     assert "matmul stays unscheduled: TVM cannot search it (RuntimeError: " in caplog.text
     source = CandidateSource(scatter(), TARGET, name="scatter", rng=np.random.default_rng(0))
     assert source.random(4) == []

@@ -348,15 +348,15 @@ def test_a_full_disk_ends_in_order(tmp_path, monkeypatch):
 
 
 def test_records_of_one_thread_are_warned_of(tmp_path, caplog):
-    from tvm_integration.tune import MARK, _mark_threads
+    from tvm_integration.tune_folder import MARK, mark_threads
 
-    _mark_threads(tmp_path, [], 2)
+    mark_threads(tmp_path, [], 2)
     assert json.loads((tmp_path / MARK).read_text()) == {"threads": 2}
     with caplog.at_level("WARNING"):
-        _mark_threads(tmp_path, ["record"], 2)
+        mark_threads(tmp_path, ["record"], 2)
         assert not caplog.text
         (tmp_path / MARK).unlink()
-        _mark_threads(tmp_path, ["record"], 2)
+        mark_threads(tmp_path, ["record"], 2)
     assert "ran on one thread whatever the target" in caplog.text
     assert not (tmp_path / MARK).exists()
 

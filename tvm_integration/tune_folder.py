@@ -1,0 +1,78 @@
+"""The work directory of a tuning run: held by one run, its log, and what its records ran on."""
+
+import fcntl
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from costmodels.errors import InputError
+from costmodels.files import write_atomically
+
+_log = logging.getLogger(__name__)
+
+MARK = "measured_on.json"
+"""Says on how many threads the records of a work directory were measured."""
+TVM_LOG = "tvm.s_tir.meta_schedule"
+"""Name of TVM's logger, whose children are those of its tasks."""
+
+
+def mark_threads(work_dir: Path, database: Any, threads: int) -> None:
+    """Say so of new work directories, and warn of those whose records ran on one thread."""
+    path = work_dir / MARK
+    if not path.exists() and len(database) and threads > 1:
+        _log.warning(
+            "%s holds records of an earlier release, whose kernels ran on one thread whatever the "
+            "target: they are compared with those of %d threads; use another work directory",
+            work_dir,
+            threads,
+        )
+    elif not path.exists():
+        write_atomically(path, json.dumps({"threads": threads}).encode())
+
+
+@contextmanager
+def log_into(work_dir: Path) -> Iterator[None]:
+    """Send TVM's log, which otherwise goes to stdout, to a file of the work directory."""
+    log = logging.getLogger(TVM_LOG)
+    path = work_dir / "tuning.log"
+    try:
+        handler = logging.FileHandler(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} must be a file that can be written, got: {error.strerror}: "
+            "remove it, or use another work directory"
+        ) from None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    previous = log.handlers[:], log.level, log.propagate
+    log.handlers[:], log.propagate = [handler], False
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.handlers[:], log.propagate = previous[0], previous[2]
+        log.setLevel(previous[1])
+        handler.close()
+
+
+@contextmanager
+def locked(work_dir: Path) -> Iterator[None]:
+    """Keep a second run out of the same folder."""
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        lock = (work_dir / ".lock").open("w")
+    except OSError as error:
+        raise InputError(
+            f"work directory {work_dir} must be a folder that can be written: {error.strerror}"
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"work directory {work_dir} must not be in use, got one that another run holds: "
+                "wait for it, or use another work directory"
+            ) from None
+        yield
