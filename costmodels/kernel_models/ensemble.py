@@ -33,6 +33,7 @@ from costmodels.learning.calibration import (
     spread_of,
 )
 from costmodels.learning.device_correction import FEW, DeviceCorrections
+from costmodels.learning.familiarity import Familiarity
 from costmodels.learning.holding_out import hold_out
 from costmodels.protocol import Adaptable, Claims, FitProgress, KernelCostModel
 from costmodels.registry import kernel_model_class, new_kernel_model
@@ -68,6 +69,7 @@ class Ensemble:
         )
         self._interval = IntervalByKind()
         self._corrected = DeviceCorrections()
+        self._familiar = Familiarity()
         self._measured: set[str] = set()  # tasks that the members know since they were updated
 
     @property
@@ -105,6 +107,7 @@ class Ensemble:
         self.members = new
         self._interval = IntervalByKind()
         self._corrected, self._measured = DeviceCorrections(), set()
+        self._familiar = Familiarity.of(dataset.batch)
         if validation is not None:
             self._calibrate(validation)
         return self
@@ -131,6 +134,7 @@ class Ensemble:
             self._corrected.learn(dataset, *_log_seconds(found), rng)
             return self
         self._corrected.forget(dataset.batch)
+        self._familiar = self._familiar.and_of(dataset.batch)
         learned, held_out = hold_out(dataset, rng)
         for number, member in enumerate(self.members):
             assert isinstance(member, Adaptable)
@@ -150,7 +154,8 @@ class Ensemble:
         """Predict each kernel on its own; one that a member does not support is unsupported."""
         found = [member.predict(batch) for member in self.members]
         log_latency, spread = _log_seconds(found)
-        low_s, high_s = self._interval.around(kind_of(batch, log_latency), log_latency, spread)
+        wide = spread * self._familiar.spread_factor(batch, self._measured)
+        low_s, high_s = self._interval.around(kind_of(batch, log_latency), log_latency, wide)
         for known, kernels in self._corrected.places(batch, self._measured):
             some = batch.take(kernels)
             log_latency[kernels] = known.correction.apply(some, log_latency[kernels])
@@ -180,6 +185,7 @@ class Ensemble:
             "interval": asdict(self._interval),
             "measured": sorted(self._measured),
             "corrected": self._corrected.state(),
+            "familiar": self._familiar.as_dict(),
         }
         save_checkpoint(path, model=self.name, schema=self.schema, arrays=arrays, settings=settings)
 
@@ -200,6 +206,7 @@ class Ensemble:
         model._interval = IntervalByKind.from_dict(settings.get("interval", settings))
         model._measured = set(settings.get("measured", ()))
         model._corrected = DeviceCorrections.from_state(settings.get("corrected", ()))
+        model._familiar = Familiarity.from_dict(settings.get("familiar", {}))
         return model
 
     def _calibrate(self, held_out: KernelDataset) -> None:

@@ -13,10 +13,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.kernel import FloatArray, IndexArray, KernelBatch, KernelDataset
 from costmodels.learning.calibration import Interval
+from costmodels.learning.familiarity import DeviceKey, device_key
 from costmodels.roofline import log_bound
 
 PENALTY = 3.0
@@ -222,13 +222,10 @@ class OnDevice:
 
 
 class DeviceCorrections:
-    """What few programs of some devices told of the errors of a model there.
-
-    A device goes by its features: its name is for people.
-    """
+    """What few programs of some devices told of the errors of a model there."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[float, ...], OnDevice] = {}
+        self._known: dict[DeviceKey, OnDevice] = {}
 
     def learn(
         self,
@@ -250,7 +247,7 @@ class DeviceCorrections:
         rng : numpy.random.Generator
             Draws which tasks are judged together.
         """
-        keys = [_key(task.device) for task in dataset.batch.tasks]
+        keys = [device_key(task.device) for task in dataset.batch.tasks]
         usable = dataset.measured & np.isfinite(log_latency)
         for key in dict.fromkeys(keys):
             own = np.array([each == key for each in keys], bool)
@@ -268,7 +265,7 @@ class DeviceCorrections:
     def forget(self, batch: KernelBatch) -> None:
         """Forget what is known of the devices of a batch."""
         for task in batch.tasks:
-            self._known.pop(_key(task.device), None)
+            self._known.pop(device_key(task.device), None)
 
     def places(
         self, batch: KernelBatch, measured: Container[str]
@@ -284,7 +281,7 @@ class DeviceCorrections:
         """
         if not self._known:
             return
-        keys = [_key(task.device) for task in batch.tasks]
+        keys = [device_key(task.device) for task in batch.tasks]
         for key, known in self._known.items():
             own = np.array(
                 [
@@ -317,7 +314,3 @@ class DeviceCorrections:
                 DeviceCorrection.from_dict(each["correction"]), Interval.from_dict(each["interval"])
             )
         return found
-
-
-def _key(device: Device) -> tuple[float, ...]:
-    return tuple(float(each) for each in device.features())

@@ -32,6 +32,7 @@ from costmodels.learning.calibration import (
     spread_of,
 )
 from costmodels.learning.device_correction import FEW, DeviceCorrections
+from costmodels.learning.familiarity import Familiarity
 from costmodels.learning.holding_out import hold_out
 from costmodels.learning.kernel_tensors import KernelEncoding, KernelInputs
 from costmodels.learning.labels import KernelLabels
@@ -144,6 +145,7 @@ class NeuralKernelModel(ABC):
         self._memory = ReplayMemory(self.config.memory, graphs=self.graphs)
         self._interval = IntervalByKind()
         self._corrected = DeviceCorrections()
+        self._familiar = Familiarity()
         self._updates = 0
 
     @property
@@ -187,6 +189,7 @@ class NeuralKernelModel(ABC):
         self._forget()
         rng = np.random.default_rng(self.seed)
         dataset = self._usable(dataset)
+        self._familiar = Familiarity.of(dataset.batch)
         validation = None if validation is None else _with_rows(validation)
         if validation is None or not np.any(validation.measured):
             learned, held_out = hold_out(dataset, rng)
@@ -258,6 +261,7 @@ class NeuralKernelModel(ABC):
             self._corrected.learn(dataset, log_excess + log_bound(dataset.batch), spread, rng)
             return self
         self._corrected.forget(dataset.batch)
+        self._familiar = self._familiar.and_of(dataset.batch)
         learned, held_out = hold_out(dataset, rng)
         known = self._labelled(*self._memory.with_dataset(learned))
         networks = copy.deepcopy(self._taught)
@@ -364,7 +368,8 @@ class NeuralKernelModel(ABC):
         utility[missing] = 0.0
         log_latency = log_excess + log_bound(batch)
         log_latency[missing] = np.nan
-        low_s, high_s = self._interval.around(kind_of(batch, log_latency), log_latency, spread)
+        wide = spread * self._familiar.spread_factor(batch, self._measured)
+        low_s, high_s = self._interval.around(kind_of(batch, log_latency), log_latency, wide)
         for known, kernels in self._corrected.places(batch, self._measured):
             some = batch.take(kernels)
             log_latency[kernels] = known.correction.apply(some, log_latency[kernels])
@@ -396,6 +401,7 @@ class NeuralKernelModel(ABC):
             "measured": sorted(self._measured),
             "interval": asdict(self._interval),
             "corrected": self._corrected.state(),
+            "familiar": self._familiar.as_dict(),
             "memory": memory,
         }
         provenance = {"torch": torch.__version__}
@@ -425,6 +431,7 @@ class NeuralKernelModel(ABC):
         self._measured = {canonical_key(key) for key in settings["measured"]}
         self._interval = IntervalByKind.from_dict(settings["interval"])
         self._corrected = DeviceCorrections.from_state(settings.get("corrected", ()))
+        self._familiar = Familiarity.from_dict(settings.get("familiar", {}))
         self._memory = ReplayMemory.from_state(
             self.config.memory, PER_STORE, arrays, settings["memory"], graphs=self.graphs
         )

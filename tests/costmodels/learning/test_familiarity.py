@@ -1,0 +1,90 @@
+"""Intervals are wider on devices and for sizes that a model has not learned from."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from costmodels.example_data import example_dataset
+from costmodels.kernel import Task
+from costmodels.kernel_models.ensemble import Ensemble
+from costmodels.learning.familiarity import PER_DOUBLING, UNSEEN_DEVICE, Familiarity, device_key
+from costmodels.schema import PER_STORE
+from halide_style.model import HalideStyleModel
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def elsewhere(batch, **changes):
+    tasks = tuple(
+        Task(f"{task.key} elsewhere", replace(task.device, **changes)) for task in batch.tasks
+    )
+    return replace(batch, tasks=tasks)
+
+
+def larger(batch, doublings):
+    rows = batch.rows.copy()
+    for name in ("total.operations", "total.unique_bytes", "total.bytes"):
+        rows[:, PER_STORE.index[name]] += doublings
+    return replace(batch, rows=rows)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return example_dataset(rng(), tasks=12, kernels_per_task=12, failures=False)
+
+
+def test_a_device_goes_by_what_it_is_not_by_its_name_or_a_reading(data):
+    device = data.batch.tasks[0].device
+    other_reading = replace(device, name="b", bandwidth_byte_per_s=1.1e10, peak_flop_per_s=1e11)
+    assert device_key(other_reading) == device_key(device)
+    assert device_key(replace(device, cores=device.cores + 1)) != device_key(device)
+    assert device_key(replace(device, l2_bytes=2 * device.l2_bytes)) != device_key(device)
+
+
+def test_what_was_learned_is_familiar(data):
+    found = Familiarity.of(data.batch)
+    np.testing.assert_array_equal(found.spread_factor(data.batch), 1.0)
+    assert Familiarity.from_dict(found.as_dict()) == found
+    there = elsewhere(data.batch, cores=96)
+    np.testing.assert_array_equal(found.spread_factor(there), UNSEEN_DEVICE)
+    np.testing.assert_array_equal(found.and_of(there).spread_factor(there), 1.0)
+    keys = {task.key for task in there.tasks}
+    np.testing.assert_array_equal(found.spread_factor(there, keys), 1.0)
+
+
+def test_each_doubling_beyond_the_largest_counts(data):
+    found = Familiarity.of(data.batch)
+    factor = found.spread_factor(larger(data.batch, 2.0))
+    assert factor.max() == pytest.approx(1.0 + 2 * PER_DOUBLING, rel=1e-5)
+    assert factor.min() == 1.0
+
+
+def test_of_what_does_not_say_nothing_is_unfamiliar(data):
+    for found in (Familiarity(), Familiarity.from_dict({})):
+        factor = found.and_of(data.batch).spread_factor(elsewhere(data.batch, cores=96))
+        np.testing.assert_array_equal(factor, 1.0)
+    assert len(Familiarity.of(data.batch).spread_factor(data.batch.take([]))) == 0
+
+
+@pytest.mark.parametrize("make", [HalideStyleModel, Ensemble])
+def test_intervals_of_models_are_wider_there(make, data, tmp_path):
+    model = make().fit(data, rng=rng())
+    here, there = (
+        data.batch,
+        elsewhere(data.batch, clock_hz=1.1 * data.batch.tasks[0].device.clock_hz),
+    )
+
+    def widths(model, batch):
+        found = model.predict(batch)
+        return np.log(found.high_s / found.low_s)
+
+    assert np.median(widths(model, there) / widths(model, here)) == pytest.approx(
+        UNSEEN_DEVICE, rel=0.15
+    )
+    model.save(tmp_path / "model.ckpt")
+    np.testing.assert_array_equal(
+        widths(make.load(tmp_path / "model.ckpt"), there), widths(model, there)
+    )
