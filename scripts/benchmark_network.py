@@ -23,7 +23,6 @@ from left_out_families import (
     Case,
     calibrates,
     cases,
-    corrected,
     fitted_overheads,
     known_networks,
     learn_factors,
@@ -97,16 +96,15 @@ def run(case: Case, name: str, seed: int) -> dict[str, Any]:
     families = [row.family for row in rows]
     is_measured = name == "measured"
     overheads = overheads_of(case, name, seed)
-    estimated, what_adds = corrected(case, judged, overheads)
     totals = []
-    for network in estimated:
+    for network in judged:
         kernels = network.measured if is_measured else network.predicted
         if kernels.keys() >= network.graph.counts("kernel").keys():
-            total = add_up(network.graph, kernels, network.device, what_adds)
+            total = add_up(network.graph, kernels, network.device, overheads)
             totals.append([network.latency_s, total.total_s])
     return {
         "plain": judge(judged, families, NOTHING, measured=is_measured),
-        "with": judge(estimated, families, what_adds, measured=is_measured),
+        "with": judge(judged, families, overheads, measured=is_measured),
         "overheads": overheads.as_dict(),
         "totals": totals,
     }
@@ -125,10 +123,9 @@ def compare_fusion(unfused: Case, name: str, seed: int) -> dict[str, dict[str, f
     found = {}
     for case, overheads in ((unfused, NOTHING), (fused, overheads_of(fused, name, seed))):
         rows = [both[case.fused][network] for network in networks]
-        estimated, overheads = corrected(case, networks_of(rows, known), overheads)
         judged = [
             replace(each, latency_s=both[True][network].latency_s)
-            for each, network in zip(estimated, networks, strict=True)
+            for each, network in zip(networks_of(rows, known), networks, strict=True)
         ]
         found["fused" if case.fused else "unfused"] = judge(
             judged, families, overheads, measured=name == "measured"

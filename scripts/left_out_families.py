@@ -7,7 +7,7 @@ too: they calibrate.
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,8 @@ from collect_networks import CALIBRATION_SHARE
 from costmodels.dataset.folder import StoredDataset, read_dataset
 from costmodels.dataset.network_rows import NetworkRow
 from costmodels.dataset.shipped import dataset_path
-from costmodels.kernel import KernelBatch, KernelDataset, concatenate
+from costmodels.kernel import KernelDataset, concatenate
 from costmodels.kernel_models.ensemble import MEMBERS
-from costmodels.network_models.corrected_kernels import corrected_networks, fit_corrected
 from costmodels.network_models.sum_of_kernels import (
     NOTHING,
     MeasuredNetwork,
@@ -33,7 +32,7 @@ from costmodels.network_models.unseen_families import (
 )
 from costmodels.registry import new_kernel_model
 from tvm_integration.featurise import featurise
-from tvm_integration.measured_networks import measured_networks, some_programs
+from tvm_integration.measured_networks import measured_networks
 from tvm_integration.zoo import zoo_families
 
 KERNELS = ("shipped:cpu", "shipped:cpu_one_core")
@@ -140,33 +139,13 @@ def networks_of(
     return [known[place[row.identity]] for row in rows]
 
 
-@functools.cache
-def kernels_of(case: Case) -> tuple[list[str], KernelBatch]:
-    """Names and features of the kernels of all networks of a kind."""
-    wanted = {(kernel.task, kernel.program) for row in case.rows() for kernel in row.kernels}
-    identities, batch = some_programs(featurise(stored()), wanted)
-    return [task for task, _ in identities], batch
-
-
 def fitted_overheads(case: Case, known: Sequence[MeasuredNetwork], left_out: Families) -> Overheads:
-    """What `calibrate` would fit on networks of a kind that calibrate; nothing from too few."""
+    """What a sum leaves out, from the networks of a kind that calibrate; nothing from too few."""
     rows = [row for row in case.rows() if calibrates(row, left_out)]
     whole = [
         n for n in networks_of(rows, known) if n.measured.keys() >= n.graph.counts("kernel").keys()
     ]
-    if len(whole) < LEAST_NETWORKS:
-        return NOTHING
-    if not any(network.predicted for network in whole):
-        return fit_overheads(whole)
-    return fit_corrected(fit_overheads, whole, *kernels_of(case), rng=np.random.default_rng(0))
-
-
-def corrected(
-    case: Case, networks: Sequence[MeasuredNetwork], overheads: Overheads
-) -> tuple[list[MeasuredNetwork], Overheads]:
-    """Networks of a kind as they are estimated after a calibration, and what adds them up."""
-    found = corrected_networks(networks, *kernels_of(case), overheads)
-    return found, replace(overheads, bias=0.0, correction=None)
+    return fit_overheads(whole) if len(whole) >= LEAST_NETWORKS else NOTHING
 
 
 def folds(test: Families) -> Iterator[Families]:
@@ -192,8 +171,7 @@ def learn_factors(name: str, seed: int, test: Families) -> dict[str, UnseenFamil
         for case in cases():
             overheads = fitted_overheads(case, known, left_out)
             rows = [row for row in case.rows() if row.family in fold]
-            networks, overheads = corrected(case, networks_of(rows, known), overheads)
-            for row, network in zip(rows, networks, strict=True):
+            for row, network in zip(rows, networks_of(rows, known), strict=True):
                 if network.predicted.keys() >= network.graph.counts("kernel").keys():
                     holds = factor_that_holds(network, overheads)
                     factors.setdefault(case.name, []).append(holds)

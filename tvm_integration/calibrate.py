@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.files import cache_folder, write_atomically
 from costmodels.json_text import json_text, parse_json
-from costmodels.network_models.corrected_kernels import fit_corrected
 from costmodels.network_models.sum_of_kernels import (
     NOTHING,
     TYPICAL,
@@ -29,9 +27,8 @@ from costmodels.protocol import KernelCostModel
 from tvm_integration.collect_networks import NetworkCollector, NetworkProgress
 from tvm_integration.compat import Target
 from tvm_integration.cost_model import checkpoint_of
-from tvm_integration.featurise import featurise
 from tvm_integration.identity import target_text
-from tvm_integration.measured_networks import measured_networks, some_programs
+from tvm_integration.measured_networks import measured_networks
 
 NETWORKS = tuple(
     f"zoo:{family},number={number}"
@@ -94,16 +91,8 @@ def calibrate(
             raise InputError(f"at least 4 networks must be measured, got none: {why}")
     try:
         stored = read_dataset(folder)
-        fit = partial(fit_overheads, prior=TYPICAL if device.kind == "cpu" else None)
-        wanted = {(k.task, k.program) for row in stored.networks for k in row.kernels}
-        identities, batch = some_programs(featurise(stored), wanted)
-        found = fit_corrected(
-            fit,
-            measured_networks(stored, model),
-            [task for task, _ in identities],
-            batch,
-            rng=np.random.default_rng(0),
-        )
+        measured = measured_networks(stored, model)
+        found = fit_overheads(measured, TYPICAL if device.kind == "cpu" else None)
         return replace(found, disturbance=_disturbance(stored.networks))
     except InputError as error:
         why = f"; {next(iter(failed.values()))}" if failed else ""

@@ -269,8 +269,6 @@ def _overheads_text(found: "Overheads", cost_model: str) -> str:
         f"  {cost_model} predicts {math.exp(-found.bias):.2f} times the measured sum of kernels",
         f"  the errors of its kernels have a correlation of {found.common_error:.2f}",
     ]
-    if found.correction is not None:
-        errors.insert(1, "  and is corrected for each kernel by its size, its loops and operations")
     if found.networks:
         lines = [
             f"fitted on {found.networks} networks:",

@@ -16,7 +16,6 @@ from costmodels.fused_graph import FusedGraph
 from costmodels.kernel import KernelBatch, Measured, concatenate
 from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.learning.calibration import NORMAL_REACH
-from costmodels.network_models.corrected_kernels import log_factors
 from costmodels.network_models.sum_of_kernels import (
     NOTHING,
     TYPICAL,
@@ -258,6 +257,7 @@ def estimate_network(
     launches = network.graph.counts("kernel")
     empty = {launch.name for launch in network.graph.launches if not launch.output_bytes}
     overheads = _overheads_of(options, device, model_name)
+    scale = math.exp(overheads.bias)
     open_places = [i for i, kernel in enumerate(network.kernels) if kernel.name not in known]
     asked = batch.take(open_places)
     prediction = model.predict(asked)
@@ -265,14 +265,13 @@ def estimate_network(
     notes = {problem.kernel: problem.reason for problem in prediction.unsupported}
     if isinstance(model, LookupTable):
         notes |= _looked_up(model, asked, predicted)
-    predicted = _corrected(predicted, asked, overheads)
     reasons: dict[str, str] = {}
     wide: dict[str, KernelLatency] = {}
     for place, kernel in enumerate(open_places):
         name = network.kernels[kernel].name
         latency = predicted[place]
         if latency is not None:
-            known[name] = latency
+            known[name] = _scaled(latency, scale)
             wide[name] = _of_unseen_device(known[name], overheads.device_error)
         reasons[name] = notes.get(place, "")
         if latency is None and name in empty:
@@ -333,22 +332,16 @@ def _overheads_of(options: EstimateOptions, device: Device, model_name: str) -> 
     return replace(found, residual=max(found.residual, TYPICAL.residual))
 
 
-def _corrected(
-    latencies: list[KernelLatency | None], batch: KernelBatch, overheads: Overheads
-) -> list[KernelLatency | None]:
-    """Predictions with what was learned of the model on this device taken out."""
-    bias = math.exp(overheads.bias)
-    scaled = [
-        each if each is None or each.source != "predicted" else each.times(bias)
-        for each in latencies
-    ]
-    if overheads.correction is None:
-        return scaled
-    added = log_factors(overheads.correction, batch, scaled)
-    return [
-        None if each is None else each.times(math.exp(log_factor))
-        for each, log_factor in zip(scaled, added, strict=True)
-    ]
+def _scaled(latency: KernelLatency, scale: float) -> KernelLatency:
+    """A prediction with the bias of its model taken out."""
+    if latency.source != "predicted":
+        return latency
+    return replace(
+        latency,
+        latency_s=latency.latency_s * scale,
+        low_s=latency.low_s * scale,
+        high_s=latency.high_s * scale,
+    )
 
 
 def _of_unseen_device(latency: KernelLatency, device_error: float) -> KernelLatency:

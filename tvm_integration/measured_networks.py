@@ -6,7 +6,7 @@ import numpy as np
 
 from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.network_rows import MeasuredKernel, NetworkRow
-from costmodels.kernel import KernelBatch, Measured
+from costmodels.kernel import Measured
 from costmodels.learning.calibration import NORMAL_REACH
 from costmodels.network_models.sum_of_kernels import (
     KernelLatency,
@@ -76,23 +76,16 @@ def measured_networks(
     ]
 
 
-def some_programs(
-    records: FeaturisedRecords, wanted: Collection[tuple[str, int]]
-) -> tuple[list[tuple[str, int]], KernelBatch]:
-    """Task and program of those of a data set that are wanted, and their features."""
-    chosen = [i for i, record in enumerate(records.records) if record.identity in wanted]
-    return [records.records[i].identity for i in chosen], records.kernels.batch.take(chosen)
-
-
 def predicted_programs(
     model: KernelCostModel, records: FeaturisedRecords, wanted: Collection[tuple[str, int]]
 ) -> dict[tuple[str, int], KernelLatency]:
     """What a model says of some programs of a data set, by task and program."""
-    identities, batch = some_programs(records, wanted)
+    chosen = [i for i, record in enumerate(records.records) if record.identity in wanted]
+    batch = records.kernels.batch.take(chosen)
     found = predicted_latencies(model.predict(batch if model.graphs else batch.without_graphs()))
     return {
-        identity: latency
-        for identity, latency in zip(identities, found, strict=True)
+        records.records[i].identity: latency
+        for i, latency in zip(chosen, found, strict=True)
         if latency is not None
     }
 

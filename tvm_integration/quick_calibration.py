@@ -17,7 +17,6 @@ from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
-from costmodels.network_models.corrected_kernels import fit_corrected
 from costmodels.network_models.sum_of_kernels import MeasuredNetwork, Overheads, fit_errors
 from costmodels.protocol import KernelCostModel
 from costmodels.task_keys import with_target
@@ -26,7 +25,7 @@ from tvm_integration.compat import MeasureCandidate, Target, load_json, meta_sch
 from tvm_integration.dataset_rows import schedule_of
 from tvm_integration.featurise import featurise
 from tvm_integration.identity import target_text
-from tvm_integration.measured_networks import latency_of, predicted_programs, some_programs
+from tvm_integration.measured_networks import latency_of, predicted_programs
 from tvm_integration.program_measurer import ProgramMeasurer
 from tvm_integration.progress import OnProgress, no_progress
 
@@ -88,17 +87,13 @@ def calibrate_quickly(
             if isinstance(record.measurement, Measured)
         }
         wanted = {record.identity for record in found.records}
-        records = featurise(found)
         predicted = {
             task: latency
-            for (task, _), latency in predicted_programs(model, records, wanted).items()
+            for (task, _), latency in predicted_programs(model, featurise(found), wanted).items()
         }
-        identities, batch = some_programs(records, wanted)
     sums = []
-    there: dict[str, str] = {}
     for row in networks:
         here = {key: with_target(key, target_text(target)) for key in row.tasks}
-        there |= {here[key]: key for key in here}
         known = [key for key in here if here[key] in measured and here[key] in predicted]
         sums.append(
             MeasuredNetwork(
@@ -109,9 +104,7 @@ def calibrate_quickly(
                 {key: predicted[here[key]] for key in known},
             )
         )
-    names = [there[task] for task, _ in identities]
-    fitted = fit_corrected(fit_errors, sums, names, batch, rng=np.random.default_rng(0))
-    return replace(fitted, disturbance=disturbance)
+    return replace(fit_errors(sums), disturbance=disturbance)
 
 
 def one_of_each_family(dataset: StoredDataset) -> list[NetworkRow]:

@@ -166,37 +166,29 @@ class DeviceCorrection:
 
 
 def errors_left(
-    batch: KernelBatch,
-    log_latency: FloatArray,
-    log_error: FloatArray,
-    rng: np.random.Generator,
-    *,
-    groups: IndexArray | None = None,
+    batch: KernelBatch, log_latency: FloatArray, log_error: FloatArray, rng: np.random.Generator
 ) -> FloatArray:
-    """Errors of each kernel once what the other groups tell is corrected.
+    """Errors of each kernel once what the other tasks tell is corrected.
 
     Parameters
     ----------
     batch, log_latency, log_error
         As of `DeviceCorrection.learn`.
     rng : numpy.random.Generator
-        Draws which groups are judged together.
-    groups : numpy.ndarray, optional
-        int64 [kernels]; those of a group are judged by what others tell. Tasks by default.
+        Draws which tasks are judged together.
 
     Returns
     -------
     numpy.ndarray
-        [kernels]; NaN where nothing is known, and for fewer groups than `LEAST_TASKS`.
+        [kernels]; NaN where nothing is known, and for fewer tasks than `LEAST_TASKS`.
     """
     left: FloatArray = np.full(len(batch), np.nan)
-    group_of = batch.task_index if groups is None else groups
-    all_groups = np.unique(group_of)
-    if len(all_groups) < LEAST_TASKS:
+    tasks = np.unique(batch.task_index)
+    if len(tasks) < LEAST_TASKS:
         return left
-    for part in np.array_split(rng.permutation(all_groups), min(FOLDS, len(all_groups))):
-        judged: IndexArray = np.flatnonzero(np.isin(group_of, part))
-        others = np.flatnonzero(~np.isin(group_of, part))
+    for part in np.array_split(rng.permutation(tasks), min(FOLDS, len(tasks))):
+        judged: IndexArray = np.flatnonzero(np.isin(batch.task_index, part))
+        others = np.flatnonzero(~np.isin(batch.task_index, part))
         if not np.any(np.isfinite(log_error[others])):
             continue
         found = DeviceCorrection.learn(batch.take(others), log_latency[others], log_error[others])

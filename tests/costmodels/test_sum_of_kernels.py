@@ -109,12 +109,25 @@ def test_errors_are_fitted_on_the_kernels_that_are_known():
         predicted = {name: known(2e-3, 1.5) for name in names[1:]}
         networks.append(MeasuredNetwork(chain(*names), DEVICE, 1.0, measured, predicted))
     found = fit_errors(networks)
-    assert found.bias == pytest.approx(-math.log(2.0))
+    assert -math.log(2.0) < found.bias < -0.9 * math.log(2.0)
     assert (found.networks, found.kernels, found.is_calibrated) == (0, 8 * 3, True)
     assert (found.launch_s, found.residual) == (TYPICAL.launch_s, TYPICAL.residual)
     unknown = MeasuredNetwork(chain("a"), DEVICE, 1.0, {}, {})
     with pytest.raises(InputError, match="at least 4 networks, got 3"):
         fit_errors([*networks[:3], unknown, unknown])
+
+
+@pytest.mark.parametrize(("factor", "believed"), [(1.05, 0.06), (1.22, 0.5), (3.0, 0.95)])
+def test_a_small_bias_is_hardly_believed(factor, believed):
+    """It may be of the kernels that were measured alone; a large one is of the device."""
+    networks = []
+    for number in range(8):
+        names = [f"{number}.{n}" for n in range(4)]
+        measured = {name: known(factor * 1e-3, 1.02, "measured") for name in names}
+        predicted = {name: known(1e-3, 1.5) for name in names}
+        networks.append(MeasuredNetwork(chain(*names), DEVICE, 1.0, measured, predicted))
+    found = fit_errors(networks)
+    assert found.bias / math.log(factor) == pytest.approx(believed, abs=0.03)
 
 
 def test_the_fit_finds_what_was_put_in():

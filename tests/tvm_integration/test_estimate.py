@@ -19,7 +19,6 @@ from costmodels.errors import InputError
 from costmodels.kernel import Measured
 from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.kernel_models.paleo import Paleo
-from costmodels.learning.device_correction import PROPERTIES, DeviceCorrection
 from costmodels.network_models.sum_of_kernels import Overheads, Parameter
 from costmodels.pretrained import pretrained_factors
 from tvm_integration.cli import app
@@ -229,20 +228,6 @@ def test_a_bias_shows_in_the_kernels_too(network, target):
     parts = sum(kernel.count * kernel.latency.latency_s for kernel in found.kernels)
     assert found.total.total_s == pytest.approx(parts + found.total.launches_s)
     assert found.provenance["overheads"]["bias"] == 0.5
-
-
-def test_a_correction_is_of_each_kernel(network, target):
-    """Twice the bias alone, and once more for kernels whose loops are vectorized: none here."""
-    model, device = resolve_model("pretrained:best", seed=0), device_of(target)
-    coefficients = dict.fromkeys(PROPERTIES, 0.0) | {"constant": np.log(2.0), "vectorized": 9.0}
-    overheads = Overheads(bias=0.5, correction=DeviceCorrection.from_dict(coefficients))
-    plain = estimate_network(network, target, device, model)
-    found = estimate_network(network, target, device, model, EstimateOptions(overheads=overheads))
-    before = {each.name: each.latency.latency_s for each in plain.kernels}
-    for each in found.kernels:
-        expected = 2.0 * np.exp(0.5) * before[each.name]
-        assert each.latency.latency_s == pytest.approx(expected)
-    assert found.total.kernels_s == pytest.approx(2.0 * np.exp(0.5) * plain.total.kernels_s)
 
 
 def test_calibrated_intervals_are_those_of_unseen_families(network, target):
