@@ -22,8 +22,6 @@ RANDOM_POPULATION = 128
 """Programs drawn to choose a batch from when nothing is known of them."""
 ATTEMPTS = 3
 """Batches asked for when all programs of one were measured before."""
-
-
 _OF_A_PROGRAM = "parallel_for_dynamic error"
 """Begins what TVM raises when it cannot transform or describe a program, as of a scatter."""
 

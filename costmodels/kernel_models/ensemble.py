@@ -156,11 +156,7 @@ class Ensemble:
         log_latency, spread = _log_seconds(found)
         wide = spread * self._familiar.spread_factor(batch, self._measured)
         low_s, high_s = self._interval.around(kind_of(batch, log_latency), log_latency, wide)
-        for known, kernels in self._corrected.places(batch, self._measured):
-            some = batch.take(kernels)
-            log_latency[kernels] = known.correction.apply(some, log_latency[kernels])
-            ends = known.interval.around(log_latency[kernels], spread[kernels])
-            low_s[kernels], high_s[kernels] = ends
+        self._corrected.apply(batch, log_latency, spread, (low_s, high_s), measured=self._measured)
         unsupported: dict[int, Unsupported] = {}
         for each in found:
             unsupported |= {problem.kernel: problem for problem in each.unsupported}

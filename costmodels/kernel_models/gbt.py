@@ -255,9 +255,8 @@ class GradientBoostedTrees:
             return KernelPrediction(np.zeros(len(batch)), unknown, unsupported=unsupported)
         utility = predict_sum(self._rank, batch)
         log_latency = self._log_seconds(batch, utility)
-        for known, kernels in self._corrected.places(batch, self._measured):
-            some = batch.take(kernels)
-            log_latency[kernels] = known.correction.apply(some, log_latency[kernels])
+        even = even_spread(len(batch))
+        self._corrected.apply(batch, log_latency, even, measured=self._measured)
         latency_s = np.exp(log_latency)
         latency_s[missing] = np.nan
         return KernelPrediction(utility, latency_s, unsupported=unsupported)

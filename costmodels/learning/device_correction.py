@@ -259,18 +259,40 @@ class DeviceCorrections:
         for task in batch.tasks:
             self._known.pop(device_key(task.device), None)
 
-    def places(
-        self, batch: KernelBatch, measured: Container[str]
-    ) -> Iterator[tuple[OnDevice, IndexArray]]:
-        """Yield what is known of each device, with its kernels in a batch.
+    def apply(
+        self,
+        batch: KernelBatch,
+        log_latency: FloatArray,
+        spread: FloatArray,
+        ends: tuple[FloatArray, FloatArray] | None = None,
+        *,
+        measured: Container[str] = (),
+    ) -> None:
+        """Correct, in place, the kernels of a batch that are on known devices.
 
         Parameters
         ----------
         batch : KernelBatch
             The kernels.
+        log_latency : numpy.ndarray
+            [kernels]; predicted log seconds, which change.
+        spread : numpy.ndarray
+            [kernels]; how much the model's parts disagree.
+        ends : tuple of numpy.ndarray, optional
+            Seconds: [kernels] lower and upper ends of intervals, which become those of the device.
         measured : container of str
             Keys of tasks that the model knows from measurements made since: not those.
         """
+        for known, kernels in self._places(batch, measured):
+            log_latency[kernels] = known.correction.apply(batch.take(kernels), log_latency[kernels])
+            if ends is not None:
+                around = known.interval.around(log_latency[kernels], spread[kernels])
+                for end, own in zip(ends, around, strict=True):
+                    end[kernels] = own
+
+    def _places(
+        self, batch: KernelBatch, measured: Container[str]
+    ) -> Iterator[tuple[OnDevice, IndexArray]]:
         if not self._known:
             return
         keys = [device_key(task.device) for task in batch.tasks]

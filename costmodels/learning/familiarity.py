@@ -10,11 +10,10 @@ from costmodels.device import Device
 from costmodels.kernel import FloatArray, KernelBatch
 
 UNSEEN_DEVICE = 1.3
-"""Times the spread, on a processor that was not learned from. With one processor left out of
-training, 90 % intervals held 80 % of a Zen 4's kernels and 84 % of an Intel Xeon's; for 90 % they
-would have had to be 1.2 to 1.3 times as wide (2026-11-29, one seed)."""
+"""Times the spread, on a processor that was not learned from. From two experiments of one seed, in
+which a processor was left out of training; `scripts/few_shot.py` is to judge it."""
 PER_DOUBLING = 0.5
-"""Of the spread more, for each doubling beyond the largest that was learned from."""
+"""Of the spread more, for each doubling beyond the largest that was learned from; assumed."""
 SIZES = ("total.operations", "total.unique_bytes")
 """Columns that tell the size of a kernel, of its largest stage; logarithms to base 2."""
 
