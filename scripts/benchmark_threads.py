@@ -2,11 +2,14 @@
 
 Writes docs/benchmarks/threads.json and prints a table: processor time over wall time of a parallel
 kernel in a worker; torch and onnxruntime in the process that `tune` measures them in, beside what
-they take in a fresh process that does nothing else, in turn.
+they take in a fresh process that does nothing else, in turn. With `--before` also the demo of an
+earlier build and of this one, in turn.
 """
 
 import argparse
 import json
+import os
+import re
 import resource
 import subprocess
 import sys
@@ -19,6 +22,8 @@ from typing import Any
 from benchmark_results import ROOT, Results
 
 ROUNDS = 5
+TURNS = 15
+DEMOS = 3
 NETWORKS = ("zoo:resnet18", "zoo:vit_tiny")
 ALONE = """
 import json, sys, time
@@ -152,16 +157,38 @@ def reference_beside_alone(name: str) -> dict[str, list[float]]:
         }
         for kind, network in networks.items():
             network.reference.use_threads(threads)
-            for _ in range(ROUNDS):
-                found.setdefault(f"{kind} beside", []).extend(network.reference.measure_s(1))
+            for _ in range(TURNS):
+                times = network.reference.measure_s(3, min_repeat_ms=300)
+                network.reference.close()  # each time a new process, as the one that is alone
+                found.setdefault(f"{kind} beside", []).append(median(times))
                 found.setdefault(f"{kind} alone", []).append(alone(codes[kind]))
-            network.reference.close()
     return found
+
+
+def demo(source: Path) -> dict[str, float]:
+    """Trials and tuned latency, in seconds, of the demo of a source tree."""
+    done = subprocess.run(
+        [sys.executable, source / "scripts/demo.py"],
+        env={**os.environ, "PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    trials = re.search(r"(\d+)(?: of \d+)? trials", done.stdout)
+    said = done.stdout.rpartition("tuned network:")[2]
+    found = re.search(r"measured\s+([\d.]+)\s+(ms|s)\b", said)
+    assert trials is not None, done.stdout
+    assert found is not None, done.stdout
+    unit = {"ms": 1e-3, "s": 1.0}[found[2]]
+    return {"trials": int(trials[1]), "tuned_s": float(found[1]) * unit}
 
 
 def main() -> None:
     """Measure what is missing and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--before", type=Path, metavar="FOLDER", help="source tree of an earlier build"
+    )
     parser.add_argument("--fresh", action="store_true", help="measure everything anew")
     options = parser.parse_args()
     results = Results(ROOT / "docs/benchmarks/threads.json", fresh=options.fresh)
@@ -176,6 +203,24 @@ def main() -> None:
         for kind in ("torch", "onnxruntime"):
             beside, by_itself = (median(found[f"{kind} {what}"]) for what in ("beside", "alone"))
             print(f"{name} in {kind}: {beside / by_itself:.3f} of what it takes alone")
+
+    if options.before is not None:
+        for number in range(DEMOS):
+            for name, source in (("before", options.before.resolve()), ("now", ROOT)):
+                results.get(f"demo {name} {number}", lambda source=source: demo(source))
+    if f"demo now {DEMOS - 1}" in results.values:
+        before, now = (
+            [results.values[f"demo {name} {number}"] for number in range(DEMOS)]
+            for name in ("before", "now")
+        )
+        for name, found in (("before", before), ("now", now)):
+            print(
+                f"demo {name}: "
+                + ", ".join(f"{1e3 * each['tuned_s']:.1f} ms" for each in found)
+                + f" after {', '.join(str(each['trials']) for each in found)} trials"
+            )
+        medians = [median(each["tuned_s"] for each in found) for found in (before, now)]
+        print(f"tuned network {medians[0] / medians[1]:.2f} times as fast as before")
 
 
 if __name__ == "__main__":

@@ -183,72 +183,78 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--processors", nargs="+", metavar="NAME", help="only these are left out")
     parser.add_argument("--fresh", action="store_true", help="measure everything again")
-    parser.add_argument("--out", type=Path, default=ROOT / "work/benchmarks/few_shot.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks/few_shot.json")
+    parser.add_argument("--trained", type=Path, default=ROOT / "work/left_out_processors")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/few_shot.md")
     options = parser.parse_args()
     results = Results(options.out, fresh=options.fresh)
-    folder = options.out.parent / "left_out_processors"
+    folder = options.trained
     folder.mkdir(parents=True, exist_ok=True)
     known = targets()
     for seed in options.seeds:
         for target in known:
-            for way in WAYS:
+            if options.processors and target.processor not in options.processors:
+                continue
+            for way in options.ways:
                 for model in options.models:
                     for count in RECORDS:
                         if way == "from these alone" and count == 0:
                             continue
                         results.get(
-                            f"{target.name} | {count} | {model} | {way} | {seed}",
+                            key(target.name, count, model, way, seed),
                             lambda t=target, m=model, w=way, c=count, s=seed: run(
                                 t, m, w, count=c, seed=s, folder=folder
                             ),
                         )
     picture = options.page.with_suffix(".png")
     names = [target.name for target in known]
-    chart(results.values, names, options.models, options.seeds, picture)
+    chart(results.values, names, picture)
     about = (__doc__ or "").strip()
     page = (
         f"# {about.splitlines()[0].rstrip('.')}\n\n{results.header()}\n\n"
         f"{about.split(chr(10) * 2)[1]} Of each task {PER_TASK} programs are given.\n\n"
         f"![error and order against programs]({picture.name})\n\n"
-        f"{table(results.values, names, options.models, options.seeds)}\n\n"
-        f"Mean over {len(options.seeds)} seeds, in brackets least and most; `gbt`, `halide` and "
-        "`graphsage` are the members of the ensemble. Columns as in "
-        "[leaderboard.md](leaderboard.md).\n"
+        f"{table(results.values, names)}\n\n"
+        "Mean over the seeds, in brackets least and most; `gbt`, `halide` and `graphsage` are the "
+        "members of the ensemble. Columns as in [leaderboard.md](leaderboard.md).\n"
     )
     write_atomically(options.page, page.encode())
     print(page)
 
 
-def ways_with(count: int) -> tuple[str, ...]:
-    """How a model can be had with so many programs."""
-    return WAYS if count else WAYS[:2]
+def key(name: str, count: int, model: str, way: str, seed: int) -> str:
+    """Under which a result is kept."""
+    return f"{name} | {count} | {model} | {way} | {seed}"
 
 
-def table(
-    results: Mapping[str, Any], names: Sequence[str], models: Sequence[str], seeds: Sequence[int]
-) -> str:
+def known_of(
+    results: Mapping[str, Any], name: str, count: int, model: str, way: str
+) -> list[dict[str, float | None]]:
+    """The results of all seeds that were measured."""
+    keys = (key(name, count, model, way, seed) for seed in SEEDS)
+    return [results[each] for each in keys if each in results]
+
+
+def table(results: Mapping[str, Any], names: Sequence[str]) -> str:
     """The whole table as Markdown."""
-    lines = ["| left out | programs | model | learned | " + " | ".join(SHOWN) + " |"]
-    lines.append("|---" * (4 + len(SHOWN)) + "|")
+    lines = ["| left out | programs | model | learned | seeds | " + " | ".join(SHOWN) + " |"]
+    lines.append("|---" * (5 + len(SHOWN)) + "|")
     for name in names:
         for count in RECORDS:
-            for model in models:
-                for way in ways_with(count):
-                    found = [results[f"{name} | {count} | {model} | {way} | {s}"] for s in seeds]
+            for model in MODELS:
+                for way in WAYS:
+                    found = known_of(results, name, count, model, way)
+                    if not found:
+                        continue
                     cells = " | ".join(shown([each[column] for each in found]) for column in SHOWN)
-                    lines.append(f"| {name} | {count} | {model} | {way} | {cells} |")
+                    lines.append(f"| {name} | {count} | {model} | {way} | {len(found)} | {cells} |")
     return "\n".join(lines)
 
 
-def chart(
-    results: Mapping[str, Any],
-    names: Sequence[str],
-    models: Sequence[str],
-    seeds: Sequence[int],
-    path: Path,
-) -> None:
+def chart(results: Mapping[str, Any], names: Sequence[str], path: Path) -> None:
     """Draw error and order of every model against the programs it was given."""
     import matplotlib as mpl
 
@@ -266,16 +272,11 @@ def chart(
     )
     for line, (score, title) in zip(grid, wanted.items(), strict=True):
         for axes, name in zip(line, names, strict=True):
-            for number, model in enumerate(models):
+            for number, model in enumerate(MODELS):
                 for way, style in zip(WAYS, ("-o", "--^", ":s"), strict=True):
-                    counts = [count for count in RECORDS if way in ways_with(count)]
-                    means = [
-                        np.mean(
-                            [results[f"{name} | {c} | {model} | {way} | {s}"][score] for s in seeds]
-                        )
-                        for c in counts
-                    ]
-                    places = [RECORDS.index(count) for count in counts]
+                    found = [known_of(results, name, count, model, way) for count in RECORDS]
+                    places = [place for place, each in enumerate(found) if each]
+                    means = [np.mean([one[score] for one in found[place]]) for place in places]
                     label = f"{model}, {way}"
                     axes.plot(places, means, style, color=f"C{number}", label=label, markersize=4)
             axes.set_xticks(range(len(RECORDS)), map(str, RECORDS))

@@ -18,12 +18,8 @@ from costmodels.dataset.network_rows import NetworkRow
 from costmodels.dataset.shipped import dataset_path
 from costmodels.kernel import KernelDataset, concatenate
 from costmodels.kernel_models.ensemble import MEMBERS
-from costmodels.network_models.sum_of_kernels import (
-    NOTHING,
-    MeasuredNetwork,
-    Overheads,
-    fit_overheads,
-)
+from costmodels.network_models.overheads_fit import fit_overheads
+from costmodels.network_models.sum_of_kernels import NOTHING, MeasuredNetwork, Overheads
 from costmodels.network_models.unseen_families import (
     UnseenFamilies,
     coverage_left_out,

@@ -1,9 +1,10 @@
 """The one file that names the parts of TVM which move between releases.
 
-Everything else in this package takes TVM's names from here. Importing this module imports TVM
-(about 2.5 s) and TVM's tensor intrinsics, which MetaSchedule needs in every process: stock TVM
-spends 15 s on them, nearly all of it in ``inspect.stack()`` reading source files for each of some
-hundred intrinsics; with plain frames in its place they take under 2 s.
+Everything else in this package takes TVM's names from here, but for `targets`, which needs none of
+them. Importing this module imports TVM (about 2.5 s) and TVM's tensor intrinsics, which
+MetaSchedule needs in every process: stock TVM spends 15 s on them, nearly all of it in
+``inspect.stack()`` reading source files for each of some hundred intrinsics; with plain frames in
+its place they take under 2 s.
 """
 
 import inspect

@@ -17,7 +17,8 @@ from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
-from costmodels.network_models.sum_of_kernels import MeasuredNetwork, Overheads, fit_errors
+from costmodels.network_models.overheads_fit import fit_errors
+from costmodels.network_models.sum_of_kernels import MeasuredNetwork, Overheads
 from costmodels.protocol import KernelCostModel
 from costmodels.task_keys import with_target
 from tvm_integration.collect_networks import UNSCHEDULED
@@ -49,6 +50,7 @@ def calibrate_quickly(
     model: KernelCostModel,
     *,
     seconds: float = SECONDS,
+    is_new: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> Overheads:
     """Measure kernels and fit by which factor a model is off on this device.
@@ -65,6 +67,8 @@ def calibrate_quickly(
         Whose errors are learned.
     seconds : float
         After which no more kernels are begun.
+    is_new : bool
+        Whether the model never learned from this device.
     on_progress : callable
         Told how many kernels were measured, and how many there are.
 
@@ -104,7 +108,7 @@ def calibrate_quickly(
                 {key: predicted[here[key]] for key in known},
             )
         )
-    return replace(fit_errors(sums), disturbance=disturbance)
+    return replace(fit_errors(sums, is_new=is_new), disturbance=disturbance)
 
 
 def one_of_each_family(dataset: StoredDataset) -> list[NetworkRow]:

@@ -7,11 +7,13 @@ import re
 import shlex
 from typing import Any
 
+import tvm  # not through compat, which takes seconds more: a wrong target is told early
+from tvm.target import Target
+
 from costmodels.cores import core_count
 from costmodels.device import Device, detect_host, read_device
 from costmodels.errors import InputError
 from costmodels.json_text import parse_json
-from tvm_integration.compat import Target, tvm
 
 
 def host_target() -> Target:

@@ -142,6 +142,10 @@ class DeviceCorrection:
         added: FloatArray = properties(batch, known) @ np.array(self.coefficients)
         return log_latency + added
 
+    def times(self, share: float) -> "DeviceCorrection":
+        """A share of the correction."""
+        return DeviceCorrection(tuple(share * each for each in self.coefficients))
+
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
         return dict(zip(PROPERTIES, self.coefficients, strict=True))
@@ -165,10 +169,10 @@ class DeviceCorrection:
             ) from None
 
 
-def errors_left(
+def told_by_others(
     batch: KernelBatch, log_latency: FloatArray, log_error: FloatArray, rng: np.random.Generator
 ) -> FloatArray:
-    """Errors of each kernel once what the other tasks tell is corrected.
+    """What the kernels of all other tasks say is to be added to each.
 
     Parameters
     ----------
@@ -180,21 +184,57 @@ def errors_left(
     Returns
     -------
     numpy.ndarray
-        [kernels]; NaN where nothing is known, and for fewer tasks than `LEAST_TASKS`.
+        [kernels]; log seconds, NaN where nothing is known, and for fewer tasks than `LEAST_TASKS`.
     """
-    left: FloatArray = np.full(len(batch), np.nan)
+    told: FloatArray = np.full(len(batch), np.nan)
     tasks = np.unique(batch.task_index)
     if len(tasks) < LEAST_TASKS:
-        return left
+        return told
     for part in np.array_split(rng.permutation(tasks), min(FOLDS, len(tasks))):
         judged: IndexArray = np.flatnonzero(np.isin(batch.task_index, part))
         others = np.flatnonzero(~np.isin(batch.task_index, part))
         if not np.any(np.isfinite(log_error[others])):
             continue
         found = DeviceCorrection.learn(batch.take(others), log_latency[others], log_error[others])
-        corrected = found.apply(batch.take(judged), log_latency[judged])
-        left[judged] = log_error[judged] - (corrected - log_latency[judged])
-    return left
+        told[judged] = found.apply(batch.take(judged), log_latency[judged]) - log_latency[judged]
+    return told
+
+
+def share_that_holds(log_error: FloatArray, told: FloatArray, task_index: IndexArray) -> float:
+    """Which share of what other tasks tell is sure to come nearer to the errors: stacking.
+
+    A device on which a model is right already must not be made worse by what a few of its kernels
+    happen to say (Wolpert, "Stacked Generalization", 1992: the share of one regressor is its
+    regression coefficient; less one standard error, as Breiman et al. choose trees in
+    "Classification and Regression Trees", 1984).
+
+    Parameters
+    ----------
+    log_error : numpy.ndarray
+        [kernels]; measured minus predicted log seconds.
+    told : numpy.ndarray
+        [kernels]; from `told_by_others`.
+    task_index : numpy.ndarray
+        [kernels]; kernels of one task err together.
+
+    Returns
+    -------
+    float
+        0 to 1; 1 when too little is known to tell.
+    """
+    known = np.isfinite(log_error) & np.isfinite(told)
+    error, told = log_error[known], told[known]
+    if not np.any(told):
+        return 1.0
+    _, task = np.unique(task_index[known], return_inverse=True)
+    share = 1.0
+    for _ in range(ROUNDS):
+        weight = np.minimum(1.0, LARGE_ERROR / np.maximum(np.abs(error - share * told), 1e-9))
+        size = float(np.sum(weight * told**2))
+        share = float(np.sum(weight * told * error)) / size
+    by_task = np.bincount(task, weight * told * (error - share * told))
+    doubt = float(np.sqrt(np.sum(by_task**2))) / size
+    return min(max(share - doubt, 0.0), 1.0)
 
 
 @dataclass(frozen=True)
@@ -248,10 +288,11 @@ class DeviceCorrections:
                 continue
             batch, predicted = dataset.batch.take(some), log_latency[some]
             error = dataset.log_latency[some] - predicted
-            left = errors_left(batch, predicted, error, rng)
+            told = told_by_others(batch, predicted, error, rng)
+            share = share_that_holds(error, told, batch.task_index)
             self._known[key] = OnDevice(
-                DeviceCorrection.learn(batch, predicted, error),
-                Interval.learn(left, spread[some], batch.task_index),
+                DeviceCorrection.learn(batch, predicted, error).times(share),
+                Interval.learn(error - share * told, spread[some], batch.task_index),
             )
 
     def forget(self, batch: KernelBatch) -> None:

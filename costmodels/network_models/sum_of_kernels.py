@@ -3,16 +3,15 @@
 Between two kernels the virtual machine dispatches and allocates; weights that a kernel finds in its
 core's cache while it is measured over and over come from further away in a network; and the errors
 of a model on the kernels of one network go together. Each of these is one number, fitted on whole
-networks.
+networks: see `costmodels.network_models.overheads_fit`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
-from scipy.optimize import minimize_scalar, nnls
 
 from costmodels.device import Device
 from costmodels.errors import InputError
@@ -23,8 +22,6 @@ from costmodels.learning.calibration import NORMAL_REACH
 SOURCES = ("measured", "looked up", "predicted")
 LEAST_RESIDUAL = 0.01
 """Of a network's latency: what is left unexplained where nothing is known of it."""
-ROUNDS = 8
-"""Of fitting, after which the residual does not change any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +112,7 @@ class Overheads:
     unseen_factor : float
         Times the deviation of the sum of predicted kernels: how much farther off networks of
         families are that the model never saw; see `costmodels.network_models.unseen_families`.
+        Fitted on a device that the model never saw, it is of that device.
     device_error : float
         Standard deviation of the log of the factor by which all predicted kernels are off together;
         on a device that the model never saw and that was not calibrated.
@@ -185,11 +183,6 @@ UNSEEN_DEVICE_ERROR = 0.45
 Zen 4 that was left out of training (2026-11-29) have a root mean square of 0.11, those of seven on
 an Intel Xeon that earlier models did not know one of 0.23; but 14 on a Zen 4 that models of one
 thread hardly knew were off by a factor of 1.53 at the median, and others will be unlike these."""
-NETWORKS_DIFFER, KERNELS_DIFFER = 0.1, 0.2
-"""Log of how far the bias on some networks may be from that on others: as fitted on small networks,
-and on some of their kernels. Assumed, after a look at 22 networks of timm on a Zen 4 that was left
-out of training: of the predicted they took 1.03 times at the median, those that `calibrate`
-measures 1.05 times, the kernels of ``--quick`` 1.10 times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,134 +304,3 @@ class MeasuredNetwork:
     latency_s: float
     measured: Mapping[str, KernelLatency]
     predicted: Mapping[str, KernelLatency]
-
-
-def fit_overheads(
-    networks: Sequence[MeasuredNetwork], prior: Overheads | None = TYPICAL
-) -> Overheads:
-    """Fit what a sum leaves out: by least squares of relative errors, none of it negative.
-
-    Parameters
-    ----------
-    networks : sequence of MeasuredNetwork
-        Of one target, all their kernels measured.
-    prior : Overheads, optional
-        What launches and cold weights are taken for as far as the networks do not tell: small
-        ones have no cold weights.
-
-    Raises
-    ------
-    InputError
-        When there are fewer than four, or a kernel of one was not measured.
-    """
-    if len(networks) < 4:
-        raise InputError(
-            f"overheads must be fitted on at least 4 networks, got {len(networks)}: measure more"
-        )
-    for network in networks:
-        missing = network.graph.counts("kernel").keys() - network.measured.keys()
-        if missing:
-            raise InputError(
-                f"every kernel of a network must be measured, got none for {sorted(missing)[0]}"
-            )
-    total = np.array([network.latency_s for network in networks])
-    plain = np.array([add_up(n.graph, n.measured, n.device).total_s for n in networks])
-    launches = np.array([sum(n.graph.counts("kernel").values()) for n in networks])
-    cold_s = np.array(
-        [cold_bytes(n.graph, n.device) / n.device.bandwidth_byte_per_s for n in networks]
-    )
-    inputs = np.column_stack([launches, cold_s]) / total[:, None]
-    wanted = (total - plain) / total
-    known = [] if prior is None else [prior.launch_s, prior.cold_share]
-    weights = np.diag([1.0 / each.deviation for each in known]).reshape(-1, 2)
-    expected = np.array([each.value / each.deviation for each in known])
-    residual = LEAST_RESIDUAL
-    for _ in range(ROUNDS):
-        rows = np.vstack([inputs / residual, weights])
-        sizes = np.maximum(np.linalg.norm(rows, axis=0), 1e-12)
-        values = nnls(rows / sizes, np.concatenate([wanted / residual, expected]))[0] / sizes
-        residual = max(LEAST_RESIDUAL, float(np.sqrt(np.mean((wanted - inputs @ values) ** 2))))
-    gram = (rows / sizes).T @ (rows / sizes) + 1e-9 * np.eye(2)
-    deviations = np.sqrt(np.diag(np.linalg.inv(gram))) / sizes
-    launch_s, cold_share = (
-        Parameter(float(value), float(deviation) if value > 0 else 0.0)
-        for value, deviation in zip(values, deviations, strict=True)
-    )
-    found = Overheads(launch_s, cold_share, residual, networks=len(networks))
-    predicted = [n for n in networks if n.predicted.keys() >= n.graph.counts("kernel").keys()]
-    return _with_errors(found, predicted, NETWORKS_DIFFER) if len(predicted) >= 4 else found
-
-
-def fit_errors(networks: Sequence[MeasuredNetwork], prior: Overheads = TYPICAL) -> Overheads:
-    """Fit how far a model is off, on the kernels of some networks alone.
-
-    Parameters
-    ----------
-    networks : sequence of MeasuredNetwork
-        Of one target; those of their kernels count that were both measured and predicted, and the
-        latency of the whole does not.
-    prior : Overheads
-        What launches, cold weights and the residual are taken for.
-
-    Raises
-    ------
-    InputError
-        When fewer than four networks have such kernels.
-    """
-    sums = [both for network in networks if (both := _known_part(network)) is not None]
-    if len(sums) < 4:
-        raise InputError(
-            f"errors must be fitted on kernels of at least 4 networks, got {len(sums)}: measure "
-            "more"
-        )
-    fitted = _with_errors(Overheads(), sums, KERNELS_DIFFER)
-    return replace(
-        prior,
-        bias=fitted.bias,
-        common_error=fitted.common_error,
-        device_error=0.0,
-        kernels=len({name for each in sums for name in each.measured}),
-    )
-
-
-def _known_part(network: MeasuredNetwork) -> MeasuredNetwork | None:
-    """The launches whose kernels were measured and predicted, and the sum of these."""
-    known = network.measured.keys() & network.predicted.keys()
-    launches = tuple(
-        replace(each, inputs=())
-        for each in network.graph.launches
-        if each.kind == "kernel" and each.name in known
-    )
-    if not launches:
-        return None
-    graph = FusedGraph(launches)
-    measured = {launch.name: network.measured[launch.name] for launch in launches}
-    predicted = {launch.name: network.predicted[launch.name] for launch in launches}
-    total_s = add_up(graph, measured, network.device).total_s
-    return MeasuredNetwork(graph, network.device, total_s, measured, predicted)
-
-
-def _with_errors(found: Overheads, networks: Sequence[MeasuredNetwork], doubt: float) -> Overheads:
-    """Fit bias and correlation: the latter by maximum likelihood of the networks' totals.
-
-    Of a bias as large as the doubt a half is believed: a small one may be of these networks alone,
-    a large one is of the device (as a Wiener filter weighs a signal against its noise).
-    """
-
-    def errors(overheads: Overheads) -> tuple[FloatArray, FloatArray]:
-        totals = [add_up(n.graph, n.predicted, n.device, overheads) for n in networks]
-        error = np.array(
-            [math.log(n.latency_s / t.total_s) for n, t in zip(networks, totals, strict=True)]
-        )
-        deviation = np.array([math.log(t.high_s / t.low_s) / (2 * NORMAL_REACH) for t in totals])
-        return error, deviation
-
-    bias = float(np.median(errors(found)[0]))
-    biased = replace(found, bias=bias**3 / (bias**2 + doubt**2))
-
-    def surprise(correlation: float) -> float:
-        error, deviation = errors(replace(biased, common_error=correlation))
-        return float(np.sum((error / deviation) ** 2 / 2 + np.log(deviation)))
-
-    best = minimize_scalar(surprise, bounds=(0.0, 1.0), method="bounded")
-    return replace(biased, common_error=float(best.x))

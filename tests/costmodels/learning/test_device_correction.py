@@ -10,8 +10,9 @@ from costmodels.example_data import example_dataset
 from costmodels.learning.device_correction import (
     PROPERTIES,
     DeviceCorrection,
-    errors_left,
     properties,
+    share_that_holds,
+    told_by_others,
 )
 
 
@@ -64,16 +65,38 @@ def test_of_a_single_task_only_the_factor_is_learned(kernels):
     found = DeviceCorrection.learn(batch.take(one), predicted[one], error)
     assert found.coefficients[0] == pytest.approx(-0.7, abs=0.05)
     assert np.abs(found.coefficients[1:]).max() < 1e-3
-    assert np.all(np.isnan(errors_left(batch.take(one), predicted[one], error, rng())))
+    told = told_by_others(batch.take(one), predicted[one], error, rng())
+    assert np.all(np.isnan(told))
+    assert share_that_holds(error, told, batch.task_index[one]) == 1.0
 
 
-def test_errors_left_are_those_of_tasks_that_were_not_learned(kernels):
+def test_a_task_is_told_what_the_others_have_in_common(kernels):
     batch, predicted = kernels
     by_task = rng(3).normal(scale=0.5, size=len(batch.tasks))
     error = 1.0 + by_task[batch.task_index]
-    left = errors_left(batch, predicted, error, rng())
+    told = told_by_others(batch, predicted, error, rng())
+    left = error - told
     assert 0.3 < np.std(left) < 0.9  # nothing tells of a task's own error
-    assert abs(np.median(left)) < 0.3  # but of what all have in common
+    assert abs(np.median(left)) < 0.3
+    assert share_that_holds(error, told, batch.task_index) > 0.8
+
+
+def test_a_device_on_which_a_model_is_right_is_hardly_corrected(kernels):
+    """Errors that differ from task to task say nothing of the device, however few there are."""
+    batch, predicted = kernels
+    some = np.flatnonzero((batch.task_index < 16) & (np.arange(len(batch)) % 2 == 0))
+    worse = []
+    for seed in range(8):
+        error = rng(seed).normal(scale=0.6, size=len(batch.tasks))[batch.task_index]
+        told = told_by_others(batch.take(some), predicted[some], error[some], rng(seed))
+        share = share_that_holds(error[some], told, batch.task_index[some])
+        found = DeviceCorrection.learn(batch.take(some), predicted[some], error[some])
+        sizes = [
+            np.abs(each.apply(batch, predicted) - predicted).mean()
+            for each in (found, found.times(share))
+        ]
+        worse.append(sizes[1] / sizes[0])
+    assert np.median(worse) < 0.2
 
 
 def test_what_is_not_known_is_left_alone(kernels):
