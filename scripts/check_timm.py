@@ -50,6 +50,7 @@ CHECKED = (
 """Families whose outputs are compared: small networks of many kinds."""
 KINDS = {
     "estimated": "estimated",
+    "partial": "without a total, for some kernels have no estimate",
     "refused": "refused in one line",
     "crash": "ended otherwise",
 }
@@ -77,6 +78,9 @@ def estimate(name: str, *, check: bool) -> dict[str, Any]:
     said = (done.stderr.strip().splitlines() or [""])[-1]
     if done.returncode == 0:
         document = json.loads(done.stdout[done.stdout.index("{") :])
+        if document["total_s"] is None:
+            unknown = [f"{each['name']}: {each['reason']}" for each in document["unsupported"]]
+            return {"kind": "partial", "note": "; ".join(unknown)[:400]}
         return {
             "kind": "estimated",
             "total_s": document["total_s"],

@@ -190,6 +190,9 @@ class EstimateOptions:
 
 
 DEFAULT = EstimateOptions()
+FILLED = "it writes constants: its bytes over the bandwidth"
+FILLED_WITHIN = 4.0
+"""Times as long or short as memory needs for the bytes; caches are faster, plain loops slower."""
 
 
 def check_model(model: KernelCostModel, name: str) -> None:
@@ -276,6 +279,9 @@ def estimate_network(
         reasons[name] = notes.get(place, "")
         if latency is None and name in empty:
             reasons[name] = "it writes a tensor without elements"
+        elif latency is None and asked.row_offsets[place] == asked.row_offsets[place + 1]:
+            known[name] = wide[name] = _filled(batch, kernel, device)
+            reasons[name] = FILLED
     kernels = [
         EstimatedKernel(
             each.name,
@@ -443,6 +449,16 @@ def _chosen(
             trace.apply_to_schedule(schedule, remove_postproc=False)
         schedules.append(schedule)
     return concatenate(features_of(network.kernels, schedules, target, device))
+
+
+def _filled(batch: KernelBatch, kernel: int, device: Device) -> KernelLatency:
+    """Of a kernel that writes only constants: TVM extracts no features of such a program."""
+    assert batch.graph_index is not None
+    cost = kernel_cost(batch.graphs[batch.graph_index[kernel]].graph)
+    seconds = cost.moved_bytes / device.bandwidth_byte_per_s
+    return KernelLatency(
+        seconds, seconds / FILLED_WITHIN, seconds * FILLED_WITHIN, source="predicted"
+    )
 
 
 def _bound(batch: KernelBatch, kernel: int, device: Device) -> str:

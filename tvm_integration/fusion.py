@@ -244,6 +244,10 @@ def _check_fixed_shape(binding: relax.Binding) -> None:
             )
 
 
+_ASSERTION = "relax.run.assert_op"
+"""Looks at a number on the host, as torch's own checks of its inputs do."""
+
+
 def callee(module: IRModule, call: relax.Call) -> tuple[str, str | None]:
     """Tell what is called and whether it can be tuned.
 
@@ -266,7 +270,8 @@ def callee(module: IRModule, call: relax.Call) -> tuple[str, str | None]:
     if operator.startswith("relax.call_") and isinstance(call.args[0], relax.ExternFunc):
         return str(call.args[0].global_symbol), "a library function"
     if isinstance(call.op, relax.ExternFunc):
-        return str(call.op.global_symbol), "a library function"
+        name = str(call.op.global_symbol)
+        return name, "" if name == _ASSERTION else "a library function"
     if operator == "relax.reshape" or not isinstance(call.ty, relax.TensorType | relax.TupleType):
         return operator, ""  # a view, or a value on the host
     return operator or str(call.op), "an operator that TVM does not lower to loops"

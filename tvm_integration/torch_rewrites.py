@@ -40,6 +40,8 @@ def rewrite_program(program: "torch.export.ExportedProgram") -> None:
                 _index(node, constants)
             elif name == "convolution.default":
                 _convolve_in_float32(node)
+            elif name.startswith(_RESIZES):
+                _keep_size(node)
     graph.lint()
     program.graph_module.recompile()
 
@@ -281,6 +283,19 @@ def _constants(program: "torch.export.ExportedProgram") -> dict[str, "torch.Tens
     values = {**program.state_dict, **program.constants}
     names = {**signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
     return {name: values[held] for name, held in names.items() if held in values}
+
+
+_RESIZES = ("upsample_", "_upsample_")
+
+
+def _keep_size(node: Any) -> None:
+    """A resize to the size that is there copies, whatever the filter; TVM lacks some filters."""
+    import torch
+
+    source = node.args[0]
+    if source.meta["val"].shape == node.meta["val"].shape:
+        node.target = torch.ops.aten.clone.default
+        node.args, node.kwargs = (source,), {}
 
 
 def _convolve_in_float32(node: Any) -> None:

@@ -297,6 +297,42 @@ def test_library_calls_and_branches_are_named(target):
     assert "library" in missing.reason
 
 
+def test_an_assertion_takes_no_time(target):
+    from tvm.script import ir as I
+    from tvm.script import relax as R
+
+    @I.ir_module
+    class Module:
+        @R.function(pure=False)
+        def main(x: R.Tensor((4, 4), "float32")) -> R.Tensor((4, 4), "float32"):  # noqa: N805
+            R.assert_op(R.const(value=True, dtype="bool"), format="must hold")
+            return R.nn.relu(x)
+
+    found = estimate_network(describe_module(Module, target), target, device_of(target), Paleo())
+    assert not found.unsupported
+    assert [launch.kind for launch in found.graph.launches] == ["kernel"]
+
+
+def test_a_kernel_that_writes_constants_takes_as_long_as_its_bytes(target):
+    """TVM extracts no features of it: the zeros that an LSTM begins with, for example."""
+
+    class Network(torch.nn.Module):
+        def forward(self, x):
+            return torch.zeros(64, 256), torch.relu(x)
+
+    module = from_torch("zeros", Network(), (torch.zeros(4, 4),), {}).module
+    device = device_of(target)
+    model = resolve_model("pretrained:best", seed=0)
+    found = estimate_network(describe_module(module, target), target, device, model)
+    assert not found.unsupported
+    (zeros,) = (each for each in found.kernels if each.note)
+    assert zeros.note == "it writes constants: its bytes over the bandwidth"
+    expected = 4 * 64 * 256 / device.bandwidth_byte_per_s
+    assert zeros.latency.latency_s == pytest.approx(expected)
+    assert zeros.latency.low_s < expected / 3
+    assert zeros.latency.high_s > 3 * expected
+
+
 def test_measured_latencies_of_a_work_directory_are_used(target, tmp_path):
     tune_network(load_network("zoo:mlp"), target, TuneOptions(tmp_path, 8, tasks="1"))
     described = describe_network("zoo:mlp", target)

@@ -176,6 +176,17 @@ def test_operators_that_the_importer_lacks(function):
     check(function, real(2, 4, 6, 6))
 
 
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
+def test_a_resize_to_the_size_that_is_there(mode):
+    """The importer has no antialiasing; timm asks for it even where an image has its size."""
+    resize = torch.nn.functional.interpolate
+    check(lambda x: resize(x, size=(6, 5), mode=mode, antialias=True) + 1, real(1, 2, 6, 5))
+    check(lambda x: resize(x, size=(6, 5), mode=mode, antialias=True), real(1, 2, 6, 5))
+    if mode == "bicubic":
+        with pytest.raises(InputError, match="_upsample_bicubic2d_aa"):
+            check(lambda x: resize(x, size=(3, 3), mode=mode, antialias=True), real(1, 2, 6, 5))
+
+
 def test_a_masked_mean():
     check(
         lambda x, mask: (x * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1),
