@@ -45,23 +45,22 @@ def measured(model: str) -> float | str:
 
 def calibrated(way: str, name: str) -> dict[str, Any]:
     """Overheads of a way to calibrate, and how long it took."""
-    from tvm_integration.calibrate import calibrate, is_new_to, known_overheads
+    from tvm_integration.calibrate import calibrate, known_overheads
     from tvm_integration.cost_model import resolve_model
     from tvm_integration.quick_calibration import calibrate_quickly
     from tvm_integration.targets import device_of, host_target
 
     target, model = host_target(), resolve_model(name, seed=0)
     device = device_of(target)
-    is_new = is_new_to(name, device)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         if way == "none":
             os.environ["XDG_CACHE_HOME"] = folder  # nothing is kept there
             found = known_overheads(target, device, name)
         elif way == "quick":
-            found = calibrate_quickly(target, device, model, is_new=is_new)
+            found = calibrate_quickly(target, device, model)
         else:
-            found = calibrate(target, device, model, Path(folder) / "networks", is_new=is_new)
+            found = calibrate(target, device, model, Path(folder) / "networks")
     return {"seconds": time.perf_counter() - start, "overheads": found.as_dict()}
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -51,7 +52,7 @@ class Results:
 
     def header(self) -> str:
         """The line above a table: date, machine, command, sources measured."""
-        command = " ".join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+        command = shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]])
         sources = ", ".join(sorted(set(self.commits.values())))
         return f"{date.today()}, {machine()}, sources {sources}: `{command}`"
 

@@ -210,7 +210,8 @@ def main() -> None:
                             ),
                         )
     picture = options.page.with_suffix(".png")
-    names = [target.name for target in known]
+    judged = {each.partition(" | ")[0] for each in results.values}
+    names = [target.name for target in known if target.name in judged]
     chart(results.values, names, picture)
     about = (__doc__ or "").strip()
     page = (
@@ -275,6 +276,8 @@ def chart(results: Mapping[str, Any], names: Sequence[str], path: Path) -> None:
             for number, model in enumerate(MODELS):
                 for way, style in zip(WAYS, ("-o", "--^", ":s"), strict=True):
                     found = [known_of(results, name, count, model, way) for count in RECORDS]
+                    if not any(found):
+                        continue
                     places = [place for place, each in enumerate(found) if each]
                     means = [np.mean([one[score] for one in found[place]]) for place in places]
                     label = f"{model}, {way}"
@@ -285,7 +288,7 @@ def chart(results: Mapping[str, Any], names: Sequence[str], path: Path) -> None:
             axes.spines[["top", "right"]].set_visible(False)
         line[0].set_ylabel(title)
         if score == "median_ape":
-            line[0].set_yscale("log")
+            line[0].set_ylim(bottom=0.0)
     for axes in grid[-1]:
         axes.set_xlabel("programs measured on the processor")
     grid[0][0].legend(fontsize=7, frameon=False)

@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", default=["shipped:cpu", "shipped:h200"])
     parser.add_argument("--models", nargs="+", default=[STOCK, *kernel_model_names()])
     parser.add_argument("--fresh", action="store_true", help="measure everything again")
-    parser.add_argument("--out", type=Path, default=ROOT / "work/benchmarks/leaderboard.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks/leaderboard.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/leaderboard.md")
     options = parser.parse_args()
     models = list(dict.fromkeys([RANDOM, *options.models]))

@@ -55,7 +55,6 @@ def calibrate(
     folder: Path,
     *,
     networks: Sequence[str] = NETWORKS,
-    is_new: bool = False,
     on_progress: Callable[[NetworkProgress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Overheads:
@@ -73,8 +72,6 @@ def calibrate(
         The data set of what is measured; what it has is not measured again.
     networks : sequence of str
         To measure.
-    is_new : bool
-        Whether the model never learned from this device; see `is_new_to`.
     on_progress, should_stop
         As of `NetworkCollector.run`.
 
@@ -95,8 +92,7 @@ def calibrate(
     try:
         stored = read_dataset(folder)
         measured = measured_networks(stored, model)
-        prior = TYPICAL if device.kind == "cpu" else None
-        found = fit_overheads(measured, prior, is_new=is_new)
+        found = fit_overheads(measured, TYPICAL if device.kind == "cpu" else None)
         return replace(found, disturbance=_disturbance(stored.networks))
     except InputError as error:
         why = f"; {next(iter(failed.values()))}" if failed else ""
@@ -161,15 +157,10 @@ def known_overheads(target: Target, device: Device, model_name: str) -> Overhead
     if path.exists():
         return load_overheads(path)
     typical = TYPICAL if device.kind == "cpu" else NOTHING
-    if not is_new_to(model_name, device):
+    learned = learned_devices(model_name)
+    if learned is None or device.name in learned:
         return typical
     return replace(typical, device_error=UNSEEN_DEVICE_ERROR)
-
-
-def is_new_to(model_name: str, device: Device) -> bool:
-    """Whether a model says what it learned from, and this device is not among it."""
-    learned = learned_devices(model_name)
-    return learned is not None and device.name not in learned
 
 
 def learned_devices(model_name: str) -> frozenset[str] | None:

@@ -222,7 +222,7 @@ def calibrate(
     shared_session()  # the workers import TVM while this process does
     console = Console(stderr=True, highlight=False)
     from tvm_integration.calibrate import calibrate as fit
-    from tvm_integration.calibrate import is_new_to, overheads_path, save_overheads
+    from tvm_integration.calibrate import overheads_path, save_overheads
     from tvm_integration.cost_model import resolve_model
     from tvm_integration.estimate import check_model
     from tvm_integration.execution import check_runs_here
@@ -234,14 +234,13 @@ def calibrate(
     model = resolve_model(cost_model, seed=0)
     check_model(model, cost_model)
     device = device_of(parsed)
-    is_new = is_new_to(cost_model, device)
     path = out or overheads_path(parsed, device, cost_model)
     if quick:
         from tvm_integration.progress import counted
         from tvm_integration.quick_calibration import calibrate_quickly
 
         with counted(console, "kernels") as on_kernels:
-            found = calibrate_quickly(parsed, device, model, is_new=is_new, on_progress=on_kernels)
+            found = calibrate_quickly(parsed, device, model, on_progress=on_kernels)
         save_overheads(path, found)
         sys.stdout.write(_overheads_text(found, cost_model) + f"kept in {path}\n")
         return
@@ -253,13 +252,7 @@ def calibrate(
 
         measured = overheads_path(parsed, device, cost_model).with_suffix(".networks")
         found = fit(
-            parsed,
-            device,
-            model,
-            measured,
-            is_new=is_new,
-            on_progress=on_progress,
-            should_stop=limit.is_over,
+            parsed, device, model, measured, on_progress=on_progress, should_stop=limit.is_over
         )
     save_overheads(path, found)
     shutil.rmtree(measured)  # the next calibration measures anew
@@ -276,9 +269,6 @@ def _overheads_text(found: "Overheads", cost_model: str) -> str:
         f"  {cost_model} predicts {math.exp(-found.bias):.2f} times the measured sum of kernels",
         f"  the errors of its kernels have a correlation of {found.common_error:.2f}",
     ]
-    if found.unseen_factor != 1.0:
-        times = f"{found.unseen_factor:.2f} times"
-        errors.append(f"  on this device, new to it, it is off {times} as far as it says")
     if found.networks:
         lines = [
             f"fitted on {found.networks} networks:",

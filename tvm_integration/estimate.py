@@ -332,7 +332,7 @@ def _overheads_of(options: EstimateOptions, device: Device, model_name: str) -> 
     # A kernel that a tuning run has no record of is predicted unscheduled.
     schedules = "model" if options.schedules == "model" else "default"
     factor = unseen_factor(pretrained_factors(model_name), device, schedules)
-    found = replace(found, unseen_factor=factor * found.unseen_factor)
+    found = replace(found, unseen_factor=factor)
     if options.schedules == "default":
         return found
     return replace(found, residual=max(found.residual, TYPICAL.residual))

@@ -50,7 +50,6 @@ def calibrate_quickly(
     model: KernelCostModel,
     *,
     seconds: float = SECONDS,
-    is_new: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> Overheads:
     """Measure kernels and fit by which factor a model is off on this device.
@@ -67,8 +66,6 @@ def calibrate_quickly(
         Whose errors are learned.
     seconds : float
         After which no more kernels are begun.
-    is_new : bool
-        Whether the model never learned from this device.
     on_progress : callable
         Told how many kernels were measured, and how many there are.
 
@@ -108,7 +105,7 @@ def calibrate_quickly(
                 {key: predicted[here[key]] for key in known},
             )
         )
-    return replace(fit_errors(sums, is_new=is_new), disturbance=disturbance)
+    return replace(fit_errors(sums), disturbance=disturbance)
 
 
 def one_of_each_family(dataset: StoredDataset) -> list[NetworkRow]:

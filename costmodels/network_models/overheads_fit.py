@@ -20,7 +20,6 @@ from costmodels.network_models.sum_of_kernels import (
     add_up,
     cold_bytes,
 )
-from costmodels.network_models.unseen_families import factor_of_all, factor_that_holds
 
 ROUNDS = 8
 """Of fitting, after which the residual does not change any more."""
@@ -29,12 +28,10 @@ NETWORKS_DIFFER, KERNELS_DIFFER = 0.1, 0.2
 and on some of their kernels. Assumed, after a look at 22 networks of timm on a Zen 4 that was left
 out of training: of the predicted they took 1.03 times at the median, those that `calibrate`
 measures 1.05 times, the kernels of ``--quick`` 1.10 times."""
-LEAST_FACTOR = 0.25
-"""Of the deviation of predictions, on a new device: a few networks tell no smaller one."""
 
 
 def fit_overheads(
-    networks: Sequence[MeasuredNetwork], prior: Overheads | None = TYPICAL, *, is_new: bool = False
+    networks: Sequence[MeasuredNetwork], prior: Overheads | None = TYPICAL
 ) -> Overheads:
     """Fit what a sum leaves out: by least squares of relative errors, none of it negative.
 
@@ -45,10 +42,6 @@ def fit_overheads(
     prior : Overheads, optional
         What launches and cold weights are taken for as far as the networks do not tell: small
         ones have no cold weights.
-    is_new : bool
-        Whether the model never learned from this device: then how far its predictions are off
-        here is fitted, too, as `Overheads.unseen_factor`. What a model has learned from it
-        predicts too well to tell.
 
     Raises
     ------
@@ -90,14 +83,10 @@ def fit_overheads(
     )
     found = Overheads(launch_s, cold_share, residual, networks=len(networks))
     predicted = [n for n in networks if n.predicted.keys() >= n.graph.counts("kernel").keys()]
-    if len(predicted) < 4:
-        return found
-    return _with_errors(found, predicted, NETWORKS_DIFFER, is_new=is_new)
+    return _with_errors(found, predicted, NETWORKS_DIFFER) if len(predicted) >= 4 else found
 
 
-def fit_errors(
-    networks: Sequence[MeasuredNetwork], prior: Overheads = TYPICAL, *, is_new: bool = False
-) -> Overheads:
+def fit_errors(networks: Sequence[MeasuredNetwork], prior: Overheads = TYPICAL) -> Overheads:
     """Fit how far a model is off, on the kernels of some networks alone.
 
     Parameters
@@ -107,8 +96,6 @@ def fit_errors(
         latency of the whole does not.
     prior : Overheads
         What launches, cold weights and the residual are taken for.
-    is_new : bool
-        As of `fit_overheads`.
 
     Raises
     ------
@@ -121,12 +108,11 @@ def fit_errors(
             f"errors must be fitted on kernels of at least 4 networks, got {len(sums)}: measure "
             "more"
         )
-    fitted = _with_errors(Overheads(), sums, KERNELS_DIFFER, is_new=is_new)
+    fitted = _with_errors(Overheads(), sums, KERNELS_DIFFER)
     return replace(
         prior,
         bias=fitted.bias,
         common_error=fitted.common_error,
-        unseen_factor=fitted.unseen_factor,
         device_error=0.0,
         kernels=len({name for each in sums for name in each.measured}),
     )
@@ -149,9 +135,7 @@ def _known_part(network: MeasuredNetwork) -> MeasuredNetwork | None:
     return MeasuredNetwork(graph, network.device, total_s, measured, predicted)
 
 
-def _with_errors(
-    found: Overheads, networks: Sequence[MeasuredNetwork], doubt: float, *, is_new: bool
-) -> Overheads:
+def _with_errors(found: Overheads, networks: Sequence[MeasuredNetwork], doubt: float) -> Overheads:
     """Fit bias and correlation: the latter by maximum likelihood of the networks' totals.
 
     Of a bias as large as the doubt a half is believed: a small one may be of these networks alone,
@@ -174,11 +158,4 @@ def _with_errors(
         return float(np.sum((error / deviation) ** 2 / 2 + np.log(deviation)))
 
     best = minimize_scalar(surprise, bounds=(0.0, 1.0), method="bounded")
-    fitted = replace(biased, common_error=float(best.x))
-    if not is_new:
-        return fitted
-    factors = [factor_that_holds(network, fitted) for network in networks]
-    factor = factor_of_all(factors, [str(number) for number in range(len(factors))])
-    if math.isinf(factor):  # a model without intervals
-        return fitted
-    return replace(fitted, unseen_factor=max(LEAST_FACTOR, factor))
+    return replace(biased, common_error=float(best.x))

@@ -112,7 +112,6 @@ class Overheads:
     unseen_factor : float
         Times the deviation of the sum of predicted kernels: how much farther off networks of
         families are that the model never saw; see `costmodels.network_models.unseen_families`.
-        Fitted on a device that the model never saw, it is of that device.
     device_error : float
         Standard deviation of the log of the factor by which all predicted kernels are off together;
         on a device that the model never saw and that was not calibrated.

@@ -1,7 +1,6 @@
 """What a sum of kernels leaves out is fitted on networks, and on kernels alone."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,47 +90,6 @@ def test_what_networks_do_not_tell_is_taken_from_others():
     assert found.launch_s.value == pytest.approx(2e-6, rel=0.1)
     assert found.launch_s.deviation < TYPICAL.launch_s.deviation
     assert fit_overheads(networks, prior=None).launch_s.value == pytest.approx(2e-6)
-
-
-def on_a_new_device(error: float, *, seed: int, count: int) -> list[MeasuredNetwork]:
-    """Networks predicted by a model whose kernels are off by less than it says, or by more."""
-    rng, networks = np.random.default_rng(seed), []
-    for _ in range(count):
-        names = [f"k{n}" for n in range(20)]
-        truth = {name: float(rng.lognormal(-8, 1)) for name in names}
-        measured = {name: known(value, 1.02, "measured") for name, value in truth.items()}
-        common = rng.normal(scale=error)
-        predicted = {name: known(value * math.exp(common), 3.0) for name, value in truth.items()}
-        latency_s = sum(truth.values())
-        networks.append(MeasuredNetwork(chain(*names), DEVICE, latency_s, measured, predicted))
-    return networks
-
-
-@pytest.mark.parametrize("error", [0.05, 0.1])
-def test_on_a_new_device_intervals_are_as_wide_as_the_errors_there(error):
-    """The kernels' intervals are far too wide for such networks, even if each errs for itself."""
-    given = on_a_new_device(error, seed=0, count=18)
-    usual, fitted = fit_overheads(given), fit_overheads(given, is_new=True)
-    assert usual.unseen_factor == 1.0
-    assert 0.25 <= fitted.unseen_factor < 1.0
-    assert replace(fitted, unseen_factor=1.0) == usual
-    held = {}
-    for name, overheads in (("usual", usual), ("fitted", fitted)):
-        totals = [
-            (each.latency_s, add_up(each.graph, each.predicted, DEVICE, overheads))
-            for each in on_a_new_device(error, seed=1, count=200)
-        ]
-        held[name] = np.mean([total.low_s <= took <= total.high_s for took, total in totals])
-    assert held["usual"] > 0.99
-    assert 0.85 <= held["fitted"] <= 0.99
-
-
-def test_without_intervals_there_is_no_factor():
-    networks = [
-        replace(each, predicted={name: known(k.latency_s) for name, k in each.predicted.items()})
-        for each in on_a_new_device(0.1, seed=0, count=6)
-    ]
-    assert fit_errors(networks, is_new=True).unseen_factor == 1.0
 
 
 def test_bad_input_is_named():
