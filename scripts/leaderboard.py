@@ -157,6 +157,18 @@ def table(results: Mapping[str, Any], datasets: Sequence[str], models: Sequence[
     return "\n".join(lines)
 
 
+def sources(commits: Mapping[str, str], datasets: Sequence[str]) -> str:
+    """With which sources the models of each data set were judged."""
+    found = {
+        dataset: sorted(
+            {commit for key, commit in commits.items() if key.startswith(f"{dataset} ")}
+        )
+        for dataset in datasets
+    }
+    each = (f"`{dataset}` {', '.join(known)}" for dataset, known in found.items())
+    return f"Sources: {'; '.join(each)}."
+
+
 def chart(
     results: Mapping[str, Any], datasets: Sequence[str], models: Sequence[str], path: Path
 ) -> None:
@@ -223,7 +235,7 @@ def main() -> None:
         f"`near`: of those within {NEAR_BEST:.0f} times the latency of their kernel's best. "
         "`coverage` and "
         "`interval_width`: of the 90 % intervals, the width over the latency. `predictions_per_s`: "
-        "without the extraction of features.\n"
+        f"without the extraction of features.\n\n{sources(results.commits, options.datasets)}\n"
     )
     write_atomically(options.page, page.encode())
     print(f"{page}\npeak memory {peak_gib:.1f} GiB")
