@@ -104,12 +104,12 @@ def test_both_ways_of_learning_tell_how_far_they_have_come(make, monkeypatch):
 @pytest.mark.parametrize("make", MODELS)
 def test_few_programs_correct_the_seconds_of_their_device_and_nothing_else(make, tmp_path):
     model = make().fit(made_up(0, tasks=20), rng=rng())
-    here = made_up(1, tasks=5, first_task=40)
+    here = made_up(1, tasks=5, first_task=60)
     there = elsewhere(here)
     before_here, before_there = model.predict(here.batch), model.predict(there.batch)
-    given = elsewhere(made_up(2, tasks=8, first_task=20))
+    given = elsewhere(made_up(2, tasks=32, first_task=20))
     few = given.take(np.flatnonzero(np.arange(len(given)) % 12 == 0))
-    assert len(few) == 32
+    assert len(few) == 128
     model.adapt(few, rng=rng())
     assert abs(bias(model, there)) < np.log(SLOWER) / 2
     after_here, after_there = model.predict(here.batch), model.predict(there.batch)
