@@ -288,7 +288,7 @@ def chart(results: Mapping[str, Any], names: Sequence[str], path: Path) -> None:
             axes.spines[["top", "right"]].set_visible(False)
         line[0].set_ylabel(title)
         if score == "median_ape":
-            line[0].set_ylim(bottom=0.0)
+            line[0].set_ylim(0.0, 1.1 * line[0].get_ylim()[1])
     for axes in grid[-1]:
         axes.set_xlabel("programs measured on the processor")
     grid[0][0].legend(fontsize=7, frameon=False)
