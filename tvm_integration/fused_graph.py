@@ -9,9 +9,7 @@ import numpy as np
 from costmodels.fused_graph import FusedGraph, Launch
 from costmodels.operator_features import dtype_bits
 from tvm_integration.compat import relax, tvm
-from tvm_integration.fusion import FusedNetwork, callee
-
-LIBRARY = "a library function"
+from tvm_integration.fusion import LIBRARY, FusedNetwork, callee
 
 
 def fused_graph(fused: FusedNetwork) -> FusedGraph:

@@ -244,6 +244,8 @@ def _check_fixed_shape(binding: relax.Binding) -> None:
             )
 
 
+LIBRARY = "a library function"
+"""Why a call of one cannot be tuned."""
 _ASSERTION = "relax.run.assert_op"
 """Looks at a number on the host, as torch's own checks of its inputs do."""
 
@@ -268,10 +270,10 @@ def callee(module: IRModule, call: relax.Call) -> tuple[str, str | None]:
         name = str(call.args[0].name_hint)
         return name, _reason(module[call.args[0]])
     if operator.startswith("relax.call_") and isinstance(call.args[0], relax.ExternFunc):
-        return str(call.args[0].global_symbol), "a library function"
+        return str(call.args[0].global_symbol), LIBRARY
     if isinstance(call.op, relax.ExternFunc):
         name = str(call.op.global_symbol)
-        return name, "" if name == _ASSERTION else "a library function"
+        return name, "" if name == _ASSERTION else LIBRARY
     if operator == "relax.reshape" or not isinstance(call.ty, relax.TensorType | relax.TupleType):
         return operator, ""  # a view, or a value on the host
     return operator or str(call.op), "an operator that TVM does not lower to loops"
