@@ -18,6 +18,9 @@ PER_DOUBLING = 0.5
 """Of the spread more, for each doubling beyond the largest that was learned from; assumed."""
 SIZES = ("total.operations", "total.unique_bytes")
 """Columns that tell the size of a kernel, of its largest stage; logarithms to base 2."""
+LARGE = 0.99
+"""Share of the kernels learned from that are no larger than what counts as learned: the largest of
+all is no measure, for a few kernels are said to touch a thousand times what all others do."""
 
 DeviceKey = tuple[float, ...]
 
@@ -38,7 +41,7 @@ class Familiarity:
     devices : frozenset of tuple
         Keys of devices; none when that is not known, and then nothing is unfamiliar.
     largest : tuple of float
-        The largest value of each of `SIZES`.
+        The value of each of `SIZES` that the share `LARGE` of the kernels does not exceed.
     """
 
     devices: frozenset[DeviceKey] = frozenset()
@@ -49,7 +52,7 @@ class Familiarity:
         """Of kernels that are learned from."""
         used = np.unique(batch.task_index)
         devices = frozenset(device_key(batch.tasks[task].device) for task in used)
-        return cls(devices, tuple(float(size.max(initial=0.0)) for size in _sizes(batch)))
+        return cls(devices, tuple(map(_large, _sizes(batch))))
 
     def and_of(self, batch: KernelBatch) -> "Familiarity":
         """Together with more kernels."""
@@ -97,6 +100,11 @@ class Familiarity:
         if not values.get("devices"):
             return cls()
         return cls(frozenset(map(tuple, values["devices"])), tuple(map(float, values["largest"])))
+
+
+def _large(size: FloatArray) -> float:
+    """The `LARGE` quantile; of few kernels the largest."""
+    return float(np.quantile(size, LARGE, method="higher")) if len(size) else 0.0
 
 
 def _sizes(batch: KernelBatch) -> list[FloatArray]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from costmodels.example_data import example_dataset
-from costmodels.kernel import Task
+from costmodels.kernel import Task, concatenate
 from costmodels.kernel_models.ensemble import Ensemble
 from costmodels.learning.familiarity import PER_DOUBLING, UNSEEN_DEVICE, Familiarity, device_key
 from costmodels.schema import PER_STORE
@@ -31,6 +31,11 @@ def larger(batch, doublings):
     return replace(batch, rows=rows)
 
 
+def usual(batch):
+    """Kernels of no size that only few have."""
+    return batch.take(np.flatnonzero(Familiarity.of(batch).spread_factor(batch) == 1.0))
+
+
 @pytest.fixture(scope="module")
 def data():
     return example_dataset(rng(), tasks=12, kernels_per_task=12, failures=False)
@@ -46,9 +51,10 @@ def test_a_device_goes_by_what_it_is_not_by_its_name_or_a_reading(data):
 
 def test_what_was_learned_is_familiar(data):
     found = Familiarity.of(data.batch)
-    np.testing.assert_array_equal(found.spread_factor(data.batch), 1.0)
+    known = usual(data.batch)
+    assert len(known) >= 0.97 * len(data.batch)
     assert Familiarity.from_dict(found.as_dict()) == found
-    there = elsewhere(data.batch, cores=96)
+    there = elsewhere(known, cores=96)
     np.testing.assert_array_equal(found.spread_factor(there), UNSEEN_DEVICE)
     np.testing.assert_array_equal(found.and_of(there).spread_factor(there), 1.0)
     keys = {task.key for task in there.tasks}
@@ -57,9 +63,20 @@ def test_what_was_learned_is_familiar(data):
 
 def test_each_doubling_beyond_the_largest_counts(data):
     found = Familiarity.of(data.batch)
-    factor = found.spread_factor(larger(data.batch, 2.0))
-    assert factor.max() == pytest.approx(1.0 + 2 * PER_DOUBLING, rel=1e-5)
-    assert factor.min() == 1.0
+    at_most = found.spread_factor(larger(usual(data.batch), 2.0)).max()
+    assert at_most == pytest.approx(1.0 + 2 * PER_DOUBLING, rel=0.05)
+    few = data.batch.take(range(20))
+    found = Familiarity.of(few)
+    np.testing.assert_array_equal(found.spread_factor(few), 1.0)
+    assert found.spread_factor(larger(few, 2.0)).max() == pytest.approx(1.0 + 2 * PER_DOUBLING)
+
+
+def test_one_kernel_of_strange_size_makes_no_others_familiar():
+    many = example_dataset(rng(), tasks=12, kernels_per_task=24, failures=False).batch
+    one = larger(many.take([0]), 40.0)
+    found = Familiarity.of(concatenate([many, one]))
+    assert found.largest == pytest.approx(Familiarity.of(many).largest, rel=0.01)
+    assert found.spread_factor(one)[0] > 10.0
 
 
 def test_of_what_does_not_say_nothing_is_unfamiliar(data):
