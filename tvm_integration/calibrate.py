@@ -16,7 +16,7 @@ from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.files import cache_folder, write_atomically
 from costmodels.json_text import json_text, parse_json
-from costmodels.network_models.overheads_fit import fit_overheads
+from costmodels.network_models.overheads_fit import corrected_by_others, fit_overheads
 from costmodels.network_models.sum_of_kernels import (
     NOTHING,
     TYPICAL,
@@ -27,8 +27,9 @@ from costmodels.protocol import KernelCostModel
 from tvm_integration.collect_networks import NetworkCollector, NetworkProgress
 from tvm_integration.compat import Target
 from tvm_integration.cost_model import checkpoint_of
+from tvm_integration.featurise import featurise
 from tvm_integration.identity import target_text
-from tvm_integration.measured_networks import measured_networks
+from tvm_integration.measured_networks import measured_networks, places_of_tasks
 
 NETWORKS = tuple(
     f"zoo:{family},number={number}"
@@ -91,9 +92,16 @@ def calibrate(
             raise InputError(f"at least 4 networks must be measured, got none: {why}")
     try:
         stored = read_dataset(folder)
-        measured = measured_networks(stored, model)
+        records = featurise(stored)
+        measured, discrepancy = corrected_by_others(
+            measured_networks(stored, model),
+            [row.family for row in stored.networks],
+            records.kernels.batch,
+            places_of_tasks(records),
+        )
         found = fit_overheads(measured, TYPICAL if device.kind == "cpu" else None)
-        return replace(found, disturbance=_disturbance(stored.networks))
+        disturbance = _disturbance(stored.networks)
+        return replace(found, disturbance=disturbance, discrepancy=discrepancy)
     except InputError as error:
         why = f"; {next(iter(failed.values()))}" if failed else ""
         raise InputError(f"{error}{why}") from None

@@ -277,6 +277,11 @@ def _overheads_text(found: "Overheads", cost_model: str) -> str:
             f"  {found.residual:.1%} of a network's latency stay unexplained",
             *errors,
         ]
+        if found.discrepancy is not None:
+            lines.append(
+                f"  predictions of untuned kernels are corrected by "
+                f"{len(found.discrepancy.weights)} that were measured"
+            )
     else:
         lines = [f"fitted on {found.kernels} kernels alone:", *errors]
     if found.disturbance > DISTURBED:
@@ -386,11 +391,14 @@ def _print(found: "Estimate") -> None:
             k.latency is not None and k.latency.source == "measured" for k in found.kernels
         )
         console.print(f"{measured} of {len(found.kernels)} kernels were measured by that run")
-    bias = float(found.provenance["overheads"]["bias"])
-    if abs(bias) >= 0.005 and any(  # less does not show in two digits
-        k.latency is not None and k.latency.source == "predicted" for k in found.kernels
-    ):
-        console.print(f"predictions are taken {math.exp(bias):.2f} times, as calibrated")
+    if any(k.latency is not None and k.latency.source == "predicted" for k in found.kernels):
+        overheads = found.provenance["overheads"]
+        if overheads["discrepancy"] is not None and found.provenance["schedules"] != "model":
+            count = overheads["discrepancy"]["kernels"]
+            console.print(f"predictions are corrected by {count} kernels measured here")
+        if abs(overheads["bias"]) >= 0.005:  # less does not show in two digits
+            bias = math.exp(overheads["bias"])
+            console.print(f"predictions are taken {bias:.2f} times, as calibrated")
     total = found.total
     if total is None:
         is_known = any(kernel.latency is not None for kernel in found.kernels)

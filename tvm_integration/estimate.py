@@ -16,15 +16,8 @@ from costmodels.fused_graph import FusedGraph
 from costmodels.kernel import KernelBatch, Measured, concatenate
 from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.learning.calibration import NORMAL_REACH
-from costmodels.network_models.sum_of_kernels import (
-    NOTHING,
-    TYPICAL,
-    KernelLatency,
-    Overheads,
-    Total,
-    add_up,
-    predicted_latencies,
-)
+from costmodels.network_models.kernel_latency import KernelLatency, predicted_latencies
+from costmodels.network_models.sum_of_kernels import NOTHING, TYPICAL, Overheads, Total, add_up
 from costmodels.network_models.unseen_families import unseen_factor
 from costmodels.operator_costs import kernel_cost
 from costmodels.pretrained import pretrained_factors
@@ -268,13 +261,16 @@ def estimate_network(
     notes = {problem.kernel: problem.reason for problem in prediction.unsupported}
     if isinstance(model, LookupTable):
         notes |= _looked_up(model, asked, predicted)
+    if overheads.discrepancy is not None:
+        predicted = overheads.discrepancy.corrected(asked, predicted)
     reasons: dict[str, str] = {}
     wide: dict[str, KernelLatency] = {}
     for place, kernel in enumerate(open_places):
         name = network.kernels[kernel].name
         latency = predicted[place]
         if latency is not None:
-            known[name] = _scaled(latency, scale)
+            is_predicted = latency.source == "predicted"
+            known[name] = latency.times(scale) if is_predicted else latency
             wide[name] = _of_unseen_device(known[name], overheads.device_error)
         reasons[name] = notes.get(place, "")
         if latency is None and name in empty:
@@ -311,7 +307,7 @@ def estimate_network(
             "schedules": options.schedules,
             "target": str(target),
             "device": device.as_dict(),
-            "overheads": overheads.as_dict(),
+            "overheads": _told(overheads),
             "costmodels": version("costmodels"),
             "tvm": version("apache-tvm"),
             "network_from_cache": network.from_cache,
@@ -338,16 +334,13 @@ def _overheads_of(options: EstimateOptions, device: Device, model_name: str) -> 
     return replace(found, residual=max(found.residual, TYPICAL.residual))
 
 
-def _scaled(latency: KernelLatency, scale: float) -> KernelLatency:
-    """A prediction with the bias of its model taken out."""
-    if latency.source != "predicted":
-        return latency
-    return replace(
-        latency,
-        latency_s=latency.latency_s * scale,
-        low_s=latency.low_s * scale,
-        high_s=latency.high_s * scale,
-    )
+def _told(overheads: Overheads) -> dict[str, Any]:
+    """What an estimate says of its overheads: of a discrepancy from how many kernels it is."""
+    told = replace(overheads, discrepancy=None).as_dict()
+    found = overheads.discrepancy
+    if found is not None:
+        told["discrepancy"] = {"kernels": len(found.weights), "spread": found.spread}
+    return told
 
 
 def _of_unseen_device(latency: KernelLatency, device_error: float) -> KernelLatency:

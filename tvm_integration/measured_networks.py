@@ -8,11 +8,8 @@ from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.network_rows import MeasuredKernel, NetworkRow
 from costmodels.kernel import Measured
 from costmodels.learning.calibration import NORMAL_REACH
-from costmodels.network_models.sum_of_kernels import (
-    KernelLatency,
-    MeasuredNetwork,
-    predicted_latencies,
-)
+from costmodels.network_models.kernel_latency import KernelLatency, predicted_latencies
+from costmodels.network_models.sum_of_kernels import MeasuredNetwork
 from costmodels.protocol import KernelCostModel
 from tvm_integration.featurise import FeaturisedRecords, featurise
 from tvm_integration.progress import OnProgress, no_progress
@@ -74,6 +71,14 @@ def measured_networks(
         )
         for row in rows
     ]
+
+
+def places_of_tasks(records: FeaturisedRecords) -> dict[str, int]:
+    """Key of a task -> place of its first program."""
+    places: dict[str, int] = {}
+    for place, record in enumerate(records.records):
+        places.setdefault(record.task, place)
+    return places
 
 
 def predicted_programs(

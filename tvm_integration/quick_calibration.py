@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,16 +17,16 @@ from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
-from costmodels.network_models.overheads_fit import fit_errors
+from costmodels.network_models.overheads_fit import corrected_by_others, fit_errors
 from costmodels.network_models.sum_of_kernels import MeasuredNetwork, Overheads
 from costmodels.protocol import KernelCostModel
 from costmodels.task_keys import with_target
 from tvm_integration.collect_networks import UNSCHEDULED
 from tvm_integration.compat import MeasureCandidate, Target, load_json, meta_schedule
 from tvm_integration.dataset_rows import schedule_of
-from tvm_integration.featurise import featurise
+from tvm_integration.featurise import FeaturisedRecords, featurise
 from tvm_integration.identity import target_text
-from tvm_integration.measured_networks import latency_of, predicted_programs
+from tvm_integration.measured_networks import latency_of, places_of_tasks, predicted_programs
 from tvm_integration.program_measurer import ProgramMeasurer
 from tvm_integration.progress import OnProgress, no_progress
 
@@ -82,21 +82,39 @@ def calibrate_quickly(
             _measure(writer, tasks, target, device, seconds, on_progress)
             disturbance = disturbance_of(writer.reference)
         found = read_dataset(Path(folder) / "kernels")
-        measured = {
-            record.task: latency_of(record.measurement)
-            for record in found.records
-            if isinstance(record.measurement, Measured)
-        }
-        wanted = {record.identity for record in found.records}
-        predicted = {
-            task: latency
-            for (task, _), latency in predicted_programs(model, featurise(found), wanted).items()
-        }
-    sums = []
+        records = featurise(found)
+    # The data set that ships has the same tasks for another target.
+    here = {key: with_target(key, target_text(target)) for row in networks for key in row.tasks}
+    there = places_of_tasks(records)
+    sums, discrepancy = corrected_by_others(
+        _known_kernels(networks, device, model, records, here),
+        [row.family for row in networks],
+        records.kernels.batch,
+        {key: there[own] for key, own in here.items() if own in there},
+    )
+    return replace(fit_errors(sums), disturbance=disturbance, discrepancy=discrepancy)
+
+
+def _known_kernels(
+    networks: Sequence[NetworkRow],
+    device: Device,
+    model: KernelCostModel,
+    records: FeaturisedRecords,
+    here: Mapping[str, str],
+) -> list[MeasuredNetwork]:
+    """Networks of another device with those of their kernels that were measured on this one."""
+    measured = {
+        record.task: latency_of(record.measurement)
+        for record in records.records
+        if isinstance(record.measurement, Measured)
+    }
+    wanted = {record.identity for record in records.records}
+    programs = predicted_programs(model, records, wanted)
+    predicted = {task: latency for (task, _), latency in programs.items()}
+    found = []
     for row in networks:
-        here = {key: with_target(key, target_text(target)) for key in row.tasks}
-        known = [key for key in here if here[key] in measured and here[key] in predicted]
-        sums.append(
+        known = [key for key in row.tasks if here[key] in measured and here[key] in predicted]
+        found.append(
             MeasuredNetwork(
                 row.graph,
                 device,
@@ -105,7 +123,7 @@ def calibrate_quickly(
                 {key: predicted[here[key]] for key in known},
             )
         )
-    return replace(fit_errors(sums), disturbance=disturbance)
+    return found
 
 
 def one_of_each_family(dataset: StoredDataset) -> list[NetworkRow]:

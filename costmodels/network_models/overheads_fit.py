@@ -1,7 +1,7 @@
 """Fit what a sum of kernels leaves out, on networks or kernels measured on one target."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +9,9 @@ from scipy.optimize import minimize_scalar, nnls
 
 from costmodels.errors import InputError
 from costmodels.fused_graph import FusedGraph
-from costmodels.kernel import FloatArray
+from costmodels.kernel import FloatArray, KernelBatch
 from costmodels.learning.calibration import NORMAL_REACH
+from costmodels.network_models.discrepancy import Discrepancy
 from costmodels.network_models.sum_of_kernels import (
     LEAST_RESIDUAL,
     TYPICAL,
@@ -116,6 +117,64 @@ def fit_errors(networks: Sequence[MeasuredNetwork], prior: Overheads = TYPICAL) 
         device_error=0.0,
         kernels=len({name for each in sums for name in each.measured}),
     )
+
+
+def corrected_by_others(
+    networks: Sequence[MeasuredNetwork],
+    families: Sequence[str],
+    batch: KernelBatch,
+    places: Mapping[str, int],
+) -> tuple[list[MeasuredNetwork], Discrepancy | None]:
+    """Correct the predictions of networks by the measured kernels of other families.
+
+    Parameters
+    ----------
+    networks : sequence of MeasuredNetwork
+        Of one device.
+    families : sequence of str
+        Of each network.
+    batch : KernelBatch
+        Kernels without a schedule.
+    places : mapping
+        Name of a kernel, as the networks have it -> place in the batch.
+
+    Returns
+    -------
+    tuple of list of MeasuredNetwork, and Discrepancy or None
+        The latter corrects networks of any other family; without one nothing is corrected.
+    """
+    errors: dict[str, list[float]] = {}
+    deviations: dict[str, float] = {}
+    groups: dict[str, frozenset[str]] = {}
+    for network, family in zip(networks, families, strict=True):
+        for name in network.measured.keys() & network.predicted.keys() & places.keys():
+            predicted = network.predicted[name]
+            error = math.log(network.measured[name].latency_s / predicted.latency_s)
+            errors.setdefault(name, []).append(error)
+            deviations[name] = predicted.deviation
+            groups[name] = groups.get(name, frozenset()) | {family}
+    names = sorted(errors)
+    learned = Discrepancy.learn(
+        batch.take([places[name] for name in names]),
+        np.array([np.mean(errors[name]) for name in names]),
+        np.array([deviations[name] for name in names]),
+        [groups[name] for name in names],
+    )
+    if learned is None:
+        return list(networks), None
+    discrepancy, told = learned
+    factors = dict(zip(names, np.exp(told).tolist(), strict=True))
+    corrected = [
+        replace(
+            network,
+            predicted={
+                name: latency.times(factors.get(name, 1.0), discrepancy.spread)
+                for name, latency in network.predicted.items()
+            },
+        )
+        for network in networks
+    ]
+    return corrected, discrepancy
 
 
 def _known_part(network: MeasuredNetwork) -> MeasuredNetwork | None:

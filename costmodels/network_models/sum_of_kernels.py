@@ -16,60 +16,13 @@ import numpy as np
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.fused_graph import FusedGraph
-from costmodels.kernel import FloatArray, KernelPrediction
+from costmodels.kernel import FloatArray
 from costmodels.learning.calibration import NORMAL_REACH
+from costmodels.network_models.discrepancy import Discrepancy
+from costmodels.network_models.kernel_latency import KernelLatency
 
-SOURCES = ("measured", "looked up", "predicted")
 LEAST_RESIDUAL = 0.01
 """Of a network's latency: what is left unexplained where nothing is known of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class KernelLatency:
-    """What is known of one kernel of a network.
-
-    Parameters
-    ----------
-    latency_s, low_s, high_s : float
-        Of one call; the interval holds 90 %.
-    source : str
-        One of `SOURCES`.
-    """
-
-    latency_s: float
-    low_s: float
-    high_s: float
-    source: str
-
-    def __post_init__(self) -> None:
-        if not 0 < self.low_s <= self.latency_s <= self.high_s < math.inf:
-            raise InputError(
-                "a latency must be above 0 and lie in its interval, got "
-                f"{self.low_s:g} <= {self.latency_s:g} <= {self.high_s:g}"
-            )
-        if self.source not in SOURCES:
-            raise InputError(f"source must be one of {', '.join(SOURCES)}, got {self.source!r}")
-
-    @property
-    def deviation(self) -> float:
-        """Standard deviation of the log seconds that the interval stands for."""
-        return math.log(self.high_s / self.low_s) / (2 * NORMAL_REACH)
-
-
-def predicted_latencies(prediction: KernelPrediction) -> list[KernelLatency | None]:
-    """What a model that gives seconds says of each kernel; None for one it does not support.
-
-    A model without intervals gives the prediction as both of their ends.
-    """
-    seconds = prediction.latency_s
-    if seconds is None:
-        raise InputError("latencies must come from a model that gives seconds, got one that ranks")
-    low = seconds if prediction.low_s is None else prediction.low_s
-    high = seconds if prediction.high_s is None else prediction.high_s
-    return [
-        KernelLatency(float(s), float(a), float(b), "predicted") if np.isfinite(s) else None
-        for s, a, b in zip(seconds, low, high, strict=True)
-    ]
 
 
 def _check(name: str, value: Any, least: float, most: float) -> None:
@@ -122,6 +75,9 @@ class Overheads:
     disturbance : float
         How much longer the same program took at its slowest than at its fastest while all this
         was measured: 0.2 is a fifth.
+    discrepancy : Discrepancy, optional
+        By which factors predictions of untuned kernels are off, before the bias. It is the caller
+        of `add_up` who corrects them.
     """
 
     launch_s: Parameter = Parameter()
@@ -134,6 +90,7 @@ class Overheads:
     networks: int = 0
     kernels: int = 0
     disturbance: float = 0.0
+    discrepancy: Discrepancy | None = None
 
     def __post_init__(self) -> None:
         _check("residual", self.residual, 0.0, 10.0)
@@ -165,7 +122,9 @@ class Overheads:
         """
         try:
             both = {name: Parameter(**values[name]) for name in ("launch_s", "cold_share")}
-            return cls(**{**values, **both})
+            told = values.get("discrepancy")
+            discrepancy = None if told is None else Discrepancy.from_dict(told)
+            return cls(**{**values, **both, "discrepancy": discrepancy})
         except (KeyError, TypeError) as error:
             raise InputError(f"overheads must have all their fields, got {error!r}") from None
 

@@ -2,7 +2,7 @@
 
 from costmodels.example_data import example_device
 from costmodels.fused_graph import FusedGraph, Launch
-from costmodels.network_models.sum_of_kernels import KernelLatency
+from costmodels.network_models.kernel_latency import KernelLatency
 
 MB = 1 << 20
 DEVICE = example_device()

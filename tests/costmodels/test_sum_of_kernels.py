@@ -8,9 +8,9 @@ from chains import CACHES, DEVICE, MB, chain, known
 
 from costmodels.errors import InputError
 from costmodels.fused_graph import FusedGraph
+from costmodels.network_models.kernel_latency import KernelLatency
 from costmodels.network_models.sum_of_kernels import (
     NOTHING,
-    KernelLatency,
     Overheads,
     Parameter,
     add_up,

@@ -9,12 +9,8 @@ import pytest
 from costmodels.errors import InputError
 from costmodels.example_data import example_device
 from costmodels.fused_graph import FusedGraph, Launch
-from costmodels.network_models.sum_of_kernels import (
-    KernelLatency,
-    MeasuredNetwork,
-    Overheads,
-    add_up,
-)
+from costmodels.network_models.kernel_latency import KernelLatency
+from costmodels.network_models.sum_of_kernels import MeasuredNetwork, Overheads, add_up
 from costmodels.network_models.unseen_families import (
     UnseenFamilies,
     coverage_left_out,

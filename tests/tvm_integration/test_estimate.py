@@ -20,7 +20,6 @@ from costmodels.kernel import Measured
 from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.kernel_models.paleo import Paleo
 from costmodels.network_models.sum_of_kernels import Overheads, Parameter
-from costmodels.pretrained import pretrained_factors
 from tvm_integration.cli import app
 from tvm_integration.compat import Target
 from tvm_integration.cost_model import resolve_model
@@ -144,61 +143,6 @@ def test_the_estimate_is_near_what_runs(network, target):
     assert measured / 10 < found.total.total_s < measured * 10
 
 
-def test_the_second_time_nothing_is_imported(network, target, monkeypatch):
-    def refuse(*_, **__):
-        raise AssertionError("imported again")
-
-    monkeypatch.setattr("tvm_integration.described_network.load_network", refuse)
-    again = describe_network(NETWORK, target)
-    assert again.from_cache
-    device = device_of(target)
-    np.testing.assert_array_equal(again.batch(device).rows, network.batch(device).rows)
-    assert again.graph == network.graph
-    assert again.kernels == network.kernels
-    with pytest.raises(AssertionError, match="imported again"):
-        describe_network(NETWORK, Target({"kind": "llvm", "mcpu": "x86-64", "num-cores": 1}))
-
-
-def test_a_damaged_cache_is_made_again(target, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    describe_network("zoo:mlp", target)
-    (kept,) = (tmp_path / "costmodels" / "networks").iterdir()
-    whole = kept.read_bytes()
-    entry = whole.index(b"PK\x01\x02")
-    for damaged in (whole[:100], whole[: entry + 10] + b"c" + whole[entry + 11 :]):
-        kept.write_bytes(damaged)
-        assert not describe_network("zoo:mlp", target).from_cache
-        assert describe_network("zoo:mlp", target).from_cache
-
-
-def test_the_cache_looks_at_weights_in_files_beside(target, tmp_path):
-    nodes = [onnx.helper.make_node("Tile", ["x", "times"], ["y"])]
-    value = onnx.helper.make_tensor_value_info
-    for times in (1, 50):
-        weights = [onnx.numpy_helper.from_array(np.array([times, times], np.int64), "times")]
-        graph = onnx.helper.make_graph(
-            nodes,
-            "graph",
-            [value("x", onnx.TensorProto.FLOAT, [8, 8])],
-            [value("y", onnx.TensorProto.FLOAT, None)],
-            weights,
-        )
-        opset = [onnx.helper.make_opsetid("", 17)]
-        onnx.save(
-            onnx.helper.make_model(graph, opset_imports=opset, ir_version=8),
-            tmp_path / "tile.onnx",
-            save_as_external_data=True,
-            location="tile.bin",
-            size_threshold=0,
-        )
-        found = describe_network(str(tmp_path / "tile.onnx"), target)
-        assert not found.from_cache
-        assert found.graph.launches[-1].output_bytes == 4 * 64 * times**2
-    (tmp_path / "tile.bin").unlink()
-    with pytest.raises(InputError, match=r"tile\.onnx must be an ONNX file with its weights"):
-        describe_network(str(tmp_path / "tile.onnx"), target)
-
-
 def test_a_tensor_without_elements_is_named(target):
     class Network(torch.nn.Module):
         def forward(self, x):
@@ -217,40 +161,6 @@ def test_a_tensor_without_elements_is_named(target):
         chosen = estimate_network(described, target, device_of(target), model, options)
     assert chosen.total.total_s > 0
     assert len(chosen.unsupported) == 1
-
-
-def test_a_bias_shows_in_the_kernels_too(network, target):
-    model, device = resolve_model("pretrained:best", seed=0), device_of(target)
-    plain = estimate_network(network, target, device, model)
-    overheads = Overheads(Parameter(1e-6), bias=0.5)
-    found = estimate_network(network, target, device, model, EstimateOptions(overheads=overheads))
-    assert found.total.kernels_s == pytest.approx(np.exp(0.5) * plain.total.kernels_s)
-    parts = sum(kernel.count * kernel.latency.latency_s for kernel in found.kernels)
-    assert found.total.total_s == pytest.approx(parts + found.total.launches_s)
-    assert found.provenance["overheads"]["bias"] == 0.5
-
-
-def test_calibrated_intervals_are_those_of_unseen_families(network, target):
-    """Of a pretrained model, by its target: 16 cores were never learned from, so none narrows."""
-    model, device = resolve_model("pretrained:best", seed=0), device_of(target)
-    learned = replace(device, cores=2, vector_bits=512)
-    other = replace(device, cores=16)
-    (own,) = (
-        each
-        for each in pretrained_factors("pretrained:best")
-        if (each.cores, each.vector_bits, each.schedules) == (2, 512, "default")
-    )
-
-    def used(overheads, where, name="pretrained:best"):
-        options = EstimateOptions(overheads=overheads)
-        found = estimate_network(network, target, where, model, options, model_name=name)
-        return found.provenance["overheads"]["unseen_factor"]
-
-    calibrated = Overheads(networks=9)
-    assert used(calibrated, learned) == own.factor
-    assert used(calibrated, other) >= 1
-    assert used(Overheads(), learned) == 1  # typical ones are wide enough
-    assert used(calibrated, learned, name="my.ckpt") == 1
 
 
 def test_what_a_model_does_not_know_is_named_and_there_is_no_total(network, target):
@@ -470,32 +380,6 @@ def test_a_page_never_replaces_what_is_read(tmp_path):
                 catch_exceptions=False,
             )
         assert page.read_bytes() == b"mine"
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"bias": 1e9}, {"bias": "x"}, {"residual": None}, {"launch_s": {"value": -1.0}}]
-    + [{"common_error": -50}, {"bias": float("nan")}, {"networks": True}],
-)
-def test_overheads_that_make_no_sense_are_named(change, tmp_path):
-    path = tmp_path / "overheads.json"
-    path.write_text(json.dumps(Overheads().as_dict() | change))
-    with pytest.raises(InputError, match=r"must be a number|must be what `costmodels calibrate`"):
-        run("estimate", "zoo:mlp", "--overheads", path, catch_exceptions=False)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--minutes", "-1"], "minutes must be above 0, got -1"),
-        (["--minutes", "nan"], "minutes must be above 0, got nan"),
-        (["--out", "."], "must be a file to write, got a folder"),
-        (["--out", "a" * 300], "must be a file that can be written, got: File name too long"),
-    ],
-)
-def test_calibrate_names_bad_input_before_it_measures(arguments, message):
-    with pytest.raises(InputError, match=message):
-        run("calibrate", *arguments, catch_exceptions=False)
 
 
 def test_models_of_the_data_set_estimate_too(tmp_path, network, target):
