@@ -34,9 +34,11 @@ class Results:
         self.path = path
         self.values: dict[str, Any] = {}
         self.commits: dict[str, str] = {}
+        self.machines: dict[str, str] = {}
         if path.exists() and not fresh:
             kept = json.loads(path.read_text())
             self.values, self.commits = kept["values"], kept["commits"]
+            self.machines = dict.fromkeys(self.values, kept["machine"]) | kept.get("elsewhere", {})
 
     def get(self, key: str, measure: Callable[[], Any]) -> Any:
         """Return a result, measuring it if it is not there yet."""
@@ -44,17 +46,24 @@ class Results:
             start = time.perf_counter()
             self.values[key] = measure()
             self.commits[key] = commit()
+            here = self.machines[key] = machine()
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            content = {"machine": machine(), "commits": self.commits, "values": self.values}
+            content = {
+                "machine": here,
+                "elsewhere": {name: each for name, each in self.machines.items() if each != here},
+                "commits": self.commits,
+                "values": self.values,
+            }
             write_atomically(self.path, json.dumps(content, indent=1).encode())
             print(f"{key}: {time.perf_counter() - start:.1f} s", flush=True)
         return self.values[key]
 
     def header(self) -> str:
-        """The line above a table: date, machine, command, sources measured."""
+        """The line above a table: date, machines, command, sources measured."""
         command = shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]])
         sources = ", ".join(sorted(set(self.commits.values())))
-        return f"{date.today()}, {machine()}, sources {sources}: `{command}`"
+        machines = "; ".join(sorted(set(self.machines.values()))) or machine()
+        return f"{date.today()}, {machines}, sources {sources}: `{command}`"
 
 
 def commit() -> str:

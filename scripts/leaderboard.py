@@ -157,16 +157,15 @@ def table(results: Mapping[str, Any], datasets: Sequence[str], models: Sequence[
     return "\n".join(lines)
 
 
-def sources(commits: Mapping[str, str], datasets: Sequence[str]) -> str:
-    """With which sources the models of each data set were judged."""
-    found = {
-        dataset: sorted(
-            {commit for key, commit in commits.items() if key.startswith(f"{dataset} ")}
-        )
-        for dataset in datasets
-    }
-    each = (f"`{dataset}` {', '.join(known)}" for dataset, known in found.items())
-    return f"Sources: {'; '.join(each)}."
+def sources(results: Results, datasets: Sequence[str]) -> str:
+    """With which sources, and on which machines, the models of each data set were judged."""
+    each = []
+    for dataset in datasets:
+        keys = [key for key in results.values if key.startswith(f"{dataset} ")]
+        commits = ", ".join(sorted({results.commits[key] for key in keys}))
+        machines = "; ".join(sorted({results.machines[key] for key in keys}))
+        each.append(f"`{dataset}` {commits}, on {machines}")
+    return f"Sources: {'. '.join(each)}."
 
 
 def chart(
@@ -235,7 +234,7 @@ def main() -> None:
         f"`near`: of those within {NEAR_BEST:.0f} times the latency of their kernel's best. "
         "`coverage` and "
         "`interval_width`: of the 90 % intervals, the width over the latency. `predictions_per_s`: "
-        f"without the extraction of features.\n\n{sources(results.commits, options.datasets)}\n"
+        f"without the extraction of features.\n\n{sources(results, options.datasets)}\n"
     )
     write_atomically(options.page, page.encode())
     print(f"{page}\npeak memory {peak_gib:.1f} GiB")

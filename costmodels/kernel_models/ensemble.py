@@ -8,7 +8,6 @@ device tell corrects the seconds there; the members learn on from many.
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Self
@@ -26,13 +25,9 @@ from costmodels.kernel import (
     Measurement,
     Unsupported,
 )
-from costmodels.learning.calibration import (
-    COVERAGE,
-    IntervalByKind,
-    kind_of,
-    spread_of,
-)
-from costmodels.learning.device_correction import FEW, DeviceCorrections
+from costmodels.learning.calibrated_seconds import CalibratedSeconds
+from costmodels.learning.calibration import COVERAGE, spread_of
+from costmodels.learning.device_correction import FEW
 from costmodels.learning.familiarity import Familiarity
 from costmodels.learning.holding_out import hold_out
 from costmodels.protocol import Adaptable, Claims, FitProgress, KernelCostModel
@@ -67,10 +62,7 @@ class Ensemble:
         self.members: tuple[KernelCostModel, ...] = tuple(
             new_kernel_model(name, rng=rng) for name in MEMBERS
         )
-        self._interval = IntervalByKind()
-        self._corrected = DeviceCorrections()
-        self._familiar = Familiarity()
-        self._measured: set[str] = set()  # tasks that the members know since they were updated
+        self._seconds = CalibratedSeconds()
 
     @property
     def is_fitted(self) -> bool:
@@ -105,9 +97,8 @@ class Ensemble:
         for number, member in enumerate(new):
             member.fit(dataset, rng=rng, validation=validation, progress=_part(progress, number))
         self.members = new
-        self._interval = IntervalByKind()
-        self._corrected, self._measured = DeviceCorrections(), set()
-        self._familiar = Familiarity.of(dataset.batch)
+        self._seconds = CalibratedSeconds()
+        self._seconds.familiar = Familiarity.of(dataset.batch)
         if validation is not None:
             self._calibrate(validation)
         return self
@@ -131,10 +122,9 @@ class Ensemble:
             raise InputError(f"{self.name} must be given kernels that ran to learn from, got none")
         if np.sum(dataset.measured) < FEW:
             found = [member.predict(dataset.batch) for member in self.members]
-            self._corrected.learn(dataset, *_log_seconds(found), rng)
+            self._seconds.correct_devices(dataset, *_log_seconds(found), rng)
             return self
-        self._corrected.forget(dataset.batch)
-        self._familiar = self._familiar.and_of(dataset.batch)
+        self._seconds.learn_on(dataset.batch)
         learned, held_out = hold_out(dataset, rng)
         for number, member in enumerate(self.members):
             assert isinstance(member, Adaptable)
@@ -148,15 +138,14 @@ class Ensemble:
         for member in self.members:
             member.update(batch, measurements)
         ran = [n for n, each in enumerate(measurements) if isinstance(each, Measured)]
-        self._measured |= {batch.tasks[task].key for task in np.unique(batch.task_index[ran])}
+        tasks = np.unique(batch.task_index[ran])
+        self._seconds.measured |= {batch.tasks[task].key for task in tasks}
 
     def predict(self, batch: KernelBatch) -> KernelPrediction:
         """Predict each kernel on its own; one that a member does not support is unsupported."""
         found = [member.predict(batch) for member in self.members]
         log_latency, spread = _log_seconds(found)
-        wide = spread * self._familiar.spread_factor(batch, self._measured)
-        low_s, high_s = self._interval.around(kind_of(batch, log_latency), log_latency, wide)
-        self._corrected.apply(batch, log_latency, spread, (low_s, high_s), measured=self._measured)
+        low_s, high_s = self._seconds.ends(batch, log_latency, spread)
         unsupported: dict[int, Unsupported] = {}
         for each in found:
             unsupported |= {problem.kernel: problem for problem in each.unsupported}
@@ -177,12 +166,7 @@ class Ensemble:
                 file = Path(folder) / name
                 member.save(file)
                 arrays[name] = np.frombuffer(file.read_bytes(), np.uint8)
-        settings = {
-            "interval": asdict(self._interval),
-            "measured": sorted(self._measured),
-            "corrected": self._corrected.state(),
-            "familiar": self._familiar.as_dict(),
-        }
+        settings = self._seconds.state()
         save_checkpoint(path, model=self.name, schema=self.schema, arrays=arrays, settings=settings)
 
     @classmethod
@@ -198,20 +182,12 @@ class Ensemble:
                 file.write_bytes(checkpoint.arrays[name].tobytes())
                 members.append(kernel_model_class(name).load(file))
         model.members = tuple(members)
-        settings = checkpoint.settings
-        model._interval = IntervalByKind.from_dict(settings.get("interval", settings))
-        model._measured = set(settings.get("measured", ()))
-        model._corrected = DeviceCorrections.from_state(settings.get("corrected", ()))
-        model._familiar = Familiarity.from_dict(settings.get("familiar", {}))
+        model._seconds = CalibratedSeconds.from_state(checkpoint.settings)
         return model
 
     def _calibrate(self, held_out: KernelDataset) -> None:
-        batch = held_out.batch
-        predicted, spread = _log_seconds([member.predict(batch) for member in self.members])
-        error = held_out.log_latency - predicted
-        self._interval = IntervalByKind.learn(
-            kind_of(batch, predicted), error, spread, batch.task_index
-        )
+        found = [member.predict(held_out.batch) for member in self.members]
+        self._seconds.calibrate(held_out, *_log_seconds(found))
 
 
 def _log_seconds(found: Sequence[KernelPrediction]) -> tuple[FloatArray, FloatArray]:

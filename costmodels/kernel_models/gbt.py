@@ -302,7 +302,7 @@ class GradientBoostedTrees:
             model.config.memory, cls.schema, checkpoint.arrays, settings["memory"]
         )
         model._corrected = DeviceCorrections.from_state(settings.get("corrected", ()))
-        model._measured = set(settings.get("measured", ()))
+        model._measured = {canonical_key(key) for key in settings.get("measured", ())}
         model._rank = _booster(checkpoint.arrays, "trees.rank")
         model._seconds = _booster(checkpoint.arrays, "trees.seconds")
         return model

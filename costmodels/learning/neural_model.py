@@ -24,14 +24,9 @@ from costmodels.kernel import (
     Measurement,
     Unsupported,
 )
-from costmodels.learning.calibration import (
-    COVERAGE,
-    IntervalByKind,
-    even_spread,
-    kind_of,
-    spread_of,
-)
-from costmodels.learning.device_correction import FEW, DeviceCorrections
+from costmodels.learning.calibrated_seconds import CalibratedSeconds
+from costmodels.learning.calibration import COVERAGE, even_spread, spread_of
+from costmodels.learning.device_correction import FEW
 from costmodels.learning.familiarity import Familiarity
 from costmodels.learning.holding_out import hold_out
 from costmodels.learning.kernel_tensors import KernelEncoding, KernelInputs
@@ -43,7 +38,6 @@ from costmodels.protocol import Claims, FitProgress
 from costmodels.replay import ReplayMemory
 from costmodels.roofline import log_bound
 from costmodels.schema import PER_STORE, FeatureSchema
-from costmodels.task_keys import canonical_key
 
 PREDICTED_AT_ONCE = 1024
 KEPT_OF_TASK = 16
@@ -141,11 +135,8 @@ class NeuralKernelModel(ABC):
     def _forget(self) -> None:
         self._taught: list[KernelNetwork] = []
         self._adapted: list[KernelNetwork] = []
-        self._measured: set[str] = set()
         self._memory = ReplayMemory(self.config.memory, graphs=self.graphs)
-        self._interval = IntervalByKind()
-        self._corrected = DeviceCorrections()
-        self._familiar = Familiarity()
+        self._seconds = CalibratedSeconds()
         self._updates = 0
 
     @property
@@ -189,7 +180,7 @@ class NeuralKernelModel(ABC):
         self._forget()
         rng = np.random.default_rng(self.seed)
         dataset = self._usable(dataset)
-        self._familiar = Familiarity.of(dataset.batch)
+        self._seconds.familiar = Familiarity.of(dataset.batch)
         validation = None if validation is None else _with_rows(validation)
         if validation is None or not np.any(validation.measured):
             learned, held_out = hold_out(dataset, rng)
@@ -258,15 +249,16 @@ class NeuralKernelModel(ABC):
         dataset = self._usable(dataset)
         if np.sum(dataset.measured) < FEW:
             _, log_excess, spread = self._outputs(dataset.batch)
-            self._corrected.learn(dataset, log_excess + log_bound(dataset.batch), spread, rng)
+            log_latency = log_excess + log_bound(dataset.batch)
+            self._seconds.correct_devices(dataset, log_latency, spread, rng)
             return self
-        self._corrected.forget(dataset.batch)
-        self._familiar = self._familiar.and_of(dataset.batch)
+        self._seconds.learn_on(dataset.batch)
         learned, held_out = hold_out(dataset, rng)
         known = self._labelled(*self._memory.with_dataset(learned))
         networks = copy.deepcopy(self._taught)
         self._learn_on(networks, known, self.config.adapt_steps, rng, progress=progress)
-        self._taught, self._adapted, self._measured = networks, [], set()
+        self._taught, self._adapted = networks, []
+        self._seconds.measured = set()
         self._memory.add(_sample(learned, self.config.memory, rng), rng=rng)
         if held_out is not None:
             self._calibrate(held_out)
@@ -284,11 +276,7 @@ class NeuralKernelModel(ABC):
 
     def _calibrate(self, held_out: KernelDataset) -> None:
         _, log_excess, spread = self._outputs(held_out.batch)
-        predicted = log_excess + log_bound(held_out.batch)
-        error = held_out.log_latency - predicted
-        self._interval = IntervalByKind.learn(
-            kind_of(held_out.batch, predicted), error, spread, held_out.batch.task_index
-        )
+        self._seconds.calibrate(held_out, log_excess + log_bound(held_out.batch), spread)
 
     def _learn_on(
         self,
@@ -317,7 +305,7 @@ class NeuralKernelModel(ABC):
         What was learned on the way answers for the tasks that it was learned from, what the data
         set taught for all others: so nothing is forgotten by learning on.
         """
-        measured = np.array([task.key in self._measured for task in batch.tasks], bool)
+        measured = np.array([task.key in self._seconds.measured for task in batch.tasks], bool)
         adapted = measured[batch.task_index] if len(batch) else np.zeros(0, bool)
         if not self._taught:
             adapted[:] = True
@@ -350,7 +338,7 @@ class NeuralKernelModel(ABC):
             rate = config.training.learning_rate
             self._learn_on(self._adapted, known, config.first_steps, rng, rate)
         ran = dataset.batch.task_index[dataset.measured]
-        self._measured |= {dataset.batch.tasks[task].key for task in np.unique(ran)}
+        self._seconds.measured |= {dataset.batch.tasks[task].key for task in np.unique(ran)}
 
     def predict(self, batch: KernelBatch) -> KernelPrediction:
         """Predict each kernel on its own; one without rows is unsupported."""
@@ -368,17 +356,8 @@ class NeuralKernelModel(ABC):
         utility[missing] = 0.0
         log_latency = log_excess + log_bound(batch)
         log_latency[missing] = np.nan
-        wide = spread * self._familiar.spread_factor(batch, self._measured)
-        low_s, high_s = self._interval.around(kind_of(batch, log_latency), log_latency, wide)
-        self._corrected.apply(batch, log_latency, spread, (low_s, high_s), measured=self._measured)
-        return KernelPrediction(
-            utility,
-            np.exp(log_latency),
-            low_s,
-            high_s,
-            COVERAGE,
-            unsupported,
-        )
+        low_s, high_s = self._seconds.ends(batch, log_latency, spread)
+        return KernelPrediction(utility, np.exp(log_latency), low_s, high_s, COVERAGE, unsupported)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint: networks, what is remembered, counters."""
@@ -394,12 +373,9 @@ class NeuralKernelModel(ABC):
             "seed": self.seed,
             "updates": self._updates,
             "networks": {kind: len(networks) for kind, networks in both.items()},
-            "measured": sorted(self._measured),
-            "interval": asdict(self._interval),
-            "corrected": self._corrected.state(),
-            "familiar": self._familiar.as_dict(),
             "memory": memory,
         }
+        settings |= self._seconds.state()
         provenance = {"torch": torch.__version__}
         save_checkpoint(
             path,
@@ -424,10 +400,7 @@ class NeuralKernelModel(ABC):
         settings, arrays = checkpoint.settings, checkpoint.arrays
         self.seed = int(settings["seed"])
         self._updates = int(settings["updates"])
-        self._measured = {canonical_key(key) for key in settings["measured"]}
-        self._interval = IntervalByKind.from_dict(settings["interval"])
-        self._corrected = DeviceCorrections.from_state(settings.get("corrected", ()))
-        self._familiar = Familiarity.from_dict(settings.get("familiar", {}))
+        self._seconds = CalibratedSeconds.from_state(settings)
         self._memory = ReplayMemory.from_state(
             self.config.memory, PER_STORE, arrays, settings["memory"], graphs=self.graphs
         )
