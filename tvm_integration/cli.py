@@ -79,7 +79,8 @@ def tune(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="zoo:NAME, FILE.onnx, FILE.pt2, hf:ConfigName[,key=value...] or module:function.",
+            help="zoo:NAME, FILE.onnx[,dimension=size...], FILE.pt2, hf:ConfigName[,key=value...] "
+            "or module:function.",
         ),
     ],
     target: Annotated[

@@ -356,6 +356,7 @@ def _print(found: "Estimate") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from tvm_integration.estimate import SCHEDULES
     from tvm_integration.tune_display import seconds_text
 
     console = Console(highlight=False)
@@ -411,8 +412,10 @@ def _print(found: "Estimate") -> None:
         ends = f"{seconds_text(total.low_s)} to {seconds_text(total.high_s)}"
         interval = f", 90 % interval {ends}"
     what = "partial latency" if found.unsupported else "latency"
+    schedules = SCHEDULES[found.provenance["schedules"]]
     console.print(
-        f"{what} {seconds_text(total.total_s)}{interval}{_calibration(found)}", style="bold"
+        f"{what} {seconds_text(total.total_s)} {schedules}{interval}{_calibration(found)}",
+        style="bold",
     )
     if total.launches_s or total.cold_s:
         console.print(

@@ -31,7 +31,12 @@ from tvm_integration.model_search import choose_schedules
 from tvm_integration.tune_measure import fastest_record, known_untuned
 from tvm_integration.work_dir import has_database, measurement_of, open_database
 
-SCHEDULES = ("default", "database", "model")
+SCHEDULES = {
+    "default": "untuned",
+    "database": "as tuned",
+    "model": "with schedules that the model chose",
+}
+"""Of `EstimateOptions.schedules`: what a latency is of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import networkx as nx
 
 from costmodels.html_page import key_figures, page
-from tvm_integration.estimate import Estimate, EstimatedKernel
+from tvm_integration.estimate import SCHEDULES, Estimate, EstimatedKernel
 from tvm_integration.tune_display import seconds_text
 
 BARS = 12
@@ -107,6 +107,7 @@ def _figures(estimate: Estimate) -> dict[str, str]:
         "latency": "not known" if total is None else seconds_text(total.total_s),
         "kernels": f"{len(estimate.kernels):,}",
         "launches": f"{launches:,}",
+        "schedules": SCHEDULES[estimate.provenance["schedules"]],
     }
     if total is not None:
         if estimate.has_interval:

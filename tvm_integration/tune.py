@@ -208,8 +208,8 @@ class _Run:
             self._count(self._selected[event.task_id].name, event, time.perf_counter() - begin)
 
         def on_batch(_: int) -> None:
-            reports = getattr(self.cost_model, "reports", None)
-            self.state = replace(self.state, last_report=reports[-1] if reports else None)
+            reports = tuple(getattr(self.cost_model, "reports", ()))
+            self.state = replace(self.state, reports=reports)
             self.on_state(self.state)
 
         def should_stop() -> bool:

@@ -1,5 +1,7 @@
 """What people see of a tuning run: a live table, a closing report."""
 
+import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,8 @@ ROWS = 30
 """Kernels shown; the others, which matter least, are summed up in one line."""
 NAMED = 5
 """Kernels without a trial that are named; the table shows them all."""
+RECENT = 8
+"""Batches over which the order that a model predicted is judged."""
 NOISY = 1.5
 """Readings of one network that differ by more than this factor get a warning."""
 
@@ -79,15 +83,19 @@ def kernel_table(kernels: tuple[KernelState, ...]) -> Table:
     return table
 
 
-def _status(state: TuneState) -> Text:
+def status_text(state: TuneState) -> Text:
+    """One line on how far a run is, and how well its model predicts."""
     parts = [state.stage]
     if state.trials_wanted and state.kernels:
         parts.append(f"{state.trials} of {state.trials_wanted} {state.unit}")
         parts.append(f"elapsed {duration_text(state.elapsed_s)}")
         parts.append(f"ETA {duration_text(state.eta_s)}")
-    report = state.last_report
-    if report is not None and report.predicted:
-        parts.append(f"rank correlation with the newest batch {report.kendall_tau:.2f}")
+    known = [each.kendall_tau for each in state.reports if math.isfinite(each.kendall_tau)]
+    if recent := known[-RECENT:]:
+        # One batch tells little: the search chose its programs for being alike, and fast.
+        tau = statistics.fmean(recent)
+        batches = f"the last {len(recent)} batches" if len(recent) > 1 else "the first batch"
+        parts.append(f"order of {batches} predicted: tau {tau:.2f} (1 all, 0 by chance)")
     return Text("  ".join(parts), style="bold")
 
 
@@ -115,7 +123,7 @@ def live_display(console: Console) -> Iterator[Callable[[TuneState], None]]:
 
         def show(state: TuneState) -> None:
             parts = [kernel_table(state.kernels)] if state.kernels else []
-            live.update(Group(*parts, _status(state)))
+            live.update(Group(*parts, status_text(state)))
 
         yield show
 
@@ -127,7 +135,7 @@ def _line_printer(console: Console) -> Callable[[TuneState], None]:
         nonlocal last_stage, last_time
         now = time.monotonic()
         if state.stage != last_stage or now - last_time > 10:
-            console.print(_status(state), soft_wrap=True)
+            console.print(status_text(state), soft_wrap=True)
             last_stage, last_time = state.stage, now
 
     return show

@@ -141,8 +141,8 @@ class TuneState:
         Candidates of earlier runs among `trials`.
     limit_s : float, optional
         Time after which no batch is begun.
-    last_report : RoundReport, optional
-        How well the model predicted the newest batch.
+    reports : tuple of RoundReport
+        How well the model predicted each batch of this run before it learned it.
     unit : str
         What `trials` counts: without trials it is kernels.
     """
@@ -154,7 +154,7 @@ class TuneState:
     elapsed_s: float = 0.0
     trials_before: int = 0
     limit_s: float | None = None
-    last_report: RoundReport | None = None
+    reports: tuple[RoundReport, ...] = ()
     unit: str = "trials"
 
     @property

@@ -304,7 +304,7 @@ def test_the_command(tmp_path, capfd):
     text = run("estimate", NETWORK, "--model", "paleo").stdout
     assert "90 % interval" in text
     assert "for launches" in text
-    assert re.search(r"^latency .* \(not calibrated\)$", text, re.MULTILINE)
+    assert re.search(r"^latency .* untuned, .* \(not calibrated\)$", text, re.MULTILINE)
     assert text.splitlines()[-1].startswith("not calibrated: overheads")
     text = run("estimate", NETWORK, "--model", "paleo", "--overheads", "none").stdout
     assert text.splitlines()[-1].startswith("latency")

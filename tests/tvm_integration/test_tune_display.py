@@ -4,8 +4,9 @@ import io
 
 from rich.console import Console
 
-from tvm_integration.tune_display import print_result
-from tvm_integration.tune_state import KernelState, TuneResult
+from tvm_integration.candidate_scores import RoundReport
+from tvm_integration.tune_display import print_result, status_text
+from tvm_integration.tune_state import KernelState, TuneResult, TuneState
 
 
 def report(kernels, trials, wanted, interrupted=True, **more):
@@ -52,3 +53,18 @@ def test_waiting_threads_are_the_cause_only_where_one_thread_is_faster():
     slower = " ".join(report(kernels, 8, 8, one_thread_s=5e-3, **measured).split())
     assert "on one thread 5 ms" in slower
     assert "other work" not in slower
+
+
+def test_the_order_is_judged_over_several_batches():
+    def status(*taus):
+        reports = tuple(
+            RoundReport("k", 8, 0, 0, tau is not None, *[float("nan")] * 2, tau or float("nan"))
+            for tau in taus
+        )
+        return status_text(TuneState("tuning", reports=reports)).plain
+
+    assert "tau" not in status()
+    assert "tau" not in status(None), "nothing was learned before the first batch"
+    assert "order of the first batch predicted: tau -0.40 (1 all, 0 by chance)" in status(-0.4)
+    assert "order of the last 2 batches predicted: tau 0.10" in status(None, -0.4, 0.6)
+    assert "the last 8 batches predicted: tau 0.50" in status(*[-1.0] * 20, *[0.5] * 8)
