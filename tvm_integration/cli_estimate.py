@@ -368,6 +368,9 @@ def _print(found: "Estimate") -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("bound by")
     table.add_column("source")
+    named = any(kernel.layers for kernel in found.kernels)
+    if named:
+        table.add_column("layers", overflow="fold")
     whole = sum(k.count * k.latency.latency_s for k in found.kernels if k.latency is not None)
     for kernel in found.kernels[:ROWS]:
         latency = kernel.latency
@@ -381,9 +384,12 @@ def _print(found: "Estimate") -> None:
             source = f"{latency.source}; {kernel.note}" if kernel.note else latency.source
             cells = [seconds_text(latency.latency_s), interval, f"{share:.1%}"]
             cells += [kernel.bound, source]
+        if named:
+            first, *more = kernel.layers or ("-",)
+            cells.append(f"{first} and {len(more)} more" if more else first)
         table.add_row(kernel.name, str(kernel.count), *cells)
     if len(found.kernels) > ROWS:
-        table.add_row(f"{len(found.kernels) - ROWS} more", *[""] * 6)
+        table.add_row(f"{len(found.kernels) - ROWS} more", *[""] * (len(table.columns) - 1))
     console.print(table)
     for each in found.unsupported:
         console.print(f"not in the total: {each.name} ({each.count}×): {each.reason}", markup=False)

@@ -7,8 +7,8 @@ target and the releases at work; so what they give is kept under the user's cach
 import contextlib
 import io
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,12 +34,13 @@ from tvm_integration.compat import (
 )
 from tvm_integration.features import FeatureExtractor, ProgramFeatures, distinct_graphs
 from tvm_integration.frontend import load_network
-from tvm_integration.fused_graph import fused_graph
+from tvm_integration.fused_graph import fused_graph, layers_of_kernels
 from tvm_integration.fusion import FusedTask, fuse
 from tvm_integration.identity import target_text, task_key
+from tvm_integration.layer_names import LayerNames
 from tvm_integration.model_name import ModelName, check_model_name
 
-LAYOUT = 2
+LAYOUT = 3
 """Raised whenever what is kept changes, or how networks are imported and fused."""
 PACKAGES = ("costmodels", "apache-tvm", "torch", "onnx", "transformers")
 
@@ -92,6 +93,8 @@ class DescribedNetwork:
         Each once.
     rows, row_offsets, graphs, graph_index
         Features of the kernels' unscheduled programs, as of `costmodels.kernel.KernelBatch`.
+    layers : mapping
+        Name of a kernel -> the layers whose weights it reads, as far as they are known.
     from_cache : bool
         Whether it was kept from an earlier run.
     """
@@ -103,6 +106,7 @@ class DescribedNetwork:
     row_offsets: IndexArray
     graphs: tuple[StagedGraph, ...]
     graph_index: IndexArray
+    layers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     from_cache: bool = False
 
     def batch(self, device: Device) -> KernelBatch:
@@ -152,7 +156,9 @@ def describe_network(
             return found
     on_stage("importing the network")
     network = load_network(model)
-    found = describe_module(network.module, target, name=network.name, on_stage=on_stage)
+    found = describe_module(
+        network.module, target, name=network.name, layers=network.layers, on_stage=on_stage
+    )
     if path is not None:
         _keep(path, found)
     return found
@@ -163,6 +169,7 @@ def describe_module(
     target: Target,
     *,
     name: str = "main",
+    layers: LayerNames | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> DescribedNetwork:
     """Fuse and describe an imported network.
@@ -175,6 +182,8 @@ def describe_module(
         What to fuse for, as `tune` does it.
     name : str
         For people.
+    layers : mapping, optional
+        Of `tvm_integration.network.Network`.
     on_stage : callable
         As of `describe_network`.
     """
@@ -207,6 +216,7 @@ def describe_module(
         row_offsets=np.cumsum([0, *map(len, rows)], dtype=np.int64),
         graphs=tuple(parts),
         graph_index=np.arange(len(parts)),
+        layers=layers_of_kernels(fused, layers) if layers else {},
     )
 
 
@@ -248,6 +258,7 @@ def _keep(path: Path, network: DescribedNetwork) -> None:
             [kernel.name, kernel.key, kernel.weight, kernel.flop, kernel.workload]
             for kernel in network.kernels
         ],
+        "layers": network.layers,
     }
     held = io.BytesIO()
     np.savez(
@@ -276,6 +287,7 @@ def _read(path: Path) -> DescribedNetwork | None:
                 row_offsets=found["row_offsets"],
                 graphs=graphs_from_json(str(found["graphs"])),
                 graph_index=found["graph_index"],
+                layers={name: tuple(each) for name, each in document["layers"].items()},
                 from_cache=True,
             )
     except Exception:  # damage to an archive can make its reader raise anything

@@ -55,6 +55,9 @@ class EstimatedKernel:
         ``"compute"`` or ``"memory"``: what limits it at the device's peaks.
     note : str
         Why nothing is known, or how far the table's entry is.
+    layers : tuple of str
+        Layers of the user's network whose weights it reads, over all calls; as far as they are
+        known.
     """
 
     name: str
@@ -62,6 +65,7 @@ class EstimatedKernel:
     latency: KernelLatency | None
     bound: str
     note: str = ""
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,7 @@ def _kernel_json(kernel: EstimatedKernel, has_interval: bool) -> dict[str, Any]:
         "source": None if latency is None else latency.source,
         "bound": kernel.bound,
         "note": kernel.note,
+        "layers": list(kernel.layers),
     }
 
 
@@ -290,6 +295,7 @@ def estimate_network(
             wide.get(each.name, known.get(each.name)),
             _bound(batch, place, device),
             reasons.get(each.name, ""),
+            network.layers.get(each.name, ()),
         )
         for place, each in enumerate(network.kernels)
         if each.name in launches  # others are inside what is not supported

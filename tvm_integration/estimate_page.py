@@ -223,7 +223,7 @@ def _seconds(kernel: EstimatedKernel) -> float:
 
 
 def _table(estimate: Estimate) -> str:
-    headers = ("kernel", "calls", "latency", "interval", "share", "bound by", "source")
+    headers = ("kernel", "calls", "latency", "interval", "share", "bound by", "source", "layers")
     numbers = {"calls", "latency", "interval", "share"}
     head = "".join(f"<th{_class(name in numbers)}><button>{name}</button></th>" for name in headers)
     whole = sum(map(_seconds, estimate.kernels)) or 1.0
@@ -261,6 +261,7 @@ def _row(kernel: EstimatedKernel, whole: float, has_interval: bool) -> str:
         *cells,
         (kernel.bound, None, False),
         (source, None, False),
+        (", ".join(kernel.layers), None, False),
     ]
     return "<tr>" + "".join(_cell(*each) for each in everything) + "</tr>"
 

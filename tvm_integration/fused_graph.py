@@ -1,15 +1,15 @@
 """Fused network of Relax -> `FusedGraph`: the launches of `main` in the order of its bindings."""
 
-from hashlib import blake2b
 from math import prod
 from typing import Any
-
-import numpy as np
 
 from costmodels.fused_graph import FusedGraph, Launch
 from costmodels.operator_features import dtype_bits
 from tvm_integration.compat import relax, tvm
 from tvm_integration.fusion import LIBRARY, FusedNetwork, callee
+from tvm_integration.layer_names import LayerNames, digest_of
+
+_Content = tuple[str, bytes]
 
 
 def fused_graph(fused: FusedNetwork) -> FusedGraph:
@@ -26,24 +26,48 @@ def fused_graph(fused: FusedNetwork) -> FusedGraph:
         A kernel goes by the name of its task. Views and values on the host take no time and are
         left out; a branch that depends on data is one launch that is not supported.
     """
+    return FusedGraph(tuple(_walked(fused, {}).launches))
+
+
+def layers_of_kernels(fused: FusedNetwork, layers: LayerNames) -> dict[str, tuple[str, ...]]:
+    """Name the layers whose weights each kernel reads, in the order of its launches.
+
+    Parameters
+    ----------
+    fused : FusedNetwork
+        From `fuse`.
+    layers : mapping
+        Of the network before it was fused: see `tvm_integration.layer_names`.
+
+    Returns
+    -------
+    dict
+        Name of a kernel -> layers, each once; only of kernels that have any.
+    """
+    return {name: tuple(found) for name, found in _walked(fused, layers).layers.items()}
+
+
+def _walked(fused: FusedNetwork, layers: LayerNames) -> "_Walk":
     names = {kernel: task.name for task in fused.tasks for kernel in task.kernels}
-    walk = _Walk(fused, names)
+    walk = _Walk(fused, names, layers)
     for block in fused.module["main"].body.blocks:
         for binding in block.bindings:
             value = getattr(binding, "value", None)
             if value is not None:
                 walk.producers[binding.var] = walk.visit(value)
-    return FusedGraph(tuple(walk.launches))
+    return walk
 
 
 class _Walk:
     """What is known so far: the launches, and which of them each variable comes from."""
 
-    def __init__(self, fused: FusedNetwork, names: dict[str, str]) -> None:
+    def __init__(self, fused: FusedNetwork, names: dict[str, str], layers: LayerNames) -> None:
         self._fused = fused
         self._names = names
+        self._layers = layers
+        self.layers: dict[str, dict[str, None]] = {}  # as a set that keeps its order
         self.launches: list[Launch] = []
-        self._read: set[bytes] = set()
+        self._read: set[_Content] = set()
         self.producers: dict[Any, tuple[int, ...]] = {}
 
     def visit(self, value: Any) -> tuple[int, ...]:
@@ -68,6 +92,9 @@ class _Walk:
         constants = {k: size for each in value.args for k, size in _constants(each).items()}
         tied = sum(size for digest, size in constants.items() if digest in self._read)
         self._read |= constants.keys()
+        if known := [self._layers[key[1]] for key in constants if key[1] in self._layers]:
+            kernel = self._names.get(name, name)
+            self.layers.setdefault(kernel, {}).update(dict.fromkeys(known))
         return self._launch(
             Launch(
                 self._names.get(name, name),
@@ -88,13 +115,11 @@ class _Walk:
         return (len(self.launches) - 1,)
 
 
-def _constants(value: Any) -> dict[bytes, int]:
-    """Digest -> bytes of the constants in an argument: the build keeps one of equal ones."""
+def _constants(value: Any) -> dict[_Content, int]:
+    """Type and digest -> bytes of the constants in an argument: the build keeps equal ones once."""
     constant = getattr(value, "value", None)
     if isinstance(constant, tvm.runtime.Tensor):
-        digest = blake2b(f"{value.ty}".encode(), digest_size=16)
-        digest.update(np.ascontiguousarray(constant.numpy()).view(np.uint8).data)
-        return {digest.digest(): _bytes_of(value.ty)}
+        return {(f"{value.ty}", digest_of(constant.numpy())): _bytes_of(value.ty)}
     if isinstance(value, relax.Tuple):
         return {k: size for each in value.fields for k, size in _constants(each).items()}
     return {}

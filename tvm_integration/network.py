@@ -1,10 +1,11 @@
 """A network as the front ends hand it on: imported, with fixed shapes, its weights inside."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tvm_integration.layer_names import LayerNames
 from tvm_integration.reference_process import ReferenceProcess
 
 if TYPE_CHECKING:
@@ -28,12 +29,15 @@ class Network:
         Example inputs, in the order of the parameters of `main`.
     reference : ReferenceProcess
         The network in its own framework, in a process of its own.
+    layers : mapping
+        Digest of a weight's content -> name of its layer: see `tvm_integration.layer_names`.
     """
 
     name: str
     module: "IRModule"
     inputs: tuple[np.ndarray, ...]
     reference: ReferenceProcess
+    layers: LayerNames = field(default_factory=dict)
 
     @property
     def input_names(self) -> tuple[str, ...]:

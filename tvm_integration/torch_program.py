@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from costmodels.errors import InputError
 from tvm_integration.foreign_errors import one_line
+from tvm_integration.layer_names import layer_names
 from tvm_integration.network import Network
 from tvm_integration.reference import TorchReference
 from tvm_integration.reference_process import ReferenceProcess
@@ -95,7 +96,19 @@ def from_program(
         return call(*args, **kwargs)
 
     reference = ReferenceProcess(TorchReference(run, inputs))
-    return Network(name, _import_program(name, program), inputs, reference)
+    layers = layer_names(_weights(program))
+    return Network(name, _import_program(name, program), inputs, reference, layers)
+
+
+def _weights(program: "torch.export.ExportedProgram") -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the name and the bytes of each weight; the matrices as such."""
+    import torch
+
+    for name, weight in program.state_dict.items():
+        dense = weight.detach().cpu().contiguous()
+        if dense.dtype is torch.bfloat16:  # numpy has none: as wide whole numbers do
+            dense = dense.view(torch.int16)
+        yield name, dense.numpy()
 
 
 def _user_inputs(program: "torch.export.ExportedProgram") -> list[tuple[str, Any]]:

@@ -1,0 +1,129 @@
+"""Kernels are told by the layers of the user's network whose weights they read."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tvm_integration.cli import app
+from tvm_integration.described_network import describe_module, describe_network
+from tvm_integration.layer_names import digest_of, layer_names, layer_of
+from tvm_integration.targets import host_target
+from tvm_integration.torch_program import from_torch
+
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = torch.nn.BatchNorm2d(8)
+        self.last = torch.nn.Linear(8, 5)
+        for each in self.norm.parameters():
+            torch.nn.init.normal_(each)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.norm(self.first(x))).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def target():
+    return host_target()
+
+
+def described(network, target, example):
+    imported = from_torch("network", network.eval(), (example,), {})
+    return describe_module(imported.module, target, layers=imported.layers).layers
+
+
+def test_layers_of_torch_are_found_in_fused_kernels(target):
+    torch.manual_seed(0)
+    found = described(Network(), target, torch.zeros(1, 3, 8, 8))
+    (convolution,) = (name for name in found if "conv2d" in name)
+    assert found[convolution][:1] == ("first",)
+    assert "norm" in found[convolution], "its scale and shift are only given another shape"
+    (product,) = (name for name in found if "matmul" in name)
+    assert found[product] == ("last",), "its weight is transposed"
+
+
+def test_a_kernel_of_several_layers_has_them_in_the_order_of_its_calls(target):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(*[torch.nn.Linear(16, 16) for _ in range(3)])
+    (layers,) = described(network, target, torch.zeros(4, 16)).values()
+    assert layers == ("0", "1", "2")
+
+
+def test_what_two_layers_hold_alike_is_no_ones():
+    weights = np.arange(12.0, dtype=np.float32).reshape(3, 4)
+    found = layer_names(
+        [("a.weight", weights), ("a.bias", weights[0]), ("b.weight", weights + 1)]
+        + [("b.bias", np.zeros(4, np.float32)), ("c.bias", np.zeros(4, np.float32))]
+        + [("c.epsilon", np.ones(1, np.float32))]
+    )
+    assert found[digest_of(weights)] == found[digest_of(weights.T)] == "a"
+    assert found[digest_of(weights.reshape(1, 12))] == "a"
+    assert found[digest_of(weights[0])] == "a"
+    assert digest_of(np.zeros(4, np.float32)) not in found
+    assert digest_of(np.ones(1, np.float32)) not in found
+    assert set(found.values()) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("weight", "layer"),
+    [
+        ("layer1.0.conv1.weight", "layer1.0.conv1"),
+        ("onnx::Conv_193", "onnx::Conv_193"),
+        ("cls_token", "cls_token"),
+        ("weight", "weight"),
+        ("blocks.0.table", "blocks.0.table"),
+    ],
+)
+def test_a_layer_is_named_without_the_part_that_the_weight_plays(weight, layer):
+    assert layer_of(weight) == layer
+
+
+def test_weights_of_types_that_numpy_lacks_have_names_too():
+    class Narrow(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.Linear(16, 16, dtype=torch.bfloat16)
+
+        def forward(self, x):
+            return self.inner(x.bfloat16()).float()
+
+    imported = from_torch("narrow", Narrow().eval(), (torch.zeros(4, 16),), {})
+    assert set(imported.layers.values()) == {"inner"}
+
+
+def test_initializers_of_onnx_name_layers_and_the_cache_and_the_command_know_them(
+    target, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    weights = [
+        onnx.numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name)
+        for name, shape in (("encoder.up.weight", (32, 64)), ("encoder.up.bias", (64,)))
+    ]
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "encoder.up.weight"], ["product"]),
+        onnx.helper.make_node("Add", ["product", "encoder.up.bias"], ["y"]),
+    ]
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        nodes,
+        "graph",
+        [value("x", onnx.TensorProto.FLOAT, [8, 32])],
+        [value("y", onnx.TensorProto.FLOAT, [8, 64])],
+        weights,
+    )
+    path = tmp_path / "up.onnx"
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    first = describe_network(str(path), target)
+    assert list(first.layers.values()) == [("encoder.up",)]
+    again = describe_network(str(path), target)
+    assert again.from_cache
+    assert again.layers == first.layers
+    result = CliRunner().invoke(app, ["estimate", str(path), "--model", "paleo"])
+    assert "layers" in result.stdout.splitlines()[0]
+    assert "encoder.up" in result.stdout
