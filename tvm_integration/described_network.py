@@ -34,7 +34,7 @@ from tvm_integration.compat import (
 )
 from tvm_integration.features import FeatureExtractor, ProgramFeatures, distinct_graphs
 from tvm_integration.frontend import load_network
-from tvm_integration.fused_graph import fused_graph, layers_of_kernels
+from tvm_integration.fused_graph import graph_and_layers
 from tvm_integration.fusion import FusedTask, fuse
 from tvm_integration.identity import target_text, task_key
 from tvm_integration.layer_names import LayerNames
@@ -199,9 +199,10 @@ def describe_module(
         programs.append(program)
         parts.append(distinct_graphs(task.mod, [program])[0][0])
     rows = [program.rows for program in programs]
+    graph, layers_of_kernels = graph_and_layers(fused, layers or {})
     return DescribedNetwork(
         name=name,
-        graph=fused_graph(fused),
+        graph=graph,
         kernels=tuple(
             DescribedKernel(
                 task.name,
@@ -216,7 +217,7 @@ def describe_module(
         row_offsets=np.cumsum([0, *map(len, rows)], dtype=np.int64),
         graphs=tuple(parts),
         graph_index=np.arange(len(parts)),
-        layers=layers_of_kernels(fused, layers) if layers else {},
+        layers=layers_of_kernels,
     )
 
 

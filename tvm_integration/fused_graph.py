@@ -26,11 +26,13 @@ def fused_graph(fused: FusedNetwork) -> FusedGraph:
         A kernel goes by the name of its task. Views and values on the host take no time and are
         left out; a branch that depends on data is one launch that is not supported.
     """
-    return FusedGraph(tuple(_walked(fused, {}).launches))
+    return graph_and_layers(fused, {})[0]
 
 
-def layers_of_kernels(fused: FusedNetwork, layers: LayerNames) -> dict[str, tuple[str, ...]]:
-    """Name the layers whose weights each kernel reads, in the order of its launches.
+def graph_and_layers(
+    fused: FusedNetwork, layers: LayerNames
+) -> tuple[FusedGraph, dict[str, tuple[str, ...]]]:
+    """The same, and which layers' weights each kernel reads.
 
     Parameters
     ----------
@@ -41,13 +43,10 @@ def layers_of_kernels(fused: FusedNetwork, layers: LayerNames) -> dict[str, tupl
 
     Returns
     -------
-    dict
-        Name of a kernel -> layers, each once; only of kernels that have any.
+    tuple of FusedGraph and dict
+        The latter: name of a kernel -> layers in the order of its launches, each once; only of
+        kernels that have any.
     """
-    return {name: tuple(found) for name, found in _walked(fused, layers).layers.items()}
-
-
-def _walked(fused: FusedNetwork, layers: LayerNames) -> "_Walk":
     names = {kernel: task.name for task in fused.tasks for kernel in task.kernels}
     walk = _Walk(fused, names, layers)
     for block in fused.module["main"].body.blocks:
@@ -55,7 +54,8 @@ def _walked(fused: FusedNetwork, layers: LayerNames) -> "_Walk":
             value = getattr(binding, "value", None)
             if value is not None:
                 walk.producers[binding.var] = walk.visit(value)
-    return walk
+    found = {name: tuple(each) for name, each in walk.layers.items()}
+    return FusedGraph(tuple(walk.launches)), found
 
 
 class _Walk:
