@@ -7,6 +7,7 @@ from these networks. Writes docs/calibration.md.
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import sys
@@ -28,6 +29,8 @@ from costmodels.network_models.sum_of_kernels import Overheads
 SCRIPTS = Path(__file__).resolve().parent
 WAYS = ("none", "quick", "networks")
 SHOWN = {"none": "not calibrated", "quick": "`calibrate --quick`", "networks": "`calibrate`"}
+GOAL = 0.08
+"""Mean error after `calibrate`."""
 GOALS = {"none": "holds 80 %", "quick": "12 %, holds 85 to 95 %", "networks": "8 %, likewise"}
 
 
@@ -96,6 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="*", default=[f"timm_networks:{name}" for name in NAMES])
     parser.add_argument("--model", default="pretrained:best")
+    parser.add_argument("--about", default="", help="what the page shall say of the model")
     parser.add_argument("--fresh", action="store_true", help="measure everything again")
     parser.add_argument("--out", type=Path, default=ROOT / "work/benchmarks/calibration.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/calibration.md")
@@ -115,18 +119,60 @@ def main() -> None:
                     f"estimated | {network} | {way}",
                     lambda n=network, o=found: estimated(n, options.model, o),
                 )
+    picture = options.page.with_suffix(".png")
+    chart(results.values, options.networks, picture)
+    # The page says it already; its command need not.
+    sys.argv = [word for word in sys.argv if word not in ("--about", options.about)]
+    about = " ".join([(__doc__ or "").split(chr(10) * 2)[1].strip(), options.about]).strip()
     page = (
-        f"# Estimates before and after calibration\n\n{results.header()}\n\n"
-        f"{(__doc__ or '').split(chr(10) * 2)[1]}\n\n{table(results.values, options.networks)}\n"
+        f"# Estimates before and after calibration\n\n{results.header()}\n\n{about}\n\n"
+        f"![estimated over measured]({picture.name})\n\n"
+        f"{table(results.values, options.networks)}\n"
     )
     write_atomically(options.page, page.encode())
     print(page)
 
 
+def known_of(values: Mapping[str, Any], networks: Sequence[str]) -> list[str]:
+    """Networks that were measured and estimated."""
+    measured = [n for n in networks if isinstance(values[f"measured | {n}"], float)]
+    return [n for n in measured if isinstance(values[f"estimated | {n} | none"], dict)]
+
+
+def chart(values: Mapping[str, Any], networks: Sequence[str], path: Path) -> None:
+    """Draw of each network how far each way is off, with the last one's interval."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    known = known_of(values, networks)
+    figure, axes = pyplot.subplots(figsize=(7, 0.24 * len(known) + 1.2), layout="constrained")
+    axes.axvspan(1 - GOAL, 1 + GOAL, color="0.92", label=f"within {GOAL:.0%}")
+    axes.axvline(1.0, color="0.5", linewidth=0.8)
+    for place, (way, mark) in enumerate(zip(WAYS, "xos", strict=True)):
+        found = [values[f"estimated | {n} | {way}"] for n in known]
+        truth = [values[f"measured | {n}"] for n in known]
+        ratio = [each["s"] / t for each, t in zip(found, truth, strict=True)]
+        label = SHOWN[way].strip("`")
+        axes.plot(ratio, range(len(known)), mark, color=f"C{place}", markersize=5, label=label)
+        if way == WAYS[-1]:
+            low = [each["low"] / t for each, t in zip(found, truth, strict=True)]
+            high = [each["high"] / t for each, t in zip(found, truth, strict=True)]
+            axes.hlines(range(len(known)), low, high, color=f"C{place}", linewidth=1, alpha=0.6)
+    axes.set_yticks(range(len(known)), [n.rpartition(":")[2] for n in known], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("estimated over measured latency; lines: 90 % interval after calibrate")
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.4, 1.1), ncols=4)
+    axes.spines[["top", "right"]].set_visible(False)
+    held = io.BytesIO()
+    figure.savefig(held, format="png", dpi=120)
+    write_atomically(path, held.getvalue())
+
+
 def table(values: Mapping[str, Any], networks: Sequence[str]) -> str:
     """Errors of each way, then every network, as Markdown."""
-    known = [n for n in networks if isinstance(values[f"measured | {n}"], float)]
-    known = [n for n in known if isinstance(values[f"estimated | {n} | none"], dict)]
+    known = known_of(values, networks)
     lines = ["| | takes, s | networks | error, mean | median | largest | interval holds | goal |"]
     lines.append("|---" * 8 + "|")
     for way in WAYS:
