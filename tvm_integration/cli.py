@@ -7,7 +7,6 @@ import errno
 import io
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -128,14 +127,16 @@ def tune(
 
     The same command resumes a run that was killed or interrupted.
     """
+    from tvm_integration.model_name import default_work_dir
+
     # A network's own code may change the working directory.
-    work_dir = (work_dir or Path("costmodels_work") / _folder_name(model, target)).absolute()
+    work_dir = (work_dir or default_work_dir(model, target)).absolute()
     out = None if out is None else out.absolute()
     with clean_stdout(as_json) as stdout:
         from rich.console import Console
 
         from costmodels.registry import check_model_text
-        from tvm_integration.model_name import check_model_name
+        from tvm_integration.model_name import check_library_name, check_model_name
         from tvm_integration.worker_session import shared_session
 
         console = Console(stderr=as_json, highlight=False)
@@ -143,7 +144,9 @@ def tune(
         for each in (console, progress):
             if not each.is_terminal:
                 each.width = WIDTH_OF_FILES
-        check_model_name(model)
+        named = check_model_name(model)
+        if out is not None:
+            check_library_name(named, out)
         if cost_model != "stock":
             check_model_text(cost_model)
         shared_session()  # the workers import TVM while this process does
@@ -189,7 +192,7 @@ def tune(
             lines = export(result.built, out)
             console.print(f"the tuned library is {out}; to run it:\n")
             for line in lines:
-                console.print(f"    {line}", markup=False, soft_wrap=True)
+                console.print(line, markup=False, emoji=False, soft_wrap=True)
         if result.interrupted:
             raise typer.Exit(INTERRUPTED)
         if result.outputs_match is False:
@@ -259,11 +262,6 @@ def _host_notes(cores: int) -> list[str]:
         f"package measures: {environment}",
         text,
     ]
-
-
-def _folder_name(model: str, target: str) -> str:
-    name = model if target == "host" else f"{model} {target}"
-    return re.sub(r"[^\w.=-]+", "_", name).strip("_")
 
 
 @contextmanager

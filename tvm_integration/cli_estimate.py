@@ -1,6 +1,7 @@
 """The command line of whole networks: ``costmodels estimate`` and ``calibrate``."""
 
 import math
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
     from tvm_integration.compat import Target
     from tvm_integration.estimate import Estimate
 
-WIDTH_OF_FILES = 140
+WIDTH_OF_FILES = 240
 """Columns of output that goes to a file or a pipe."""
+BEST = "pretrained:best"
+NOT_CALIBRATED = " (not calibrated)"
 DISTURBED = 0.2
 """Of the time of the same program, beyond its fastest: less is the noise of a quiet machine."""
+FAR_OFF = 5.0
+"""Times the measured sum, or as little of it: no calibration mends such a model."""
 ROWS = 30
 """Kernels that are printed; the others matter least."""
 
@@ -35,18 +40,23 @@ def estimate(
         str, typer.Option(help="host, or for example 'llvm -mcpu=haswell -num-cores=1'.")
     ] = "host",
     device: Annotated[
-        Path | None, typer.Option(help="Device file of the target; see `costmodels device`.")
+        Path | None,
+        typer.Option(help="Of the target: a name of `costmodels device --list`, or a file."),
     ] = None,
     cost_model: Annotated[
         str,
-        typer.Option("--model", help="pretrained:NAME, a checkpoint, or paleo, which needs none."),
+        typer.Option(
+            "--model",
+            help="pretrained:NAME, a checkpoint, a .csv of `costmodels table`, or paleo.",
+        ),
     ] = "pretrained:best",
     schedules: Annotated[
         str,
         typer.Option(help="default (untuned), database (of --work-dir), or model (it chooses)."),
     ] = "default",
     work_dir: Annotated[
-        Path | None, typer.Option(help="A tuning run, whose measurements are used.")
+        Path | None,
+        typer.Option(help="With schedules database: of a tuning run; as `tune` has it by default."),
     ] = None,
     overheads: Annotated[
         str,
@@ -73,10 +83,12 @@ def estimate(
     What a model does not know is named, and then there is no total unless --partial is given.
     """
     from costmodels.registry import check_model_text
-    from tvm_integration.model_name import check_model_name
+    from tvm_integration.model_name import check_model_name, default_work_dir
 
     name = check_model_name(model)
     check_model_text(cost_model)
+    if schedules == "database" and work_dir is None:
+        work_dir = default_work_dir(model, target)
     # A network's own code may change the working directory.
     work_dir = None if work_dir is None else work_dir.absolute()
     if page is not None:
@@ -86,7 +98,7 @@ def estimate(
     with clean_stdout(as_json) as stdout:
         if check:
             _check_outputs(model, target)
-        found, is_calibrated = _estimated(
+        found = _estimated(
             model, target, device, cost_model, (schedules, work_dir, partial), overheads
         )
         if page is not None:
@@ -100,14 +112,24 @@ def estimate(
     _print(found)
     if check:
         sys.stdout.write("outputs match those of the network's own framework\n")
-    if overheads == "calibrated" and not is_calibrated and found.total is not None:
-        sys.stdout.write(
-            "not calibrated: overheads and errors are those of other machines; `costmodels "
-            "calibrate --quick` measures errors on this one in 45 seconds, without --quick both in "
-            "minutes\n"
-        )
+    if overheads == "calibrated" and _calibration(found) == NOT_CALIBRATED and found.total:
+        sys.stdout.write(_way_to_calibrate(target, device, cost_model))
     if page is not None:
         sys.stdout.write(f"the page is {page}\n")
+
+
+def _way_to_calibrate(target: str, device: Path | None, cost_model: str) -> str:
+    """What an estimate that is not calibrated misses, and what would change that."""
+    told = "not calibrated: overheads and errors are those of other machines; "
+    if device is not None:
+        return told + "`costmodels calibrate` on the device itself, and --overheads FILE, help\n"
+    options = [] if target == "host" else ["--target", target]
+    options += [] if cost_model == BEST else ["--model", cost_model]
+    command = shlex.join(["costmodels", "calibrate", "--quick", *options])
+    return (
+        f"{told}`{command}` measures errors on this one in 45 seconds, without --quick both in "
+        "minutes\n"
+    )
 
 
 def _check_outputs(model: str, target: str) -> None:
@@ -139,8 +161,7 @@ def _estimated(
     cost_model: str,
     choices: tuple[str, Path | None, bool],
     overheads: str,
-) -> tuple["Estimate", bool]:
-    """The estimate, and whether its overheads were fitted on networks."""
+) -> "Estimate":
     from rich.console import Console
 
     progress = Console(stderr=True, highlight=False)
@@ -161,7 +182,7 @@ def _estimated(
     with progress.status("importing the network") as status:
         network = describe_network(model, parsed, on_stage=status.update)
     with counted(progress, "kernels") as on_kernel:
-        found = estimate_network(
+        return estimate_network(
             network,
             parsed,
             found_device,
@@ -170,7 +191,6 @@ def _estimated(
             model_name=cost_model,
             on_kernel=on_kernel,
         )
-    return found, options.overheads.is_calibrated
 
 
 def _overheads(text: str, target: "Target", device: "Device", model_name: str) -> "Overheads":
@@ -289,6 +309,10 @@ def _overheads_text(found: "Overheads", cost_model: str) -> str:
             f"the machine was disturbed: the same program took up to {1 + found.disturbance:.1f} "
             "times as long; calibrate again when it is quiet"
         )
+    if abs(found.bias) > math.log(FAR_OFF):
+        lines.append(
+            f"{cost_model} is so far off here that its kernels differ by much, too: take another"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -296,8 +320,14 @@ def _calibration(found: "Estimate") -> str:
     """What stands beside a number that another machine's errors went into."""
     if not any(k.latency is not None and k.latency.source == "predicted" for k in found.kernels):
         return ""
-    texts = {"kernels": " (calibrated on kernels alone)", "none": " (not calibrated)"}
-    return texts.get(found.calibration, "")
+    if found.calibration == "none":
+        return NOT_CALIBRATED
+    disturbance = found.provenance["overheads"]["disturbance"]
+    words = [
+        *(["on kernels alone"] if found.calibration == "kernels" else []),
+        *(["while the machine was disturbed: do it again"] if disturbance > DISTURBED else []),
+    ]
+    return f" (calibrated {', '.join(words)})" if words else ""
 
 
 def table(
@@ -359,11 +389,15 @@ def _print(found: "Estimate") -> None:
     from tvm_integration.estimate import SCHEDULES
     from tvm_integration.tune_display import seconds_text
 
-    console = Console(highlight=False)
+    # Names of kernels and layers are the user's: nothing in them is markup.
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = WIDTH_OF_FILES
     table = Table(box=None, pad_edge=False)
-    table.add_column("kernel", overflow="fold", max_width=60)
+    if console.is_terminal:
+        table.add_column("kernel", overflow="fold", max_width=60)
+    else:
+        table.add_column("kernel", no_wrap=True)  # for grep
     for name in ("calls", "latency", "90 % interval", "share"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("bound by")
@@ -402,7 +436,7 @@ def _print(found: "Estimate") -> None:
         overheads = found.provenance["overheads"]
         if overheads["discrepancy"] is not None and found.provenance["schedules"] != "model":
             count = overheads["discrepancy"]["kernels"]
-            console.print(f"predictions are corrected by {count} kernels measured here")
+            console.print(f"predictions are corrected by {count} measured kernels")
         if abs(overheads["bias"]) >= 0.005:  # less does not show in two digits
             bias = math.exp(overheads["bias"])
             console.print(f"predictions are taken {bias:.2f} times, as calibrated")
@@ -419,6 +453,13 @@ def _print(found: "Estimate") -> None:
         interval = f", 90 % interval {ends}"
     what = "partial latency" if found.unsupported else "latency"
     schedules = SCHEDULES[found.provenance["schedules"]]
+    predicted_s = sum(
+        k.count * k.latency.latency_s
+        for k in found.kernels
+        if k.latency is not None and k.latency.source == "predicted"
+    )
+    if found.provenance["schedules"] == "database" and predicted_s:
+        schedules += f", {predicted_s / total.total_s:.0%} of it predicted untuned"
     console.print(
         f"{what} {seconds_text(total.total_s)} {schedules}{interval}{_calibration(found)}",
         style="bold",

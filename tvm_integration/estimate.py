@@ -248,10 +248,15 @@ def estimate_network(
     Raises
     ------
     InputError
-        When the model gives no seconds, or the work directory is none, or one of another target
-        or another network.
+        When the model gives no seconds, the device is a GPU and schedules are default, or the work
+        directory is none, or one of another target or another network.
     """
     check_model(model, model_name or model.name)
+    if device.kind == "gpu" and options.schedules == "default":
+        raise InputError(
+            "schedules must be database or model on a GPU, where no program runs untuned, got "
+            "default: tune the network, or let a model choose that has learned from GPUs"
+        )
     start = time.perf_counter()
     known: dict[str, KernelLatency] = {}
     batch = network.batch(device)
@@ -393,7 +398,8 @@ def _measured(
     """
     if not has_database(work_dir):
         raise InputError(
-            f"work directory must be that of a tuning run, got {work_dir} and no database in it"
+            f"work directory must be that of a tuning run, got {work_dir} and no database in it: "
+            "`costmodels tune` the network first, or give its --work-dir"
         )
     database = open_database(work_dir, target, read_only=True)
     untuned = known_untuned(work_dir)

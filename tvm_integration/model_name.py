@@ -13,7 +13,13 @@ from types import MappingProxyType
 from costmodels.errors import InputError
 from tvm_integration import zoo
 
-__all__ = ["ModelName", "add_working_directory", "check_model_name"]
+__all__ = [
+    "ModelName",
+    "add_working_directory",
+    "check_library_name",
+    "check_model_name",
+    "default_work_dir",
+]
 
 FORMS = "zoo:NAME, hf:ConfigName, FILE.onnx, FILE.pt2 or module:function"
 _COMMA = re.compile(r",(?![^\[(]*[\])])")  # none inside a list: hidden_sizes=[8,16]
@@ -104,6 +110,34 @@ def check_model_name(model: str) -> ModelName:
     near = get_close_matches(head, zoo.zoo_names(), n=1)
     hint = f"did you mean zoo:{near[0]}?" if near else f"the zoo has {', '.join(zoo.zoo_names())}"
     raise InputError(f"MODEL must be {FORMS}, got {model!r}: {hint}")
+
+
+def default_work_dir(model: str, target: str) -> Path:
+    """Where `costmodels tune` keeps what it measures of a network, and `estimate` looks for it.
+
+    Parameters
+    ----------
+    model, target : str
+        As the user writes them.
+    """
+    name = model if target == "host" else f"{model} {target}"
+    return Path("costmodels_work") / re.sub(r"[^\w.=-]+", "_", name).strip("_")
+
+
+def check_library_name(name: ModelName, out: Path) -> None:
+    """Refuse a library that Python would import in the place of the user's module.
+
+    Raises
+    ------
+    InputError
+        When it has the module's name and lies in the working directory.
+    """
+    module = name.name.partition(":")[0]
+    if name.kind == "function" and out.stem == module and out.parent.resolve() == Path.cwd():
+        raise InputError(
+            f"library must not be called as the module is, got {out.name} for {name.name}: Python "
+            f"would import it in the place of {module}.py; take another name or folder"
+        )
 
 
 def add_working_directory() -> None:

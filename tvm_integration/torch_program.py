@@ -101,14 +101,23 @@ def from_program(
 
 
 def _weights(program: "torch.export.ExportedProgram") -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the name and the bytes of each weight; the matrices as such."""
+    """Yield the name of each weight and its values as whole numbers as wide.
+
+    One that has no values of its own in memory has no name: names are for people, a network is
+    estimated without. What export lifted out of the code has an empty name.
+    """
     import torch
 
-    for name, weight in program.state_dict.items():
-        dense = weight.detach().cpu().contiguous()
-        if dense.dtype is torch.bfloat16:  # numpy has none: as wide whole numbers do
-            dense = dense.view(torch.int16)
-        yield name, dense.numpy()
+    widths = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    lifted = set(program.graph_signature.inputs_to_lifted_tensor_constants.values())
+    constants = {k: v for k, v in program.constants.items() if isinstance(v, torch.Tensor)}
+    for name, weight in {**constants, **program.state_dict}.items():
+        try:
+            dense = weight.detach().cpu().resolve_conj().resolve_neg().contiguous()
+            values = dense.view(widths[dense.element_size()]).numpy()
+        except (RuntimeError, TypeError, KeyError, NotImplementedError):
+            continue
+        yield "" if name in lifted else name, values
 
 
 def _user_inputs(program: "torch.export.ExportedProgram") -> list[tuple[str, Any]]:

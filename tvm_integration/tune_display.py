@@ -93,9 +93,12 @@ def status_text(state: TuneState) -> Text:
     known = [each.kendall_tau for each in state.reports if math.isfinite(each.kendall_tau)]
     if recent := known[-RECENT:]:
         # One batch tells little: the search chose its programs for being alike, and fast.
-        tau = statistics.fmean(recent)
-        batches = f"the last {len(recent)} batches" if len(recent) > 1 else "the first batch"
-        parts.append(f"order of {batches} predicted: tau {tau:.2f} (1 all, 0 by chance)")
+        tau = round(statistics.fmean(recent), 2) + 0.0  # no -0.00
+        batches = "batch" if len(recent) == 1 else "batches"
+        parts.append(
+            f"tau {tau:.2f} over {len(recent)} {batches} (among programs it chose for being alike: "
+            "near 0 is usual)"
+        )
     return Text("  ".join(parts), style="bold")
 
 
@@ -166,7 +169,8 @@ def print_result(console: Console, result: TuneResult) -> None:
     if broken:
         console.print(f"no candidate ran, left untuned: {', '.join(broken)}")
     for part in result.untunable:
-        console.print(f"cannot be tuned: {part.name} (called {part.weight}×): {part.reason}")
+        text = f"cannot be tuned: {part.name} (called {part.weight}×): {part.reason}"
+        console.print(text, markup=False)
     if result.interrupted:
         console.print("interrupted: the same command goes on from here")
         return
@@ -236,10 +240,12 @@ def _print_latencies(console: Console, result: TuneResult) -> None:
     if result.untuned_s and result.tuned_s and result.tuned_s > result.untuned_s:
         console.print("tuned is not faster than untuned")
     if result.outputs_match is None:
-        console.print(f"outputs not compared: {result.outputs_note}")
+        console.print(f"outputs not compared: {result.outputs_note}", markup=False)
     elif result.outputs_match:
         console.print(f"outputs match those of {result.reference_kind}")
     else:
         console.print(
-            f"[bold red]outputs do not match {result.reference_kind}[/]: {result.outputs_note}"
+            f"outputs do not match {result.reference_kind}: {result.outputs_note}",
+            style="bold red",
+            markup=False,
         )

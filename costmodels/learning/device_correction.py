@@ -34,6 +34,9 @@ FEW = 1024
 """Programs below which a device is corrected, and a model does not learn on from them."""
 LEAST_TASKS = 4
 """Without so many nothing is corrected but the constant."""
+LEAST_TASKS_OF_INTERVAL = 20
+"""Fewer tell too little of how far off others are: the model's own intervals stay as wide as they
+were. Of ten tasks the largest error is the least that 90 % can be trusted not to exceed."""
 
 _LOOPS = ("parallel", "vectorize", "unroll")
 _OPERATIONS = (
@@ -245,12 +248,12 @@ class OnDevice:
     ----------
     correction : DeviceCorrection
         Of the seconds that a model predicts there.
-    interval : Interval
-        Around what is corrected.
+    interval : Interval or None
+        Around what is corrected; None for as wide as the model says.
     """
 
     correction: DeviceCorrection
-    interval: Interval
+    interval: Interval | None
 
 
 class DeviceCorrections:
@@ -290,10 +293,12 @@ class DeviceCorrections:
             error = dataset.log_latency[some] - predicted
             told = told_by_others(batch, predicted, error, rng)
             share = share_that_holds(error, told, batch.task_index)
-            self._known[key] = OnDevice(
-                DeviceCorrection.learn(batch, predicted, error).times(share),
-                Interval.learn(error - share * told, spread[some], batch.task_index),
-            )
+            correction = DeviceCorrection.learn(batch, predicted, error).times(share)
+            interval = None
+            if len(np.unique(batch.task_index)) >= LEAST_TASKS_OF_INTERVAL:
+                rest = error - share * told
+                interval = Interval.learn(rest, spread[some], batch.task_index)
+            self._known[key] = OnDevice(correction, interval)
 
     def forget(self, batch: KernelBatch) -> None:
         """Forget what is known of the devices of a batch."""
@@ -325,8 +330,12 @@ class DeviceCorrections:
             Keys of tasks that the model knows from measurements made since: not those.
         """
         for known, kernels in self._places(batch, measured):
-            log_latency[kernels] = known.correction.apply(batch.take(kernels), log_latency[kernels])
-            if ends is not None:
+            before = log_latency[kernels]
+            log_latency[kernels] = known.correction.apply(batch.take(kernels), before)
+            if ends is not None and known.interval is None:
+                for end in ends:
+                    end[kernels] *= np.exp(log_latency[kernels] - before)
+            elif ends is not None and known.interval is not None:
                 around = known.interval.around(log_latency[kernels], spread[kernels])
                 for end, own in zip(ends, around, strict=True):
                     end[kernels] = own
@@ -355,7 +364,7 @@ class DeviceCorrections:
             {
                 "device": list(key),
                 "correction": known.correction.as_dict(),
-                "interval": asdict(known.interval),
+                "interval": None if known.interval is None else asdict(known.interval),
             }
             for key, known in self._known.items()
         ]
@@ -365,7 +374,9 @@ class DeviceCorrections:
         """Undo `state`."""
         found = cls()
         for each in state:
+            interval = each["interval"]
             found._known[tuple(each["device"])] = OnDevice(
-                DeviceCorrection.from_dict(each["correction"]), Interval.from_dict(each["interval"])
+                DeviceCorrection.from_dict(each["correction"]),
+                None if interval is None else Interval.from_dict(interval),
             )
         return found

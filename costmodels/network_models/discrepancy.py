@@ -35,6 +35,9 @@ LARGEST_ERROR = 0.6
 SCHEDULED = ("parallel.loops", "vectorize.loops", "unroll.loops")
 """Columns of loops that an untuned program has none of."""
 LEAST_GROUPS = 4
+LEAST_SPREAD = 1e-3
+LARGEST = 100.0
+"""Of any number of a discrepancy; those of real ones are below 10."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,11 @@ class Discrepancy:
                 f"got {len(self.inputs)} times {sorted(widths)} and {len(self.weights)}"
             )
         numbers = [self.spread, *self.weights, *(value for each in self.inputs for value in each)]
-        if not (np.all(np.isfinite(numbers)) and self.spread > 0):
+        wrong = [each for each in numbers if not _is_number(each)]
+        if wrong or self.spread < LEAST_SPREAD:
             raise InputError(
-                f"a discrepancy must be of finite numbers, its spread above 0, got {self.spread:g}"
+                f"a discrepancy must be of numbers from {-LARGEST:g} to {LARGEST:g}, its spread at "
+                f"least {LEAST_SPREAD:g}, got {(wrong or [self.spread])[0]!r}"
             )
 
     @classmethod
@@ -97,10 +102,11 @@ class Discrepancy:
         tuple of Discrepancy and numpy.ndarray, or None
             The latter are log factors [kernels] in which kernels of its own groups have no part:
             how far off corrected predictions are elsewhere. None where no correction is sure to
-            help, or there are fewer than `LEAST_GROUPS` groups.
+            help, there are fewer than `LEAST_GROUPS` groups, or most errors are too large to be
+            told apart.
         """
         told = told_by_others(batch, log_error, groups)
-        if told is None:
+        if told is None or abs(float(np.nanmedian(log_error))) > LARGEST_ERROR:
             return None
         firsts = [min(each) for each in groups]
         _, number = np.unique(firsts, return_inverse=True)
@@ -115,7 +121,7 @@ class Discrepancy:
         found = cls(
             tuple(tuple(map(float, each)) for each in inputs),
             tuple(map(float, share * _weights(inputs, log_error[known]))),
-            max(spread, 1e-3),
+            min(max(spread, LEAST_SPREAD), LARGEST),
         )
         return found, share * told
 
@@ -125,7 +131,8 @@ class Discrepancy:
         plain = np.flatnonzero(_is_untuned(batch))
         if len(plain) and self.weights:
             alike = _alike(_inputs(batch.take(plain)), np.array(self.inputs))
-            found[plain] = alike @ np.array(self.weights)
+            told = alike @ np.array(self.weights)
+            found[plain] = np.clip(told, -2.0 * LARGEST_ERROR, 2.0 * LARGEST_ERROR)
         return found
 
     def corrected(
@@ -150,12 +157,19 @@ class Discrepancy:
             When they are none.
         """
         try:
-            inputs = tuple(tuple(map(float, each)) for each in values["inputs"])
-            return cls(inputs, tuple(map(float, values["weights"])), float(values["spread"]))
+            if not all(isinstance(values[name], list) for name in ("inputs", "weights")):
+                raise TypeError("no lists")
+            inputs = tuple(tuple(each) for each in values["inputs"])
+            return cls(inputs, tuple(values["weights"]), values["spread"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"a discrepancy must have inputs, weights and spread, got {error!r}"
             ) from None
+
+
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and -LARGEST <= value <= LARGEST
 
 
 def told_by_others(

@@ -51,7 +51,8 @@ def fit_overheads(
     """
     if len(networks) < 4:
         raise InputError(
-            f"overheads must be fitted on at least 4 networks, got {len(networks)}: measure more"
+            f"overheads must be fitted on at least 4 networks, got {len(networks)}: measure more "
+            "(the same command goes on)"
         )
     for network in networks:
         missing = network.graph.counts("kernel").keys() - network.measured.keys()
@@ -106,8 +107,9 @@ def fit_errors(networks: Sequence[MeasuredNetwork], prior: Overheads = TYPICAL) 
     sums = [both for network in networks if (both := _known_part(network)) is not None]
     if len(sums) < 4:
         raise InputError(
-            f"errors must be fitted on kernels of at least 4 networks, got {len(sums)}: measure "
-            "more"
+            f"errors must be fitted on kernels of at least 4 networks, got {len(sums)} of "
+            f"{len(networks)} that had any which the model has seconds for and which ran: a table "
+            "of some networks knows too few others"
         )
     fitted = _with_errors(Overheads(), sums, KERNELS_DIFFER)
     return replace(

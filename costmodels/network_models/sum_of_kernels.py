@@ -21,6 +21,8 @@ from costmodels.learning.calibration import NORMAL_REACH
 from costmodels.network_models.discrepancy import Discrepancy
 from costmodels.network_models.kernel_latency import KernelLatency
 
+LARGEST_PARAMETER = 1e3
+"""Seconds of a launch, or times the bytes of cold weights: more is a damaged file."""
 LEAST_RESIDUAL = 0.01
 """Of a network's latency: what is left unexplained where nothing is known of it."""
 
@@ -41,7 +43,7 @@ class Parameter:
 
     def __post_init__(self) -> None:
         for name in ("value", "deviation"):
-            _check(name, getattr(self, name), 0.0, math.inf)
+            _check(name, getattr(self, name), 0.0, LARGEST_PARAMETER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class Overheads:
         _check("residual", self.residual, 0.0, 10.0)
         _check("common_error", self.common_error, 0.0, 1.0)
         _check("bias", self.bias, -20.0, 20.0)
-        _check("unseen_factor", self.unseen_factor, 0.0, math.inf)
+        _check("unseen_factor", self.unseen_factor, 0.0, LARGEST_PARAMETER)
         _check("device_error", self.device_error, 0.0, 10.0)
         _check("networks", self.networks, 0, math.inf)
         _check("kernels", self.kernels, 0, math.inf)

@@ -90,6 +90,10 @@ def test_a_kernel_of_two_families_is_told_by_neither(untuned):
     assert found[1][1] > 0.0
 
 
+def test_a_model_that_is_far_off_as_a_whole_is_not_corrected_kernel_by_kernel(untuned):
+    assert learn(untuned, np.where(length_of(untuned) > 6.0, 4.3, 3.7)) is None
+
+
 def test_kernels_with_a_schedule_those_measured_and_those_far_away_stay_as_they_are(untuned):
     found, _ = learn(untuned, np.where(length_of(untuned) > 6.0, 0.3, -0.3))
     tuned = with_columns(untuned, parallel__loops=np.ones(len(untuned)))
@@ -116,8 +120,12 @@ def test_it_is_kept_with_the_overheads(untuned):
     [
         ({"weights": [1.0]}, f"must have {len(INPUTS) + 1} inputs and a weight for each kernel"),
         ({"inputs": [[1.0]] * 144}, "inputs and a weight for each kernel"),
-        ({"spread": 0.0}, "its spread above 0, got 0"),
-        ({"spread": float("nan")}, "must be of finite numbers"),
+        ({"spread": 0.0}, r"its spread at least 0\.001, got 0"),
+        ({"spread": float("nan")}, "must be of numbers from -100 to 100"),
+        ({"spread": 10**400}, "must be of numbers from -100 to 100"),
+        ({"spread": True}, "must be of numbers from -100 to 100"),
+        ({"weights": [1e4] * 144}, "must be of numbers from -100 to 100"),
+        ({"weights": "1" * 144}, "must have inputs, weights and spread"),
         ({"weights": None}, "must have inputs, weights and spread"),
     ],
 )

@@ -102,8 +102,32 @@ def test_the_command_says_by_how_many_kernels_it_corrects(network, target, tmp_p
     path = tmp_path / "overheads.json"
     save_overheads(path, Overheads(networks=18, discrepancy=discrepancy))
     result = run("estimate", NETWORK, "--overheads", path)
-    assert f"predictions are corrected by {len(batch)} kernels measured here" in result.stdout
+    assert f"predictions are corrected by {len(batch)} measured kernels" in result.stdout
     assert "corrected" not in run("estimate", NETWORK).stdout
+
+
+def test_the_way_to_calibrate_is_of_this_model_and_target():
+    text = run("estimate", "zoo:mlp", "--model", "pretrained:halide").stdout
+    assert "`costmodels calibrate --quick --model pretrained:halide`" in text
+    text = run("estimate", "zoo:mlp", "--target", "llvm -mcpu=x86-64 -num-cores=1").stdout
+    assert "calibrate --quick --target 'llvm -mcpu=x86-64 -num-cores=1'`" in text
+    text = run("estimate", "zoo:mlp", "--device", "amd-epyc-zen3-2-cores").stdout
+    assert "`costmodels calibrate` on the device itself" in text
+
+
+def test_a_disturbed_calibration_is_told_with_each_estimate(tmp_path):
+    path = tmp_path / "overheads.json"
+    save_overheads(path, Overheads(kernels=60, disturbance=1.4))
+    text = run("estimate", "zoo:mlp", "--overheads", path).stdout
+    assert "(calibrated on kernels alone, while the machine was disturbed: do it again)" in text
+
+
+def test_untuned_programs_of_a_gpu_are_refused():
+    with pytest.raises(InputError, match="database or model on a GPU, where no program runs unt"):
+        run(
+            *("estimate", "zoo:mlp", "--target", "cuda", "--device", "nvidia-h200"),
+            catch_exceptions=False,
+        )
 
 
 def test_a_kernel_larger_than_those_learned_has_an_interval_that_holds(target):

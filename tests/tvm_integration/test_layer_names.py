@@ -6,11 +6,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from costmodels.errors import InputError
 from tvm_integration.cli import app
 from tvm_integration.described_network import describe_module, describe_network
 from tvm_integration.layer_names import digest_of, layer_names, layer_of
 from tvm_integration.targets import host_target
 from tvm_integration.torch_program import from_torch
+
+NAME = "encoder[/b].[red]up:x:"
+"""With what rich takes for markup and for an emoji."""
 
 
 class Network(torch.nn.Module):
@@ -68,6 +72,72 @@ def test_what_two_layers_hold_alike_is_no_ones():
     assert set(found.values()) == {"a", "b"}
 
 
+def test_a_layer_of_two_names_has_both(target):
+    torch.manual_seed(0)
+
+    class Shared(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = torch.nn.Linear(32, 32)
+            self.b = self.a
+
+        def forward(self, x):
+            return self.b(torch.relu(self.a(x)))
+
+    found = described(Shared(), target, torch.zeros(4, 32))
+    assert set(sum(found.values(), ())) == {"a / b"}
+
+
+class WithBuffer(torch.nn.Module):
+    def __init__(self, buffer):
+        super().__init__()
+        torch.manual_seed(0)
+        self.l = torch.nn.Linear(64, 64)
+        self.register_buffer("odd", buffer)
+
+    def forward(self, x):
+        return self.l(x)
+
+
+def test_what_has_no_values_in_memory_has_no_name_and_does_no_harm(target):
+    network = WithBuffer(torch.eye(64).to_sparse())
+    assert list(described(network, target, torch.zeros(4, 64)).values()) == [("l",)]
+
+
+@pytest.mark.parametrize(
+    "buffer",
+    [
+        torch.randn(64, 64).to(torch.float8_e4m3fn),
+        torch._neg_view(torch.randn(64, 64)),
+        torch.randn(64, dtype=torch.complex64).conj(),
+        torch.randn(64, dtype=torch.complex128),
+    ],
+    ids=["float8", "negative", "conjugate", "complex128"],
+)
+def test_buffers_of_odd_kinds_are_imported_or_refused_in_one_line(buffer, target):
+    try:
+        found = described(WithBuffer(buffer), target, torch.zeros(4, 64))
+    except InputError:
+        return  # TVM's importer knows some types only
+    assert list(found.values()) == [("l",)]
+
+
+def test_a_buffer_that_is_not_saved_is_not_taken_for_a_bias_like_it(target):
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.l = torch.nn.Linear(64, 64)
+            self.register_buffer("t", self.l.bias.detach().clone(), persistent=False)
+
+        def forward(self, x):
+            return torch.maximum(torch.sigmoid(self.l(x)).softmax(-1), self.t)
+
+    found = described(Network(), target, torch.zeros(4, 64))
+    assert [layers for name, layers in found.items() if "matmul" in name] == [("l",)]
+    assert not [layers for name, layers in found.items() if "softmax" in name]
+
+
 @pytest.mark.parametrize(
     ("weight", "layer"),
     [
@@ -102,11 +172,11 @@ def test_initializers_of_onnx_name_layers_and_the_cache_and_the_command_know_the
     rng = np.random.default_rng(0)
     weights = [
         onnx.numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name)
-        for name, shape in (("encoder.up.weight", (32, 64)), ("encoder.up.bias", (64,)))
+        for name, shape in ((f"{NAME}.weight", (32, 64)), (f"{NAME}.bias", (64,)))
     ]
     nodes = [
-        onnx.helper.make_node("MatMul", ["x", "encoder.up.weight"], ["product"]),
-        onnx.helper.make_node("Add", ["product", "encoder.up.bias"], ["y"]),
+        onnx.helper.make_node("MatMul", ["x", f"{NAME}.weight"], ["product"]),
+        onnx.helper.make_node("Add", ["product", f"{NAME}.bias"], ["y"]),
     ]
     value = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
@@ -120,10 +190,10 @@ def test_initializers_of_onnx_name_layers_and_the_cache_and_the_command_know_the
     opset = [onnx.helper.make_opsetid("", 17)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
     first = describe_network(str(path), target)
-    assert list(first.layers.values()) == [("encoder.up",)]
+    assert list(first.layers.values()) == [(f"{NAME}",)]
     again = describe_network(str(path), target)
     assert again.from_cache
     assert again.layers == first.layers
     result = CliRunner().invoke(app, ["estimate", str(path), "--model", "paleo"])
     assert "layers" in result.stdout.splitlines()[0]
-    assert "encoder.up" in result.stdout
+    assert NAME in result.stdout, "no markup, no emoji"

@@ -10,6 +10,7 @@ from costmodels.example_data import example_dataset
 from costmodels.learning.device_correction import (
     PROPERTIES,
     DeviceCorrection,
+    DeviceCorrections,
     properties,
     share_that_holds,
     told_by_others,
@@ -107,3 +108,26 @@ def test_what_is_not_known_is_left_alone(kernels):
     assert np.all(np.isnan(DeviceCorrection().apply(batch, unknown)))
     with pytest.raises(InputError, match="a number for each of constant, size"):
         DeviceCorrection.from_dict({"constant": 1.0})
+
+
+def test_few_tasks_leave_intervals_as_wide_as_they_were():
+    """Three programs of one task corrected a model's seconds, and made its intervals endless."""
+    dataset = example_dataset(rng(), tasks=60, kernels_per_task=4, failures=False)
+    predicted = dataset.log_latency - np.log(2.0) + rng(3).normal(scale=0.2, size=len(dataset))
+    spread = np.full(len(dataset), 1.0)
+
+    def ends_after(tasks):
+        given = np.flatnonzero(dataset.batch.task_index < tasks)
+        known = DeviceCorrections()
+        known.learn(dataset.take(given), predicted[given], spread[given], rng())
+        known = DeviceCorrections.from_state(json.loads(json.dumps(known.state())))
+        log_latency = predicted.copy()
+        ends = np.exp(predicted) / 4.0, np.exp(predicted) * 4.0
+        known.apply(dataset.batch, log_latency, spread, ends)
+        assert np.all((ends[0] < np.exp(log_latency)) & (np.exp(log_latency) < ends[1]))
+        assert np.median(log_latency - predicted) == pytest.approx(np.log(2.0), abs=0.2)
+        return np.log(ends[1] / ends[0])
+
+    for tasks in (1, 3, 12):
+        np.testing.assert_allclose(ends_after(tasks), np.log(16.0))
+    assert np.all(ends_after(50) < np.log(8.0)), "so many tell how far off it is"
