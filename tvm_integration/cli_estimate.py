@@ -178,6 +178,9 @@ def _estimated(
         check_model(found_model, cost_model)
         found_device = device_of(parsed, device)
         check_cores(parsed, found_device)
+        if target == "host" and found_device.name != device_of(parsed).name:
+            text = f"the target is this host's, {parsed}: give --target for {found_device.name}"
+            progress.print(text, markup=False)
         options = EstimateOptions(*choices, _overheads(overheads, parsed, found_device, cost_model))
     with progress.status("importing the network") as status:
         network = describe_network(model, parsed, on_stage=status.update)

@@ -127,9 +127,14 @@ def _call_function(name: ModelName) -> tuple[Any, Any]:
         try:
             function = getattr(import_module(module_name), function_name, None)
         except (Exception, SystemExit) as error:  # the user's module can raise anything
+            hidden_by = Path(f"{module_name}.so")
+            hint = (
+                f"{hidden_by} in this folder hides it"
+                if hidden_by.exists()
+                else f"try `python -c 'import {module_name}'`"
+            )
             raise InputError(
-                f"module {module_name} must be importable, got {one_line(error)}: "
-                f"try `python -c 'import {module_name}'`"
+                f"module {module_name} must be importable, got {one_line(error)}: {hint}"
             ) from error
         if not callable(function):
             raise InputError(

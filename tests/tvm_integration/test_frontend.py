@@ -3,12 +3,15 @@
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 from network_checks import assert_equals_reference, error_text
 
+from costmodels.errors import InputError
 from tvm_integration.frontend import check_model_name, load_network
+from tvm_integration.model_name import ModelName, check_library_name
 
 # zoo
 
@@ -250,3 +253,15 @@ def test_dynamic_and_data_dependent_functions():
     text = error_text("users_network:branch")
     assert text.startswith("torch.export must be able to export users_network:branch, got ")
     assert text.endswith(": try torch.export.export on it in Python, or give it as ONNX")
+
+
+def test_a_library_that_python_would_import_for_the_module_is_refused(workplace):
+    name = ModelName("function", "users_net:make", {})
+    with pytest.raises(InputError, match=r"got users_net\.so for users_net:make: Python would"):
+        check_library_name(name, Path("users_net.so").absolute())
+    check_library_name(name, Path("other.so").absolute())
+    check_library_name(name, workplace / "elsewhere" / "users_net.so")
+    (workplace / "users_net.so").write_bytes(b"no library")
+    (workplace / "users_net.py").write_text("def make():\n    raise ValueError\n")
+    with pytest.raises(InputError, match=r"users_net\.so in this folder hides it"):
+        load_network("users_net:make")
