@@ -96,8 +96,8 @@ def status_text(state: TuneState) -> Text:
         tau = round(statistics.fmean(recent), 2) + 0.0  # no -0.00
         batches = "batch" if len(recent) == 1 else "batches"
         parts.append(
-            f"tau {tau:.2f} over {len(recent)} {batches} (among programs it chose for being alike: "
-            "near 0 is usual)"
+            f"tau {tau:.2f} over {len(recent)} {batches} (order among programs that it chose; 1 is "
+            "perfect, 0 chance)"
         )
     return Text("  ".join(parts), style="bold")
 

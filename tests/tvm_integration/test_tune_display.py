@@ -65,7 +65,7 @@ def test_the_order_is_judged_over_several_batches():
 
     assert "tau" not in status()
     assert "tau" not in status(None), "nothing was learned before the first batch"
-    assert "tau -0.40 over 1 batch (among" in status(-0.4)
+    assert "tau -0.40 over 1 batch (order among" in status(-0.4)
     assert "tau 0.10 over 2 batches" in status(None, -0.4, 0.6)
     assert "tau 0.50 over 8 batches" in status(*[-1.0] * 20, *[0.5] * 8)
     assert "tau 0.00" in status(-0.0004)
