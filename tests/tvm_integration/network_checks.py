@@ -7,6 +7,9 @@ from costmodels.errors import InputError
 from tvm_integration.compat import relax, tvm
 from tvm_integration.frontend import load_network
 
+SMALL_NETWORK = "zoo:nasbench201,number=3"
+"""With branches, and imported within seconds."""
+
 
 def run_untuned(network) -> list[np.ndarray]:
     """Compile as TVM does by default and run: independent of our own pipeline."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from network_checks import SMALL_NETWORK
 from typer.testing import CliRunner
 
 from costmodels.device import read_device
@@ -16,29 +17,12 @@ from costmodels.pretrained import pretrained_factors
 from tvm_integration.calibrate import save_overheads
 from tvm_integration.cli import app
 from tvm_integration.cost_model import resolve_model
-from tvm_integration.described_network import describe_module, describe_network
+from tvm_integration.described_network import describe_module
 from tvm_integration.estimate import EstimateOptions, estimate_network
-from tvm_integration.targets import device_of, host_target
+from tvm_integration.targets import device_of
 from tvm_integration.torch_program import from_torch
 
-NETWORK = "zoo:nasbench201,number=3"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def target():
-    return host_target()
-
-
-@pytest.fixture(scope="module")
-def network(target):
-    return describe_network(NETWORK, target)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def run(*arguments, **options):
@@ -101,9 +85,9 @@ def test_the_command_says_by_how_many_kernels_it_corrects(network, target, tmp_p
     discrepancy = Discrepancy(((1.0, 0.1, 1.0),) * len(batch), weights)
     path = tmp_path / "overheads.json"
     save_overheads(path, Overheads(networks=18, discrepancy=discrepancy))
-    result = run("estimate", NETWORK, "--overheads", path)
+    result = run("estimate", SMALL_NETWORK, "--overheads", path)
     assert f"predictions are corrected by {len(batch)} measured kernels" in result.stdout
-    assert "corrected" not in run("estimate", NETWORK).stdout
+    assert "corrected" not in run("estimate", SMALL_NETWORK).stdout
 
 
 def test_the_way_to_calibrate_is_of_this_model_and_target():

@@ -11,6 +11,7 @@ import onnx
 import onnx.version_converter
 import pytest
 import torch
+from network_checks import SMALL_NETWORK
 from typer.testing import CliRunner
 
 from costmodels.dataset.folder import read_dataset
@@ -31,31 +32,14 @@ from tvm_integration.frontend import load_network
 from tvm_integration.fused_graph import fused_graph
 from tvm_integration.fusion import fuse
 from tvm_integration.pipeline import build
-from tvm_integration.targets import device_of, host_target
+from tvm_integration.targets import device_of
 from tvm_integration.torch_program import from_torch
 from tvm_integration.train import train_model
 from tvm_integration.tune import tune_network
 from tvm_integration.tune_state import TuneOptions
 
-NETWORK = "zoo:nasbench201,number=3"
 SOME = 300
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def target():
-    return host_target()
-
-
-@pytest.fixture(scope="module")
-def network(target):
-    return describe_network(NETWORK, target)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def run(*arguments, **options):
@@ -71,7 +55,7 @@ def document(capfd, *arguments):
 
 
 def test_the_launches_are_those_of_the_network(target):
-    fused = fuse(load_network(NETWORK).module, target)
+    fused = fuse(load_network(SMALL_NETWORK).module, target)
     graph = fused_graph(fused)
     assert graph.counts("kernel") == {task.name: task.weight for task in fused.tasks}
     found = graph.networkx()
@@ -138,8 +122,8 @@ def test_the_estimate_is_near_what_runs(network, target):
     found = estimate_network(
         network, target, device_of(target), resolve_model("pretrained:best", seed=0)
     )
-    fused = fuse(load_network(NETWORK).module, target)
-    measured = float(np.median(measure_s(build(fused), load_network(NETWORK).inputs)))
+    fused = fuse(load_network(SMALL_NETWORK).module, target)
+    measured = float(np.median(measure_s(build(fused), load_network(SMALL_NETWORK).inputs)))
     assert measured / 10 < found.total.total_s < measured * 10
 
 
@@ -253,7 +237,7 @@ def test_measured_latencies_of_a_work_directory_are_used(target, tmp_path):
     wide = estimate_network(described, target, device_of(target), Paleo(), calibrated).total
     assert wide.high_s / wide.total_s > 1.09  # calibrated on unscheduled networks, which are easy
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    unknown = describe_network(NETWORK, target)
+    unknown = describe_network(SMALL_NETWORK, target)
     with pytest.raises(InputError, match="must be that of a run that tuned nasbench201"):
         estimate_network(unknown, target, device_of(target), Paleo(), options)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -296,17 +280,17 @@ def test_the_page_stands_alone(network, target):
 def test_the_command(tmp_path, capfd):
     torch.manual_seed(0)
     page = tmp_path / "page.html"
-    found = document(capfd, NETWORK, "--html", page)
+    found = document(capfd, SMALL_NETWORK, "--html", page)
     assert found["low_s"] < found["total_s"] < found["high_s"]
     assert {"name", "count", "latency_s", "low_s", "high_s", "source"} <= set(found["kernels"][0])
     assert found["unsupported"] == []
     assert page.read_text().startswith("<!doctype html>")
-    text = run("estimate", NETWORK, "--model", "paleo").stdout
+    text = run("estimate", SMALL_NETWORK, "--model", "paleo").stdout
     assert "90 % interval" in text
     assert "for launches" in text
     assert re.search(r"^latency .* untuned, .* \(not calibrated\)$", text, re.MULTILINE)
     assert text.splitlines()[-1].startswith("not calibrated: overheads")
-    text = run("estimate", NETWORK, "--model", "paleo", "--overheads", "none").stdout
+    text = run("estimate", SMALL_NETWORK, "--model", "paleo", "--overheads", "none").stdout
     assert text.splitlines()[-1].startswith("latency")
 
 

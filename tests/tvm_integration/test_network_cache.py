@@ -3,30 +3,14 @@
 import numpy as np
 import onnx
 import pytest
+from network_checks import SMALL_NETWORK
 
 from costmodels.errors import InputError
 from tvm_integration.compat import Target
 from tvm_integration.described_network import describe_network
-from tvm_integration.targets import device_of, host_target
+from tvm_integration.targets import device_of
 
-NETWORK = "zoo:nasbench201,number=3"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def target():
-    return host_target()
-
-
-@pytest.fixture(scope="module")
-def network(target):
-    return describe_network(NETWORK, target)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_the_second_time_nothing_is_imported(network, target, monkeypatch):
@@ -34,14 +18,14 @@ def test_the_second_time_nothing_is_imported(network, target, monkeypatch):
         raise AssertionError("imported again")
 
     monkeypatch.setattr("tvm_integration.described_network.load_network", refuse)
-    again = describe_network(NETWORK, target)
+    again = describe_network(SMALL_NETWORK, target)
     assert again.from_cache
     device = device_of(target)
     np.testing.assert_array_equal(again.batch(device).rows, network.batch(device).rows)
     assert again.graph == network.graph
     assert again.kernels == network.kernels
     with pytest.raises(AssertionError, match="imported again"):
-        describe_network(NETWORK, Target({"kind": "llvm", "mcpu": "x86-64", "num-cores": 1}))
+        describe_network(SMALL_NETWORK, Target({"kind": "llvm", "mcpu": "x86-64", "num-cores": 1}))
 
 
 def test_a_damaged_cache_is_made_again(target, tmp_path, monkeypatch):
