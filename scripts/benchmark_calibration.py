@@ -49,8 +49,9 @@ def measured(model: str) -> float | str:
 
 def calibrated(way: str, name: str) -> dict[str, Any]:
     """Overheads of a way to calibrate, and how long it took."""
-    from tvm_integration.calibrate import calibrate, known_overheads
+    from tvm_integration.calibrate import calibrate
     from tvm_integration.cost_model import resolve_model
+    from tvm_integration.overheads_file import known_overheads
     from tvm_integration.quick_calibration import calibrate_quickly
     from tvm_integration.targets import device_of, host_target
 

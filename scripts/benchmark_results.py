@@ -36,9 +36,16 @@ class Results:
         self.commits: dict[str, str] = {}
         self.machines: dict[str, str] = {}
         if path.exists() and not fresh:
-            kept = json.loads(path.read_text())
-            self.values, self.commits = kept["values"], kept["commits"]
-            self.machines = dict.fromkeys(self.values, kept["machine"]) | kept.get("elsewhere", {})
+            try:
+                kept = json.loads(path.read_text())
+                self.values, self.commits = dict(kept["values"]), dict(kept["commits"])
+                here = dict.fromkeys(self.values, kept["machine"])
+                self.machines = here | kept.get("elsewhere", {})
+            except (ValueError, KeyError, TypeError) as error:
+                sys.exit(
+                    f"{path} must be results of this script, got {error!r}: remove it, or begin "
+                    "anew with --fresh"
+                )
 
     def get(self, key: str, measure: Callable[[], Any]) -> Any:
         """Return a result, measuring it if it is not there yet."""

@@ -31,11 +31,11 @@ def beside(estimate: "Estimate", measured_s: float | None) -> str:
 
 def main() -> None:
     """Do what `costmodels estimate`, `tune` and `estimate` again do."""
-    from tvm_integration.calibrate import known_overheads
     from tvm_integration.cost_model import resolve_model
     from tvm_integration.described_network import describe_network
     from tvm_integration.estimate import EstimateOptions, estimate_network
     from tvm_integration.frontend import load_network
+    from tvm_integration.overheads_file import known_overheads
     from tvm_integration.targets import device_of, host_target
     from tvm_integration.tune import tune_network
     from tvm_integration.tune_display import live_display, print_result

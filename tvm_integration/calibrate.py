@@ -1,34 +1,22 @@
 """Fit what a sum of kernels leaves out, on networks measured on the user's own machine."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
-from costmodels.checkpoint import load_checkpoint
 from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.network_rows import NetworkRow
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.files import cache_folder, write_atomically
-from costmodels.json_text import json_text, parse_json
 from costmodels.network_models.overheads_fit import corrected_by_others, fit_overheads
-from costmodels.network_models.sum_of_kernels import (
-    NOTHING,
-    TYPICAL,
-    UNSEEN_DEVICE_ERROR,
-    Overheads,
-)
+from costmodels.network_models.sum_of_kernels import TYPICAL, Overheads
 from costmodels.protocol import KernelCostModel
 from tvm_integration.collect_networks import NetworkCollector, NetworkProgress
 from tvm_integration.compat import Target
-from tvm_integration.cost_model import checkpoint_of
 from tvm_integration.featurise import featurise
-from tvm_integration.identity import target_text
 from tvm_integration.measured_networks import measured_networks, places_of_tasks
 
 NETWORKS = tuple(
@@ -118,68 +106,3 @@ def _disturbance(networks: Sequence[NetworkRow]) -> float:
         before, after = np.median(row.run_s[:half]), np.median(row.run_s[half:])
         drift.append(max(before / after, after / before) - 1)
     return float(np.quantile(drift, 0.9))
-
-
-def overheads_path(target: Target, device: Device, model_name: str) -> Path:
-    """Where the overheads of a target and a model are kept: not those of one with other weights."""
-    checkpoint = checkpoint_of(model_name)
-    if checkpoint is not None and checkpoint.is_file():
-        model_name = blake2b(checkpoint.read_bytes(), digest_size=8).hexdigest()
-    meaning = json.dumps([target_text(target), device.name, device.cores, model_name])
-    key = blake2b(meaning.encode(), digest_size=8).hexdigest()
-    return cache_folder("overheads") / f"{key}.json"
-
-
-def save_overheads(path: Path, overheads: Overheads) -> None:
-    """Write overheads as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json_text(overheads.as_dict()).encode())
-
-
-def load_overheads(path: Path) -> Overheads:
-    """Read overheads.
-
-    Raises
-    ------
-    InputError
-        When the file cannot be read or is something else.
-    """
-    try:
-        return Overheads.from_dict(parse_json(path.read_bytes()))
-    except OSError as error:
-        raise InputError(
-            f"overheads {path} must be a file that can be read: {error.strerror}"
-        ) from None
-    except ValueError as error:
-        raise InputError(
-            f"overheads {path} must be what `costmodels calibrate` writes, got: {error}"
-        ) from None
-
-
-def known_overheads(target: Target, device: Device, model_name: str) -> Overheads:
-    """What was calibrated for a target and a model on this machine, or else what is typical.
-
-    A device that the model never saw adds to what is uncertain.
-    """
-    path = overheads_path(target, device, model_name)
-    if path.exists():
-        return load_overheads(path)
-    typical = TYPICAL if device.kind == "cpu" else NOTHING
-    learned = learned_devices(model_name)
-    if learned is None or device.name in learned:
-        return typical
-    return replace(typical, device_error=UNSEEN_DEVICE_ERROR)
-
-
-def learned_devices(model_name: str) -> frozenset[str] | None:
-    """Names of the devices that a model learned from, as its checkpoint says.
-
-    Returns
-    -------
-    frozenset or None
-        None for a model without a checkpoint: a formula, or a table of this machine.
-    """
-    checkpoint = checkpoint_of(model_name)
-    if checkpoint is None or checkpoint.suffix == ".csv":
-        return None
-    return frozenset(load_checkpoint(checkpoint).provenance.get("devices", ()))

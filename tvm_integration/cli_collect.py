@@ -146,7 +146,7 @@ def collect(
         if schedules_by is not None:
             check_can_choose(schedules_by)
         with DatasetWriter(out, info) as writer, _interruptible() as interrupted:
-            failed = _collect_networks(
+            failed, is_out_of_time = _collect_networks(
                 console,
                 NetworkCollector(
                     writer, parsed, described, schedules_by=schedules_by, fused=not unfused
@@ -159,7 +159,7 @@ def collect(
         for name, reason in failed.items():
             sys.stderr.write(f"{name}: {reason}\n")
         sys.stdout.write(f"{out}: {measured} networks, {len(failed)} failed\n")
-        _end(interrupted())
+        _end(interrupted(), is_out_of_time=is_out_of_time)
         return
     with DatasetWriter(out, info) as writer:
         tasks = tasks_of_networks(
@@ -176,10 +176,8 @@ def collect(
                 state = collector.run([task.key for task in tasks])
             finally:
                 collector.close()
-    sys.stdout.write(
-        f"{out}: {state.measured} programs of {state.tasks} kernels ran, {state.failed} failed\n"
-    )
-    _end(interrupted())
+    sys.stdout.write(f"{out}: {_result_text(state)}\n")
+    _end(interrupted(), is_out_of_time=state.is_out_of_time)
 
 
 def _measure_again(
@@ -216,14 +214,23 @@ def _measure_again(
             state = again.run(wanted)
         finally:
             again.close()
-    text = f"{out}: {state.measured} programs of {state.tasks} kernels ran, {state.failed} failed"
+    text = f"{out}: {_result_text(state)}"
     if again.unusable:
         text += f", {again.unusable} do not apply to this target"
     sys.stdout.write(f"{text}\n")
-    _end(interrupted())
+    _end(interrupted(), is_out_of_time=state.is_out_of_time)
 
 
-def _end(interrupted: bool) -> None:
+def _result_text(state: "CollectState") -> str:
+    kernels = str(state.tasks)
+    if state.begun < state.tasks:
+        kernels = f"{state.begun} of {kernels}"
+    return f"{state.measured} programs of {kernels} kernels ran, {state.failed} failed"
+
+
+def _end(interrupted: bool, *, is_out_of_time: bool = False) -> None:
+    if is_out_of_time:
+        sys.stdout.write("--minutes ended it: the same command goes on from here\n")
     if interrupted:
         sys.stdout.write("interrupted: the same command goes on from here\n")
         raise typer.Exit(130)
@@ -235,12 +242,13 @@ def _collect_networks(
     models: list[str],
     minutes: float | None,
     interrupted: Callable[[], bool],
-) -> dict[str, str]:
-    """Measure networks with a bar; return why some could not be."""
+) -> tuple[dict[str, str], bool]:
+    """Measure networks with a bar; return why some could not be, and if the minutes ended it."""
     from tvm_integration.progress import duration_text, progress_bar
     from tvm_integration.time_limit import TimeLimit
 
     limit = TimeLimit(minutes)
+    is_out_of_time = False
     try:
         with progress_bar(console, "networks") as show:
 
@@ -249,11 +257,14 @@ def _collect_networks(
                 show(state.done, state.wanted, text + duration_text(state.remaining_s))
 
             def should_stop() -> bool:
-                return limit.is_over() or interrupted()
+                nonlocal is_out_of_time
+                is_out_of_time = limit.is_over()
+                return is_out_of_time or interrupted()
 
-            return collector.run(models, on_progress=on_progress, should_stop=should_stop)
+            failed = collector.run(models, on_progress=on_progress, should_stop=should_stop)
     finally:
         collector.close()
+    return failed, is_out_of_time
 
 
 @contextmanager

@@ -198,13 +198,13 @@ def _estimated(
 
 def _overheads(text: str, target: "Target", device: "Device", model_name: str) -> "Overheads":
     from costmodels.network_models.sum_of_kernels import NOTHING
-    from tvm_integration.calibrate import known_overheads, load_overheads
+    from tvm_integration.overheads_file import Calibrated, known_overheads, load_overheads
 
     if text == "none":
         return NOTHING
     if text == "calibrated":
         return known_overheads(target, device, model_name)
-    return load_overheads(Path(text))
+    return load_overheads(Path(text), Calibrated.of(target, device, model_name))
 
 
 def calibrate(
@@ -245,10 +245,10 @@ def calibrate(
     shared_session()  # the workers import TVM while this process does
     console = Console(stderr=True, highlight=False)
     from tvm_integration.calibrate import calibrate as fit
-    from tvm_integration.calibrate import overheads_path, save_overheads
     from tvm_integration.cost_model import resolve_model
     from tvm_integration.estimate import check_model
     from tvm_integration.execution import check_runs_here
+    from tvm_integration.overheads_file import Calibrated, save_overheads
     from tvm_integration.progress import duration_text, progress_bar
     from tvm_integration.targets import device_of, parse_target
 
@@ -257,14 +257,15 @@ def calibrate(
     model = resolve_model(cost_model, seed=0)
     check_model(model, cost_model)
     device = device_of(parsed)
-    path = out or overheads_path(parsed, device, cost_model)
+    of = Calibrated.of(parsed, device, cost_model)
+    path = out or of.path
     if quick:
         from tvm_integration.progress import counted
         from tvm_integration.quick_calibration import calibrate_quickly
 
         with counted(console, "kernels") as on_kernels:
             found = calibrate_quickly(parsed, device, model, on_progress=on_kernels)
-        save_overheads(path, found)
+        save_overheads(path, found, of)
         sys.stdout.write(_overheads_text(found, cost_model) + f"kept in {path}\n")
         return
     with progress_bar(console, "networks") as show:
@@ -273,11 +274,11 @@ def calibrate(
             text = f"{state.current}, ETA {duration_text(state.remaining_s)}"
             show(state.done, state.wanted, text)
 
-        measured = overheads_path(parsed, device, cost_model).with_suffix(".networks")
+        measured = of.path.with_suffix(".networks")
         found = fit(
             parsed, device, model, measured, on_progress=on_progress, should_stop=limit.is_over
         )
-    save_overheads(path, found)
+    save_overheads(path, found, of)
     shutil.rmtree(measured)  # the next calibration measures anew
     sys.stdout.write(_overheads_text(found, cost_model) + f"kept in {path}\n")
 
@@ -403,7 +404,7 @@ def _print(found: "Estimate") -> None:
         table.add_column("kernel", no_wrap=True)  # for grep
     for name in ("calls", "latency", "90 % interval", "share"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("bound by")
+    table.add_column("bound at peak")
     table.add_column("source")
     named = any(kernel.layers for kernel in found.kernels)
     if named:

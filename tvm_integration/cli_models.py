@@ -42,8 +42,10 @@ def train(
     """
     from rich.console import Console
 
+    from costmodels.checkpoint import load_checkpoint
     from costmodels.dataset.folder import read_dataset
     from costmodels.dataset.shipped import dataset_path
+    from costmodels.learning.device_correction import LEAST_TASKS_OF_INTERVAL
     from tvm_integration.progress import counted, timed_bar
     from tvm_integration.train import train_model
 
@@ -53,7 +55,14 @@ def train(
         train_model(
             stored, model, out, split=split, seed=seed, on_features=on_features, on_step=on_step
         )
-    sys.stdout.write(f"{out}: {model} trained on {stored.name}\n")
+    learned = load_checkpoint(out).provenance
+    programs, kernels = learned["programs"], learned["kernels"]
+    sys.stdout.write(f"{out}: {model} learned {programs} programs of {kernels} kernels\n")
+    if learned["start"] is not None and kernels < LEAST_TASKS_OF_INTERVAL:
+        sys.stdout.write(
+            f"too few to tell how far it is off there: intervals stay as wide as {model} has them, "
+            f"which takes {LEAST_TASKS_OF_INTERVAL} kernels to change\n"
+        )
 
 
 def models(

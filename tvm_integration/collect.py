@@ -80,8 +80,8 @@ class CollectState:
 
     Parameters
     ----------
-    tasks, finished : int
-        Tasks in all, and those that are complete.
+    tasks, begun, finished : int
+        Tasks in all, those that have a program, and those that are complete.
     wanted, measured, failed : int
         Programs.
     measured_now : int
@@ -92,9 +92,12 @@ class CollectState:
         Medians of the readings of the reference kernel.
     current : str
         Name of the task at work.
+    is_out_of_time : bool
+        Whether the limit of minutes ended it.
     """
 
     tasks: int
+    begun: int
     finished: int
     wanted: int
     measured: int
@@ -103,6 +106,7 @@ class CollectState:
     elapsed_s: float = 0.0
     reference_s: tuple[float, ...] = ()
     current: str = ""
+    is_out_of_time: bool = False
 
     @property
     def remaining_s(self) -> float | None:
@@ -152,8 +156,10 @@ def measure_batches(
         name, measure = batch
         elapsed_s = time.perf_counter() - start
         on_state(replace(state(), measured_now=measured_now, elapsed_s=elapsed_s, current=name))
-        if should_stop() or (minutes is not None and elapsed_s > minutes * 60):
+        if should_stop():
             break
+        if minutes is not None and elapsed_s > minutes * 60:
+            return replace(state(), is_out_of_time=True)
         require_free_disk(folder)
         if batches % REFERENCE_EVERY == 0:
             measurer.read_reference()
@@ -334,6 +340,7 @@ class Collector:
         readings = tuple(float(np.median(row.run_s)) for row in self._writer.reference)
         return CollectState(
             tasks=len(keys),
+            begun=len({record.task for record in records}),
             finished=len(finished),
             wanted=sum(counts[k] if k in finished else self._options.per_task for k in keys),
             measured=len(records) - failed,

@@ -40,7 +40,7 @@ from tvm_integration.identity import target_text, task_key
 from tvm_integration.layer_names import LayerNames
 from tvm_integration.model_name import ModelName, check_model_name
 
-LAYOUT = 3
+LAYOUT = 4
 """Raised whenever what is kept changes, or how networks are imported and fused."""
 PACKAGES = ("costmodels", "apache-tvm", "torch", "onnx", "transformers")
 

@@ -417,6 +417,11 @@ def _measured(
             candidates.append(latency_of(Measured((seconds,))))
         if candidates:
             found[kernel.name] = min(candidates, key=lambda each: each.latency_s)
+    if network.kernels and not len(database):
+        raise InputError(
+            f"work directory {work_dir} must hold programs that were measured, got none: "
+            "`costmodels tune` the network with --trials above 0, or take schedules default"
+        )
     if network.kernels and not found:
         raise InputError(
             f"work directory {work_dir} must be that of a run that tuned {network.name}, got none "

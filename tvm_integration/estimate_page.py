@@ -223,7 +223,10 @@ def _seconds(kernel: EstimatedKernel) -> float:
 
 
 def _table(estimate: Estimate) -> str:
-    headers = ("kernel", "calls", "latency", "interval", "share", "bound by", "source", "layers")
+    headers = (
+        *("kernel", "calls", "latency", "interval", "share"),
+        *("bound at peak", "source", "layers"),
+    )
     numbers = {"calls", "latency", "interval", "share"}
     head = "".join(f"<th{_class(name in numbers)}><button>{name}</button></th>" for name in headers)
     whole = sum(map(_seconds, estimate.kernels)) or 1.0

@@ -13,9 +13,9 @@ import numpy as np
 
 from costmodels.errors import InputError
 from tvm_integration.foreign_errors import one_line
-from tvm_integration.layer_names import LayerNames, layer_names
 from tvm_integration.model_name import ModelName
 from tvm_integration.network import Network
+from tvm_integration.onnx_layers import onnx_layers
 from tvm_integration.onnx_nodes import NodeFacts, describe_node
 from tvm_integration.onnx_prepare import prepare
 from tvm_integration.onnx_rewrites import decides_by_data
@@ -65,16 +65,7 @@ def import_onnx(name: ModelName, seed: int) -> Network:
     module = _import(path, prepared, shapes)
     _check_outputs(path, prepared, module)
     reference = ReferenceProcess(OnnxruntimeReference(str(Path(path).resolve()), inputs))
-    return Network(Path(path).stem, module, inputs, reference, _layers(prepared))
-
-
-def _layers(model: "onnx.ModelProto") -> LayerNames:
-    """Names of layers by the content of the weights, as they are handed to TVM."""
-    import onnx
-
-    return layer_names(
-        (tensor.name, onnx.numpy_helper.to_array(tensor)) for tensor in model.graph.initializer
-    )
+    return Network(Path(path).stem, module, inputs, reference, onnx_layers(model, prepared))
 
 
 def weight_files(path: Path) -> list[Path]:

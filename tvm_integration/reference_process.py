@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -212,7 +213,8 @@ def serve(descriptor: int) -> None:
 
 
 def _load(path: str) -> Reference:
-    with open(path, "rb") as file:
+    with open(path, "rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, about its own code
         reference = cloudpickle.load(file)
     os.unlink(path)
     if isinstance(reference, OnnxruntimeReference):

@@ -239,6 +239,7 @@ class Remeasurer:
         left = sum(map(len, self._open.values()))
         return CollectState(
             tasks=len(self._wanted),
+            begun=len({record.task for record in records}),
             finished=sum(not programs for programs in self._open.values()),
             wanted=len(records) + left,
             measured=len(records) - failed,

@@ -13,6 +13,7 @@ from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.splits import read_split
 from costmodels.errors import CheckpointError, InputError
 from costmodels.files import check_can_be_written, path_beside
+from costmodels.kernel import KernelDataset
 from costmodels.learned_tasks import learned_array
 from costmodels.protocol import Adaptable, FitProgress, KernelCostModel
 from tvm_integration.cost_model import checkpoint_of, resolve_model
@@ -98,7 +99,7 @@ def train_model(
             devices |= set(began_with.provenance.get("devices", ()))
         add_provenance(
             beside,
-            _provenance(dataset, split, seed, int(np.sum(training.measured)), start, devices),
+            _provenance(dataset, split, seed, training, start, devices),
             schema=model.schema,
             arrays=learned_array(learned, began_with),
         )
@@ -121,10 +122,11 @@ def _provenance(
     dataset: StoredDataset,
     split: str | None,
     seed: int,
-    programs: int,
+    training: KernelDataset,
     start: str | None,
     devices: Iterable[str],
 ) -> dict[str, Any]:
+    ran = training.measured
     return {
         "dataset": dataset.name,
         "dataset_digest": dataset.digest(),
@@ -132,7 +134,8 @@ def _provenance(
         "split": split,
         "start": start,
         "seed": seed,
-        "programs": programs,
+        "programs": int(np.sum(ran)),
+        "kernels": len(np.unique(training.batch.task_index[ran])),
         "trained": datetime.now(UTC).isoformat(timespec="seconds"),
         "costmodels": version("costmodels"),
         "tvm": version("apache-tvm"),

@@ -14,11 +14,11 @@ from costmodels.errors import InputError
 from costmodels.network_models.discrepancy import Discrepancy
 from costmodels.network_models.sum_of_kernels import Overheads, Parameter
 from costmodels.pretrained import pretrained_factors
-from tvm_integration.calibrate import save_overheads
 from tvm_integration.cli import app
 from tvm_integration.cost_model import resolve_model
 from tvm_integration.described_network import describe_module
 from tvm_integration.estimate import EstimateOptions, estimate_network
+from tvm_integration.overheads_file import Calibrated, load_overheads, save_overheads
 from tvm_integration.targets import device_of
 from tvm_integration.torch_program import from_torch
 
@@ -84,7 +84,8 @@ def test_the_command_says_by_how_many_kernels_it_corrects(network, target, tmp_p
     weights = (0.1,) * len(batch)
     discrepancy = Discrepancy(((1.0, 0.1, 1.0),) * len(batch), weights)
     path = tmp_path / "overheads.json"
-    save_overheads(path, Overheads(networks=18, discrepancy=discrepancy))
+    of = Calibrated.of(target, device_of(target), "pretrained:best")
+    save_overheads(path, Overheads(networks=18, discrepancy=discrepancy), of)
     result = run("estimate", SMALL_NETWORK, "--overheads", path)
     assert f"predictions are corrected by {len(batch)} measured kernels" in result.stdout
     assert "corrected" not in run("estimate", SMALL_NETWORK).stdout
@@ -99,11 +100,35 @@ def test_the_way_to_calibrate_is_of_this_model_and_target():
     assert "`costmodels calibrate` on the device itself" in text
 
 
-def test_a_disturbed_calibration_is_told_with_each_estimate(tmp_path):
+def test_a_disturbed_calibration_is_told_with_each_estimate(target, tmp_path):
     path = tmp_path / "overheads.json"
-    save_overheads(path, Overheads(kernels=60, disturbance=1.4))
+    of = Calibrated.of(target, device_of(target), "pretrained:best")
+    save_overheads(path, Overheads(kernels=60, disturbance=1.4), of)
     text = run("estimate", "zoo:mlp", "--overheads", path).stdout
     assert "(calibrated on kernels alone, while the machine was disturbed: do it again)" in text
+
+
+def test_a_calibration_is_not_used_for_another_model_and_warns_of_another_device(
+    target, tmp_path, caplog
+):
+    path, found = tmp_path / "overheads.json", Overheads(kernels=60)
+    best = Calibrated.of(target, device_of(target), "pretrained:best")
+    save_overheads(path, found, best)
+    assert load_overheads(path, best) == found
+    assert load_overheads(path, replace(best, model="the/same.ckpt")) == found
+    for other in (
+        Calibrated.of(target, device_of(target), "paleo"),
+        replace(best, weights="other"),
+        replace(best, weights=""),
+    ):
+        with pytest.raises(InputError, match=r"must be of .*, got those of pretrained:best"):
+            load_overheads(path, other)
+    assert not caplog.records
+    assert load_overheads(path, replace(best, device="another", cores=7)) == found
+    assert f"was calibrated for device {best.device}, and is used for another" in caplog.text
+    assert f"was calibrated for cores {best.cores}, and is used for 7" in caplog.text
+    path.write_text(json.dumps(found.as_dict()))  # as earlier releases wrote it
+    assert load_overheads(path, best) == found
 
 
 def test_untuned_programs_of_a_gpu_are_refused():

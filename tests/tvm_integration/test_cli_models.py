@@ -16,6 +16,7 @@ from costmodels.checkpoint import load_checkpoint
 from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.splits import read_split, save_split, split_by_network
 from costmodels.errors import InputError
+from costmodels.kernel import Measured
 from costmodels.registry import kernel_model_names
 from halide_style.terms import TERMS
 from tvm_integration.cli import app
@@ -64,6 +65,9 @@ def test_a_trained_model_says_what_it_learned_from(dataset, tmp_path, name):
     assert further.exit_code == 0, further.output
     checkpoint = load_checkpoint(tmp_path / "further.ckpt")
     assert (checkpoint.model, checkpoint.provenance["start"]) == (name, str(path))
+    ran = [r for r in stored.records if isinstance(r.measurement, Measured)]
+    assert f"learned {len(ran)} programs of {len({r.task for r in ran})} kernels" in further.stdout
+    assert "too few to tell how far it is off there" in further.stdout
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])

@@ -12,11 +12,12 @@ from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.errors import InputError
 from costmodels.network_models.sum_of_kernels import TYPICAL, UNSEEN_DEVICE_ERROR, add_up
-from tvm_integration.calibrate import calibrate, known_overheads, overheads_path, save_overheads
+from tvm_integration.calibrate import calibrate
 from tvm_integration.cli import app
 from tvm_integration.collect_networks import NetworkCollector
 from tvm_integration.cost_model import resolve_model
 from tvm_integration.measured_networks import measured_networks
+from tvm_integration.overheads_file import Calibrated, known_overheads, save_overheads
 from tvm_integration.targets import device_of, host_target
 
 NETWORKS = [f"zoo:{name},number=1" for name in ("fire", "mixer", "encoder", "nasbench201")]
@@ -127,9 +128,9 @@ def test_a_calibration_is_of_a_model_and_its_weights(tmp_path):
     found = set()
     for weights in (b"one", b"other"):
         checkpoint.write_bytes(weights)
-        found |= {overheads_path(target, device_of(target), str(checkpoint))}
+        found |= {Calibrated.of(target, device_of(target), str(checkpoint)).path}
     assert len(found) == 2
-    assert overheads_path(target, device_of(target), "paleo") not in found
+    assert Calibrated.of(target, device_of(target), "paleo").path not in found
 
 
 def test_calibration_is_fitted_kept_and_found(folder, tmp_path, monkeypatch):
@@ -143,18 +144,20 @@ def test_calibration_is_fitted_kept_and_found(folder, tmp_path, monkeypatch):
     assert 0 <= found.launch_s.value < 1e-3
     assert 0 <= found.common_error <= 1
     assert np.isfinite(found.bias)
-    save_overheads(overheads_path(target, device, "pretrained:best"), found)
+    best = Calibrated.of(target, device, "pretrained:best")
+    save_overheads(best.path, found, best)
     assert known_overheads(target, device, "pretrained:best") == found
     assert known_overheads(target, device, "paleo") == TYPICAL
     assert known_overheads(target, replace(device, name="never seen"), "pretrained:best") == (
         replace(TYPICAL, device_error=UNSEEN_DEVICE_ERROR)
     )
-    begun = overheads_path(target, device, "paleo").with_suffix(".networks")
+    paleo = Calibrated.of(target, device, "paleo")
+    begun = paleo.path.with_suffix(".networks")
     shutil.copytree(folder, begun)
     result = run("calibrate", "--model", "paleo", "--minutes", "1e-6")  # begins no network
     assert result.exit_code == 0, result.output
     assert "fitted on 4 networks:\n  a launch takes" in result.stdout
-    assert f"kept in {overheads_path(target, device, 'paleo')}" in result.stdout
+    assert f"kept in {paleo.path}" in result.stdout
     assert known_overheads(target, device, "paleo").networks == 4
     assert not begun.exists()
     with pytest.raises(InputError, match="at least 4 networks, got 1"):

@@ -37,6 +37,7 @@ from tvm_integration.torch_program import from_torch
 from tvm_integration.train import train_model
 from tvm_integration.tune import tune_network
 from tvm_integration.tune_state import TuneOptions
+from tvm_integration.work_dir import open_database
 
 SOME = 300
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -252,6 +253,14 @@ def test_measured_latencies_of_a_work_directory_are_used(target, tmp_path):
         estimate_network(
             describe_network("zoo:mlp", other), other, device_of(other), Paleo(), options
         )
+
+
+def test_a_run_that_measured_nothing_is_not_one_to_estimate_from(target, tmp_path):
+    open_database(tmp_path, target)  # as `tune --trials 0` leaves it
+    described = describe_network("zoo:mlp", target)
+    options = EstimateOptions("database", tmp_path)
+    with pytest.raises(InputError, match="must hold programs that were measured, got none: `cost"):
+        estimate_network(described, target, device_of(target), Paleo(), options)
 
 
 def test_a_model_chooses_schedules(target, monkeypatch):

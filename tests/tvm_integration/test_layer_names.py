@@ -10,6 +10,7 @@ from costmodels.errors import InputError
 from tvm_integration.cli import app
 from tvm_integration.described_network import describe_module, describe_network
 from tvm_integration.layer_names import digest_of, layer_names, layer_of
+from tvm_integration.onnx_layers import SCOPES, module_of
 from tvm_integration.targets import host_target
 from tvm_integration.torch_program import from_torch
 
@@ -150,6 +151,51 @@ def test_a_buffer_that_is_not_saved_is_not_taken_for_a_bias_like_it(target):
 )
 def test_a_layer_is_named_without_the_part_that_the_weight_plays(weight, layer):
     assert layer_of(weight) == layer
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+def test_weights_without_a_name_are_of_the_module_whose_operator_reads_them(
+    dynamo, target, tmp_path
+):
+    """Both exporters of torch transpose the weights of linear layers and drop their names."""
+    torch.manual_seed(0)
+
+    class Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = torch.nn.Conv2d(3, 8, 3)
+            self.norm = torch.nn.BatchNorm2d(8)
+            self.layers = torch.nn.Sequential(
+                torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU()), torch.nn.Linear(16, 4)
+            )
+
+        def forward(self, x):
+            return self.layers(self.norm(self.stem(x)).flatten(2).transpose(1, 2))
+
+    path, example = tmp_path / "block.onnx", torch.zeros(1, 3, 8, 8)
+    torch.onnx.export(Block().eval(), (example,), str(path), dynamo=dynamo)
+    found = describe_network(str(path), target).layers
+    assert set(sum(found.values(), ())) == {"stem", "layers.0.0", "layers.1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "scopes", "module"),
+    [
+        ("/layer1/layer1.0/conv1/Conv", None, "layer1.0.conv1"),
+        ("/encoder/layer.0/attention/self/MatMul", None, "encoder.layer.0.attention.self"),
+        ("/MatMul", None, ""),
+        ("MatMul_12", None, ""),
+        ("node_linear", "['', 'block', 'block.0', 'linear']", "block.0"),
+        ("node_add", "['', 'add']", ""),
+        ("node_add", "damaged", ""),
+        ("node_add", "{}", ""),
+    ],
+)
+def test_an_operator_tells_its_module(name, scopes, module):
+    node = onnx.helper.make_node("MatMul", ["x", "val_3"], ["y"], name=name)
+    if scopes is not None:
+        node.metadata_props.add(key=SCOPES, value=scopes)
+    assert module_of(node) == module
 
 
 def test_weights_of_types_that_numpy_lacks_have_names_too():

@@ -9,8 +9,8 @@ from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.rows import ReferenceRow, now
 from costmodels.dataset.shipped import dataset_path
 from tvm_integration import quick_calibration
-from tvm_integration.calibrate import known_overheads
 from tvm_integration.cli import app
+from tvm_integration.overheads_file import known_overheads
 from tvm_integration.quick_calibration import (
     disturbance_of,
     in_turn,

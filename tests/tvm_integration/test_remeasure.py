@@ -73,6 +73,14 @@ def test_what_is_there_is_not_measured_again(source, tmp_path):
     assert state.finished == state.tasks == 3
 
 
+def test_what_the_limit_of_time_left_is_told(source, tmp_path):
+    arguments = ["--programs-of", source, "--out", tmp_path / "d", "--minutes", "1e-9"]
+    result = CliRunner().invoke(app, ["collect", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    assert "0 programs of 0 of 3 kernels ran" in result.stdout
+    assert "--minutes ended it: the same command goes on from here" in result.stdout
+
+
 def test_tasks_have_the_same_share_at_any_time(source, tmp_path):
     parsed = host_target()
     device = device_of(parsed)
