@@ -3,7 +3,7 @@
 Models learn the kernels of `shipped:cpu` and of the training families in `shipped:networks`, but no
 kernel of the test families; what a sum leaves out is fitted on networks of training families that
 no model learned from, and how far a model is off on families that it never saw is learned by
-leaving out training families in turn. Writes docs/networks.md and a chart.
+leaving out training families in turn (with the first seed). Writes docs/networks.md and a chart.
 """
 
 import argparse
@@ -82,20 +82,25 @@ def judge(
     }
 
 
-def overheads_of(case: Case, name: str, seed: int) -> Overheads:
+def factors_of(name: str) -> dict[str, float]:
+    """How far a model is off on families that it never saw, by the name of the case."""
+    found = learn_factors(name, SEEDS[0], TEST)
+    return {case: factor.factor for case, factor in found.items()}
+
+
+def overheads_of(case: Case, name: str, seed: int, factors: Mapping[str, float]) -> Overheads:
     """What a sum leaves out, and how far the model is off on families that it never saw."""
     found = fitted_overheads(case, known_networks(name, seed, TEST), TEST)
-    factor = None if name == "measured" else learn_factors(name, seed, TEST).get(case.name)
-    return found if factor is None else replace(found, unseen_factor=factor.factor)
+    return replace(found, unseen_factor=factors.get(case.name, found.unseen_factor))
 
 
-def run(case: Case, name: str, seed: int) -> dict[str, Any]:
+def run(case: Case, name: str, seed: int, factors: Mapping[str, float]) -> dict[str, Any]:
     """Judge one model on one kind of networks, with what a sum leaves out and without."""
     rows = [row for row in case.rows() if row.family in TEST]
     judged = networks_of(rows, known_networks(name, seed, TEST))
     families = [row.family for row in rows]
     is_measured = name == "measured"
-    overheads = overheads_of(case, name, seed)
+    overheads = overheads_of(case, name, seed, factors)
     totals = []
     for network in judged:
         kernels = network.measured if is_measured else network.predicted
@@ -110,7 +115,9 @@ def run(case: Case, name: str, seed: int) -> dict[str, Any]:
     }
 
 
-def compare_fusion(unfused: Case, name: str, seed: int) -> dict[str, dict[str, float | None]]:
+def compare_fusion(
+    unfused: Case, name: str, seed: int, factors: Mapping[str, float]
+) -> dict[str, dict[str, float | None]]:
     """Judge sums over unfused and over fused kernels by the latency of the fused network."""
     fused = replace(unfused, fused=True)
     both = {
@@ -121,7 +128,7 @@ def compare_fusion(unfused: Case, name: str, seed: int) -> dict[str, dict[str, f
     families = [both[True][network].family for network in networks]
     known = known_networks(name, seed, TEST)
     found = {}
-    for case, overheads in ((unfused, NOTHING), (fused, overheads_of(fused, name, seed))):
+    for case, overheads in ((unfused, NOTHING), (fused, overheads_of(fused, name, seed, factors))):
         rows = [both[case.fused][network] for network in networks]
         judged = [
             replace(each, latency_s=both[True][network].latency_s)
@@ -229,21 +236,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--fresh", action="store_true", help="train everything again")
-    parser.add_argument("--out", type=Path, default=ROOT / "work/benchmarks/networks.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks/networks.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/networks.md")
     options = parser.parse_args()
     results = Results(options.out, fresh=options.fresh)
     kinds = cases()
+    factors = {
+        name: results.get(f"factors | {name}", lambda m=name: factors_of(m))
+        for name in options.models
+    }
+    trained.cache_clear()
     for seed in SEEDS:
         for name in (*(("measured",) if seed == SEEDS[0] else ()), *options.models):
+            known = factors.get(name, {})
             for case in kinds:
                 results.get(
-                    f"{case.name} | {name} | {seed}", lambda c=case, m=name, n=seed: run(c, m, n)
+                    f"{case.name} | {name} | {seed}",
+                    lambda c=case, m=name, n=seed, k=known: run(c, m, n, k),
                 )
                 if not case.fused:
                     results.get(
                         f"fusion | {case.name} | {name} | {seed}",
-                        lambda c=case, m=name, n=seed: compare_fusion(c, m, n),
+                        lambda c=case, m=name, n=seed, k=known: compare_fusion(c, m, n, k),
                     )
         trained.cache_clear()
     parts = []

@@ -1,9 +1,10 @@
-"""Measure the data set `shipped:networks`: whole networks, end to end and kernel by kernel.
+"""Measure whole networks, end to end and kernel by kernel.
 
 Twelve families of small networks. Four of them test: they were chosen before anything was trained,
-and no model that is judged on them has seen a kernel of theirs. Each network is measured with
-unscheduled kernels; some also with schedules chosen by `pretrained:best`, without fusion, and for a
-second target, one core with the instructions of `-mcpu=x86-64`.
+and no model that is judged on them has seen a kernel of theirs. `shipped:networks` has each with
+unscheduled kernels; some also without fusion, and for a second target, one core with the
+instructions of `-mcpu=x86-64`. `shipped:chosen_networks` has some with schedules chosen by
+`pretrained:best`; no model that ships has learned from it.
 """
 
 import argparse
@@ -40,34 +41,38 @@ def first(per_family: int) -> list[str]:
 
 TRAINING_FAMILIES = [family for family in zoo_families() if family not in TEST_FAMILIES]
 PARTS = {
-    "default": (first(PER_FAMILY), []),
-    "second target": (first(SECOND_TARGET), ["--target", SSE]),
-    "unfused": (first(UNFUSED), ["--unfused"]),
+    "default": ("networks", first(PER_FAMILY), []),
+    "second target": ("networks", first(SECOND_TARGET), ["--target", SSE]),
+    "unfused": ("networks", first(UNFUSED), ["--unfused"]),
     "chosen": (
+        "chosen_networks",
         networks(CHOSEN_TEST, TEST_FAMILIES) + networks(CHOSEN_CALIBRATING, TRAINING_FAMILIES),
         ["--schedules-by", "pretrained:best"],
     ),
 }
+"""Name -> data set, networks, further options."""
 
 
 def main() -> None:
-    """Measure what is missing, then save the split by family."""
+    """Measure what is missing, then save the splits by family."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "work/networks")
+    parser.add_argument("--out", type=Path, default=ROOT / "work", help="folder of the data sets")
     parser.add_argument("--minutes", type=float, help="end each part after this many")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
     limit = [] if options.minutes is None else ["--minutes", str(options.minutes)]
+    datasets = {}
     for name in options.parts:
         print(f"== {name}", flush=True)
-        models, more = PARTS[name]
-        run(["collect", *models, "--networks", "--out", str(options.out), *more, *limit])
-    (options.out / "splits/families.json").unlink(missing_ok=True)  # of what was there before
-    test = [word for family in TEST_FAMILIES for word in ("--test", f"zoo:{family},*")]
-    by = ["--name", "families", "--by", "network"]
-    run(["dataset", "split", str(options.out), *by, *test])
-    sys.stdout.flush()
-    run(["dataset", "describe", str(options.out)])
+        dataset, models, more = PARTS[name]
+        path = datasets[dataset] = options.out / dataset
+        run(["collect", *models, "--networks", "--out", str(path), *more, *limit])
+    for path in datasets.values():
+        (path / "splits/families.json").unlink(missing_ok=True)  # of what was there before
+        test = [word for family in TEST_FAMILIES for word in ("--test", f"zoo:{family},*")]
+        run(["dataset", "split", str(path), "--name", "families", "--by", "network", *test])
+        sys.stdout.flush()
+        run(["dataset", "describe", str(path)])
 
 
 if __name__ == "__main__":

@@ -8,9 +8,12 @@ too: they calibrate.
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from collect_cpu import run
 from collect_networks import CALIBRATION_SHARE
 
 from costmodels.dataset.folder import StoredDataset, read_dataset
@@ -33,6 +36,8 @@ from tvm_integration.zoo import zoo_families
 
 KERNELS = ("shipped:cpu", "shipped:cpu_one_core")
 NETWORKS = "shipped:networks"
+CHOSEN = "shipped:chosen_networks"
+"""Judges and calibrates only: no model learns its programs."""
 FOLDS = 4
 LEAST_NETWORKS = 4
 """To fit overheads on."""
@@ -57,8 +62,11 @@ class Case:
 
 @functools.cache
 def stored() -> StoredDataset:
-    """The data set of networks."""
-    return read_dataset(dataset_path(NETWORKS))
+    """All networks there are."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "networks"
+        run(["dataset", "merge", NETWORKS, CHOSEN, "--out", str(path)])
+        return read_dataset(path)
 
 
 def cases() -> list[Case]:
@@ -90,15 +98,16 @@ def calibrates(row: NetworkRow, left_out: Families) -> bool:
 @functools.lru_cache(maxsize=1)
 def training_kernels(left_out: Families) -> KernelDataset:
     """Kernels to learn from: those of no network that is left out or calibrates."""
-    networks = stored()
+    tasks_of_networks = stored().tasks
     held_out = {
-        networks.tasks[key].workload_key
-        for row in networks.networks
+        tasks_of_networks[key].workload_key
+        for row in stored().networks
         if row.family in left_out or calibrates(row, left_out)
         for key in row.tasks
     }
     parts = []
-    for dataset in (*(read_dataset(dataset_path(name)) for name in KERNELS), networks):
+    for name in (*KERNELS, NETWORKS):
+        dataset = read_dataset(dataset_path(name))
         tasks = dataset.tasks
         parts.append(
             featurise(dataset).select(
@@ -151,7 +160,6 @@ def folds(test: Families) -> Iterator[Families]:
         yield frozenset(map(str, part))
 
 
-@functools.lru_cache(maxsize=1)
 def learn_factors(name: str, seed: int, test: Families) -> dict[str, UnseenFamilies]:
     """How far a model is off on families left out, by the name of the case.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from costmodels.dataset.folder import read_dataset
-from costmodels.dataset.network_rows import NetworkRow
+from costmodels.dataset.network_rows import NetworkRow, drift_of
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
@@ -100,9 +100,4 @@ def _disturbance(networks: Sequence[NetworkRow]) -> float:
 
     Now and then one is disturbed on a quiet machine too.
     """
-    drift = []
-    for row in networks:
-        half = len(row.run_s) // 2
-        before, after = np.median(row.run_s[:half]), np.median(row.run_s[half:])
-        drift.append(max(before / after, after / before) - 1)
-    return float(np.quantile(drift, 0.9))
+    return float(np.quantile([drift_of(row.run_s) for row in networks], 0.9))

@@ -45,20 +45,21 @@ def train(
     from costmodels.checkpoint import load_checkpoint
     from costmodels.dataset.folder import read_dataset
     from costmodels.dataset.shipped import dataset_path
-    from costmodels.learning.device_correction import LEAST_TASKS_OF_INTERVAL
+    from costmodels.learning.device_correction import FEW, LEAST_TASKS_OF_INTERVAL
     from tvm_integration.progress import counted, timed_bar
     from tvm_integration.train import train_model
 
     console = Console(stderr=True, highlight=False)
     stored = read_dataset(dataset_path(dataset))
     with counted(console, "programs") as on_features, timed_bar(console, "steps") as on_step:
-        train_model(
+        trained = train_model(
             stored, model, out, split=split, seed=seed, on_features=on_features, on_step=on_step
         )
     learned = load_checkpoint(out).provenance
     programs, kernels = learned["programs"], learned["kernels"]
     sys.stdout.write(f"{out}: {model} learned {programs} programs of {kernels} kernels\n")
-    if learned["start"] is not None and kernels < LEAST_TASKS_OF_INTERVAL:
+    corrects = learned["start"] is not None and programs < FEW and trained.claims.interval
+    if corrects and kernels < LEAST_TASKS_OF_INTERVAL:
         sys.stdout.write(
             f"too few to tell how far it is off there: intervals stay as wide as {model} has them, "
             f"which takes {LEAST_TASKS_OF_INTERVAL} kernels to change\n"

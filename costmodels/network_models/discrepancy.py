@@ -23,9 +23,9 @@ from costmodels.network_models.kernel_latency import KernelLatency
 INPUTS = (("sum.length", 4.0), ("buffer0.stride", 8.0))
 """Columns of the largest stage that errors hang on, both logarithms to base 2, and what one unit of
 them is. A third input is 1 where the kernel compares or chooses, or else 0. These and the numbers
-below were chosen by the networks that `costmodels calibrate` measured on a Zen 4 that the model did
-not know: each family predicted from the others was off by 8.2 % on average, 12.2 % without. Errors
-on networks of timm were in sight meanwhile (docs/calibration.md)."""
+below were chosen by hand, by the networks that `costmodels calibrate` measured on a Zen 4 that the
+model did not know: each family predicted from the others was off by 8.2 % on average, 12.2 %
+without. Errors on networks of timm were in sight meanwhile (docs/calibration.md)."""
 CHOICES = ("compute.float_cmp", "compute.int_cmp", "compute.bool_op", "compute.select_op")
 SCALE = 2.0
 """Distance over which errors are alike."""

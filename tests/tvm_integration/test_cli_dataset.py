@@ -100,7 +100,7 @@ def test_verify_says_what_is_wrong(folder, tmp_path):
         (("describe", "nowhere"), "nowhere must be a data set"),
         (
             ("describe", "shipped:nothing"),
-            "a shipped data set must be one of cpu, cpu_one_core, h200",
+            "a shipped data set must be one of chosen_networks, cpu, cpu_one_core, h200",
         ),
         (("import", "nowhere", "--out", "x"), "nowhere must be a folder"),
         (("split", "{folder}", "--name", "t", "--by", "luck"), "--by must be task, network or"),

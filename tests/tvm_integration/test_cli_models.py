@@ -67,7 +67,7 @@ def test_a_trained_model_says_what_it_learned_from(dataset, tmp_path, name):
     assert (checkpoint.model, checkpoint.provenance["start"]) == (name, str(path))
     ran = [r for r in stored.records if isinstance(r.measurement, Measured)]
     assert f"learned {len(ran)} programs of {len({r.task for r in ran})} kernels" in further.stdout
-    assert "too few to tell how far it is off there" in further.stdout
+    assert ("too few to tell how far it is off there" in further.stdout) == (name != "gbt")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
