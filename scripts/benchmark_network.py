@@ -82,12 +82,6 @@ def judge(
     }
 
 
-def factors_of(name: str) -> dict[str, float]:
-    """How far a model is off on families that it never saw, by the name of the case."""
-    found = learn_factors(name, SEEDS[0], TEST)
-    return {case: factor.factor for case, factor in found.items()}
-
-
 def overheads_of(case: Case, name: str, seed: int, factors: Mapping[str, float]) -> Overheads:
     """What a sum leaves out, and how far the model is off on families that it never saw."""
     found = fitted_overheads(case, known_networks(name, seed, TEST), TEST)
@@ -241,11 +235,11 @@ def main() -> None:
     options = parser.parse_args()
     results = Results(options.out, fresh=options.fresh)
     kinds = cases()
+    learned = learn_factors(results, options.models, TEST)
     factors = {
-        name: results.get(f"factors | {name}", lambda m=name: factors_of(m))
-        for name in options.models
+        name: {case: each.factor for case, each in by_case.items()}
+        for name, by_case in learned.items()
     }
-    trained.cache_clear()
     for seed in SEEDS:
         for name in (*(("measured",) if seed == SEEDS[0] else ()), *options.models):
             known = factors.get(name, {})

@@ -6,13 +6,14 @@ too: they calibrate.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from benchmark_results import Results
 from collect_cpu import run
 from collect_networks import CALIBRATION_SHARE
 
@@ -129,7 +130,7 @@ def trained(name: str, seed: int, left_out: Families) -> Any:
     return new_kernel_model(name, rng=rng).fit(training_kernels(left_out), rng=rng)
 
 
-@functools.lru_cache(maxsize=FOLDS + 1)
+@functools.lru_cache(maxsize=1)
 def known_networks(name: str, seed: int, left_out: Families) -> list[MeasuredNetwork]:
     """All networks of the data set, as a model sees them; no model is named ``measured``."""
     model = None if name == "measured" else trained(name, seed, left_out)
@@ -160,36 +161,78 @@ def folds(test: Families) -> Iterator[Families]:
         yield frozenset(map(str, part))
 
 
-def learn_factors(name: str, seed: int, test: Families) -> dict[str, UnseenFamilies]:
-    """How far a model is off on families left out, by the name of the case.
+FactorsOfCases = Mapping[str, Sequence[tuple[float, str]]]
+"""Name of a case -> the factor that holds each of its networks, and the family of that."""
 
-    Models without intervals have none.
+
+def factors_of_fold(name: str, seed: int, test: Families, fold: Families) -> FactorsOfCases:
+    """How far a model is off on networks of families left out; a model without intervals: nothing.
+
+    Parameters
+    ----------
+    name, seed
+        Of the model.
+    test : frozenset of str
+        Families that nothing is learned from.
+    fold : frozenset of str
+        Those left out this time.
     """
-    factors: dict[str, list[float]] = {}
-    families: dict[str, list[str]] = {}
+    left_out = test | fold
+    found: dict[str, list[tuple[float, str]]] = {}
+    if not trained(name, seed, left_out).claims.interval:
+        return found
+    known = known_networks(name, seed, left_out)
+    for case in cases():
+        overheads = fitted_overheads(case, known, left_out)
+        rows = [row for row in case.rows() if row.family in fold]
+        for row, network in zip(rows, networks_of(rows, known), strict=True):
+            if network.predicted.keys() >= network.graph.counts("kernel").keys():
+                holds = factor_that_holds(network, overheads)
+                found.setdefault(case.name, []).append((holds, row.family))
+    return found
+
+
+def factors_of_all(folds: Sequence[FactorsOfCases]) -> dict[str, UnseenFamilies]:
+    """How far a model is off on unseen families, by the name of the case, from all folds."""
+    found = {}
+    for case in cases():
+        pairs = [pair for fold in folds for pair in fold.get(case.name, ())]
+        if pairs:
+            factors, families = [each for each, _ in pairs], [family for _, family in pairs]
+            device = case.rows()[0].device
+            found[case.name] = UnseenFamilies(
+                device.cores,
+                device.vector_bits,
+                case.schedules,
+                factor_of_all(factors, families),
+                len(factors),
+                coverage_left_out(factors, families),
+            )
+    return found
+
+
+def learn_factors(
+    results: Results, names: Sequence[str], test: Families
+) -> dict[str, dict[str, UnseenFamilies]]:
+    """By the name of a model, then of a case; each fold is kept when it is done.
+
+    Parameters
+    ----------
+    results : Results
+        Where; what is in it is not learned again.
+    names : sequence of str
+        Models; they are trained with seed 0.
+    test : frozenset of str
+        Families that nothing is learned from.
+    """
+    parts: dict[str, list[FactorsOfCases]] = {name: [] for name in names}
     for fold in folds(test):
-        left_out = test | fold
-        if not trained(name, seed, left_out).claims.interval:
-            return {}
-        known = known_networks(name, seed, left_out)
-        for case in cases():
-            overheads = fitted_overheads(case, known, left_out)
-            rows = [row for row in case.rows() if row.family in fold]
-            for row, network in zip(rows, networks_of(rows, known), strict=True):
-                if network.predicted.keys() >= network.graph.counts("kernel").keys():
-                    holds = factor_that_holds(network, overheads)
-                    factors.setdefault(case.name, []).append(holds)
-                    families.setdefault(case.name, []).append(row.family)
-    device = {case.name: case.rows()[0].device for case in cases()}
-    return {
-        case.name: UnseenFamilies(
-            device[case.name].cores,
-            device[case.name].vector_bits,
-            case.schedules,
-            factor_of_all(factors[case.name], families[case.name]),
-            len(factors[case.name]),
-            coverage_left_out(factors[case.name], families[case.name]),
-        )
-        for case in cases()
-        if case.name in factors
-    }
+        for name in names:
+            found = results.get(
+                f"{name} | without {', '.join(sorted(fold))}",
+                lambda m=name, f=fold: factors_of_fold(m, 0, test, f),
+            )
+            parts[name].append(found)
+        trained.cache_clear()  # each takes much memory
+        known_networks.cache_clear()
+    return {name: factors_of_all(each) for name, each in parts.items()}

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmark_results import ROOT
+from benchmark_results import ROOT, Results
 from collect_cpu import run
 from left_out_families import KERNELS, NETWORKS, cases, learn_factors
 from rich.console import Console
@@ -36,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--out", type=Path, default=ROOT / "costmodels/shipped/models")
+    parser.add_argument("--fresh", action="store_true", help="leave every family out again")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if "models" in options.parts:
@@ -44,7 +45,8 @@ def main() -> None:
             run(["dataset", "merge", *map(str, map(dataset_path, DATASETS)), "--out", str(both)])
             train_all(options.out, both)
     if "unseen" in options.parts:
-        learn_unseen(options.out / FACTORS)
+        kept = ROOT / "docs/benchmarks/unseen_families.json"
+        learn_unseen(options.out / FACTORS, Results(kept, fresh=options.fresh))
 
 
 def train_all(out: Path, data: Path) -> None:
@@ -67,16 +69,15 @@ def train_all(out: Path, data: Path) -> None:
             sys.exit(f"{name} must be at most {LARGEST_BYTES / 1e6:.0f} MB to be shipped")
 
 
-def learn_unseen(path: Path) -> None:
+def learn_unseen(path: Path, results: Results) -> None:
     """Learn how far models are off on families of networks that are left out in turn.
 
     Models without intervals have nothing to widen or narrow.
     """
-    found = {name: learn_factors(name, 0, frozenset()) for name in MODELS}
     fused = {case.name for case in cases() if case.fused}
     known = {
         name: [each for case, each in by_case.items() if case in fused]
-        for name, by_case in found.items()
+        for name, by_case in learn_factors(results, MODELS, frozenset()).items()
         if by_case
     }
     write_factors(path, known)

@@ -15,6 +15,7 @@ from costmodels.json_text import json_text
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from costmodels.dataset.folder import StoredDataset
     from costmodels.device import Device
     from costmodels.evaluation import Score
     from tvm_integration.collect import CollectOptions, CollectState
@@ -37,7 +38,8 @@ def collect(
         str | None,
         typer.Option(
             metavar="DATASET",
-            help="Instead of networks: measure the programs of this data set again, here.",
+            help="Instead of networks: measure the programs of this data set again, here; with "
+            "--networks its whole networks, each with the programs it has there.",
         ),
     ] = None,
     per_task: Annotated[
@@ -135,9 +137,12 @@ def collect(
     info = {"licence": licence, "provenance": {"command": ["costmodels", *sys.argv[1:]]}}
     if (schedules_by is not None or unfused) and not networks:
         raise InputError("--schedules-by and --unfused must be given with --networks, got no such")
-    if programs_of is not None:
-        if networks or mixture is not None:
-            raise InputError("--networks and --mixture must not be given with --programs-of")
+    if programs_of is not None and (schedules_by is not None or unfused or mixture is not None):
+        raise InputError(
+            "--schedules-by, --unfused and --mixture must not be given with --programs-of, which "
+            "has its programs already"
+        )
+    if programs_of is not None and not networks:
         _measure_again(console, programs_of, out, info, parsed, described, options, per_task, rpc)
         return
     if networks:
@@ -145,13 +150,14 @@ def collect(
             raise InputError("networks must be measured on this machine, got --rpc-tracker")
         if schedules_by is not None:
             check_can_choose(schedules_by)
+        source = None if programs_of is None else _source(programs_of, out)
         with DatasetWriter(out, info) as writer, _interruptible() as interrupted:
             failed, is_out_of_time = _collect_networks(
                 console,
                 NetworkCollector(
                     writer, parsed, described, schedules_by=schedules_by, fused=not unfused
                 ),
-                models,
+                models if source is None else source,
                 minutes,
                 interrupted,
             )
@@ -194,14 +200,10 @@ def _measure_again(
     """Measure the programs of a data set into another one."""
     import numpy as np
 
-    from costmodels.dataset.folder import read_dataset
-    from costmodels.dataset.shipped import dataset_path
     from costmodels.dataset.writer import DatasetWriter
     from tvm_integration.remeasure import Remeasurer, wanted_tasks
 
-    source = read_dataset(dataset_path(programs_of))
-    if source.path.resolve() == out.resolve():
-        raise InputError(f"--out must be another data set than --programs-of, got {out}")
+    source = _source(programs_of, out)
     rng = np.random.default_rng(options.seed)
     wanted = wanted_tasks(source, target, device, per_task=per_task, rng=rng)
     with (
@@ -219,6 +221,17 @@ def _measure_again(
         text += f", {again.unusable} do not apply to this target"
     sys.stdout.write(f"{text}\n")
     _end(interrupted(), is_out_of_time=state.is_out_of_time)
+
+
+def _source(programs_of: str, out: Path) -> "StoredDataset":
+    """The data set that is measured again."""
+    from costmodels.dataset.folder import read_dataset
+    from costmodels.dataset.shipped import dataset_path
+
+    source = read_dataset(dataset_path(programs_of))
+    if source.path.resolve() == out.resolve():
+        raise InputError(f"--out must be another data set than --programs-of, got {out}")
+    return source
 
 
 def _result_text(state: "CollectState") -> str:
@@ -239,7 +252,7 @@ def _end(interrupted: bool, *, is_out_of_time: bool = False) -> None:
 def _collect_networks(
     console: "Console",
     collector: "NetworkCollector",
-    models: list[str],
+    wanted: "list[str] | StoredDataset",
     minutes: float | None,
     interrupted: Callable[[], bool],
 ) -> tuple[dict[str, str], bool]:
@@ -261,7 +274,12 @@ def _collect_networks(
                 is_out_of_time = limit.is_over()
                 return is_out_of_time or interrupted()
 
-            failed = collector.run(models, on_progress=on_progress, should_stop=should_stop)
+            if isinstance(wanted, list):
+                failed = collector.run(wanted, on_progress=on_progress, should_stop=should_stop)
+            else:
+                failed = collector.run_again(
+                    wanted, on_progress=on_progress, should_stop=should_stop
+                )
     finally:
         collector.close()
     return failed, is_out_of_time

@@ -2,18 +2,20 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.network_rows import MeasuredKernel, NetworkRow, drift_of
 from costmodels.dataset.rows import RecordRow, TaskRow, now
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import CostModelError, InputError
 from costmodels.kernel import Measured
+from costmodels.task_keys import with_target
 from tvm_integration.branching_kernels import ARGUMENT_SETS
 from tvm_integration.builder import WarmBuilder
 from tvm_integration.compat import (
@@ -28,7 +30,12 @@ from tvm_integration.cost_model import resolve_model
 from tvm_integration.dataset_rows import processor_fingerprint, schedule_of, task_row, with_names_of
 from tvm_integration.identity import target_text
 from tvm_integration.kernel_graph import operator_kinds
-from tvm_integration.network_process import BuiltKernel, NetworkProcess, by_key
+from tvm_integration.network_process import (
+    BuiltKernel,
+    KnownProgram,
+    NetworkProcess,
+    by_key,
+)
 from tvm_integration.program_records import (
     MEASURE,
     Outcome,
@@ -162,41 +169,95 @@ class NetworkCollector:
             Network -> why it could not be measured.
         """
         schedules = "default" if self._schedules_by is None else "model"
+        wanted = [_Wanted(model, schedules, self._fused) for model in models]
+        return self._measure_all(wanted, on_progress, should_stop)
+
+    def run_again(
+        self,
+        source: StoredDataset,
+        *,
+        on_progress: Callable[[NetworkProgress], None] = lambda _: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> dict[str, str]:
+        """Measure the networks of a data set here, with the same programs, as far as not yet there.
+
+        Parameters
+        ----------
+        source : StoredDataset
+            Of any target: its traces must apply to this one.
+        on_progress, should_stop, return
+            As of `run`.
+
+        Raises
+        ------
+        InputError
+            When it has no networks.
+        """
+        if not source.networks:
+            raise InputError(
+                f"{source.path} must have whole networks to measure again, got none: leave "
+                "--networks out to measure its programs"
+            )
+        records = {record.identity: record for record in source.records}
+        wanted = []
+        for row in source.networks:
+            programs = {}
+            for kernel in row.kernels:
+                record = records.get((kernel.task, kernel.program))
+                if record is not None and record.origin != "default":
+                    key = with_target(kernel.task, target_text(self._target))
+                    workload = source.tasks[kernel.task].workload
+                    programs[key] = KnownProgram(workload, record.trace)
+            wanted.append(_Wanted(row.network, row.schedules, row.fused, programs))
+        return self._measure_all(wanted, on_progress, should_stop)
+
+    def _measure_all(
+        self,
+        wanted: Sequence["_Wanted"],
+        on_progress: Callable[[NetworkProgress], None],
+        should_stop: Callable[[], bool],
+    ) -> dict[str, str]:
         target = target_text(self._target)
-        known = [m for m in models if (m, target, schedules, self._fused) in self._writer.networks]
-        missing = [model for model in models if model not in known]
+        known = self._writer.networks.keys()
+        missing = [w for w in wanted if (w.model, target, w.schedules, w.fused) not in known]
         failed: dict[str, str] = {}
         start = time.perf_counter()
-        for number, model in enumerate(missing):
+        for number, each in enumerate(missing):
             elapsed_s = time.perf_counter() - start
-            done = len(known) + number
-            on_progress(NetworkProgress(done, len(models), len(failed), elapsed_s, number, model))
+            done = len(wanted) - len(missing) + number
+            on_progress(
+                NetworkProgress(done, len(wanted), len(failed), elapsed_s, number, each.model)
+            )
             if should_stop():
                 break
             try:
-                self._measure(model, schedules)
+                self._measure(each)
             except CostModelError as error:
-                failed[model] = str(error)
+                failed[each.model] = str(error)
         return failed
 
-    def _measure(self, model: str, schedules: str) -> None:
+    def _measure(self, wanted: "_Wanted") -> None:
         target = target_text(self._target)
         with NetworkProcess(
-            model, target, schedules_by=self._schedules_by, fused=self._fused
+            wanted.model,
+            target,
+            schedules_by=self._schedules_by,
+            programs=wanted.programs,
+            fused=wanted.fused,
         ) as network:
             found = network.description
-            tasks = [self._task(model, kernel) for kernel in found.kernels]
+            tasks = [self._task(wanted.model, kernel) for kernel in found.kernels]
             with self._built(found.kernels) as built:
                 run_s, records = self._steadiest(
-                    network, lambda: self._measure_kernels(built, tasks, schedules)
+                    network, lambda: self._measure_kernels(built, tasks, wanted.schedules)
                 )
         keys = {kernel.name: row.key for kernel, row in zip(found.kernels, tasks, strict=True)}
         row = NetworkRow(
-            network=model,
+            network=wanted.model,
             target=target,
             device=self._device,
-            schedules=schedules,
-            fused=self._fused,
+            schedules=wanted.schedules,
+            fused=wanted.fused,
             graph=by_key(found.graph, keys),
             run_s=tuple(run_s),
             kernels=tuple(
@@ -280,6 +341,16 @@ class NetworkCollector:
         )
         (future,) = self._runner.run([RunnerInput(path, device_type(self._target), arguments)])
         return outcome_of(future.result())
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A network to measure; its kernels are those programs, or unscheduled."""
+
+    model: str
+    schedules: str
+    fused: bool
+    programs: Mapping[str, KnownProgram] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -154,9 +154,6 @@ def schedule_of(mod: IRModule, trace: str) -> Schedule:
 def with_names_of(record: RecordRow, own: TaskRow, known: TaskRow) -> RecordRow:
     """A record whose trace applies to the workload that a data set keeps of its task.
 
-    Equal workloads can differ in the names of their blocks, as these come from the network, and a
-    trace asks for blocks by name.
-
     Parameters
     ----------
     record : RecordRow
@@ -168,14 +165,31 @@ def with_names_of(record: RecordRow, own: TaskRow, known: TaskRow) -> RecordRow:
     """
     if own.workload == known.workload:
         return record
-    names = zip(_block_names(own.workload), _block_names(known.workload), strict=True)
+    return replace(record, trace=trace_for(record.trace, own.workload, known.workload))
+
+
+def trace_for(trace: str, own: str, known: str) -> str:
+    """A trace that does to one workload what another one does to its equal.
+
+    Equal workloads can differ in the names of their blocks, as these come from the network, and a
+    trace asks for blocks by name.
+
+    Parameters
+    ----------
+    trace : str
+        As TVM's JSON.
+    own : str
+        The workload that it was made for, as TVM's JSON.
+    known : str
+        The one that it shall apply to.
+    """
+    names = zip(_block_names(own), _block_names(known), strict=True)
     renamed = dict(names)
-    instructions, decisions = parse_json(record.trace)
+    instructions, decisions = parse_json(trace)
     for instruction in instructions:
         if instruction[0] == "GetSBlock":
             instruction[2][0] = _renamed(instruction[2][0], renamed)
-    trace = json.dumps([instructions, decisions], separators=(",", ":"))
-    return replace(record, trace=trace)
+    return json.dumps([instructions, decisions], separators=(",", ":"))
 
 
 def _renamed(name: str, names: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ from costmodels.errors import CostModelError, InputError
 from costmodels.fused_graph import FusedGraph
 from costmodels.json_text import parse_json
 from tvm_integration.foreign_errors import one_line
-from tvm_integration.identity import trace_text
+from tvm_integration.identity import task_key, trace_text
 
 READY_LIMIT_S = 1800.0
 """After which a network that is not built yet is given up; a search by a model takes minutes."""
@@ -52,6 +52,22 @@ class BuiltKernel:
 
 
 @dataclass(frozen=True)
+class KnownProgram:
+    """A program of a kernel, as a data set has it.
+
+    Attributes
+    ----------
+    workload : str
+        TVM's JSON of the task that its trace was made for.
+    trace : str
+        As TVM's JSON.
+    """
+
+    workload: str
+    trace: str
+
+
+@dataclass(frozen=True)
 class NetworkDescription:
     """What a process tells of its network once it is built.
 
@@ -78,6 +94,8 @@ class NetworkProcess:
         As TVM's JSON.
     schedules_by : str, optional
         A trained model that chooses schedules; by default kernels are unscheduled.
+    programs : mapping, optional
+        Key of a task -> the program that it is built with; others are unscheduled.
     fused : bool
         Whether operators are fused.
     seed : int
@@ -97,14 +115,18 @@ class NetworkProcess:
         target: str,
         *,
         schedules_by: str | None = None,
+        programs: Mapping[str, KnownProgram] | None = None,
         fused: bool = True,
         seed: int = 0,
     ) -> None:
+        order = _Order(
+            model, target, schedules_by, dict(programs or {}), fused, seed, usable_cpus()
+        )
         context = multiprocessing.get_context("spawn")  # TVM's threads do not survive a fork
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
             target=_serve,
-            args=(theirs, _Order(model, target, schedules_by, fused, seed, usable_cpus())),
+            args=(theirs, order),
             daemon=True,
         )
         self._process.start()
@@ -163,6 +185,7 @@ class _Order:
     model: str
     target: str
     schedules_by: str | None
+    programs: Mapping[str, KnownProgram]
     fused: bool
     seed: int
     cpus: frozenset[int]
@@ -195,8 +218,16 @@ def _serve(connection: Connection, order: _Order) -> None:
 
 def _build(order: _Order) -> tuple[Any, Any, Mapping[str, Any]]:
     from tvm_integration.compat import Target, save_json
+    from tvm_integration.cost_model import MetaScheduleCostModel
+    from tvm_integration.dataset_rows import schedule_of, trace_for
     from tvm_integration.frontend import load_network
     from tvm_integration.fused_graph import fused_graph
+    from tvm_integration.model_search import (
+        QUICK_EVOLUTION,
+        ChosenSchedule,
+        choose_schedules,
+        schedule_database,
+    )
     from tvm_integration.pipeline import build, fuse
     from tvm_integration.threads import set_threads, thread_count
 
@@ -205,24 +236,21 @@ def _build(order: _Order) -> tuple[Any, Any, Mapping[str, Any]]:
     set_threads(thread_count(parsed))
     network = load_network(order.model, seed=order.seed)
     fused = fuse(network.module, parsed, prepack_weights=False, fuse_operators=order.fused)
-    traces: dict[str, str] = {}
-    database = None
+    chosen: dict[str, ChosenSchedule] = {}
     if order.schedules_by is not None:
-        from tvm_integration.cost_model import MetaScheduleCostModel
-        from tvm_integration.model_search import (
-            QUICK_EVOLUTION,
-            choose_schedules,
-            schedule_database,
-        )
-
         cost_model = MetaScheduleCostModel(order.schedules_by, seed=order.seed)
         chosen = choose_schedules(
             fused.tasks, parsed, cost_model, seed=order.seed, evolution=QUICK_EVOLUTION
         )
-        database = schedule_database(fused.tasks, chosen)
-        traces = {
-            name: trace_text(each.trace) for name, each in chosen.items() if each.trace is not None
-        }
+    for task in fused.tasks:
+        program = order.programs.get(task_key(task.mod, parsed))
+        if program is not None:
+            trace = trace_for(program.trace, program.workload, save_json(task.mod))
+            chosen[task.name] = ChosenSchedule(schedule_of(task.mod, trace).trace, None)
+    database = schedule_database(fused.tasks, chosen) if chosen else None
+    traces = {
+        name: trace_text(each.trace) for name, each in chosen.items() if each.trace is not None
+    }
     built = build(fused, database)
     kernels = [
         {

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from costmodels.dataset.folder import read_dataset
+from costmodels.dataset.shipped import dataset_path
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.errors import InputError
 from costmodels.network_models.sum_of_kernels import TYPICAL, UNSEEN_DEVICE_ERROR, add_up
@@ -16,10 +17,11 @@ from tvm_integration.calibrate import calibrate
 from tvm_integration.cli import app
 from tvm_integration.collect_networks import ATTEMPTS, NetworkCollector
 from tvm_integration.cost_model import resolve_model
+from tvm_integration.identity import target_text
 from tvm_integration.measured_networks import measured_networks
 from tvm_integration.network_process import NetworkProcess
 from tvm_integration.overheads_file import Calibrated, known_overheads, save_overheads
-from tvm_integration.targets import device_of, host_target
+from tvm_integration.targets import device_of, host_target, parse_target
 
 NETWORKS = [f"zoo:{name},number=1" for name in ("fire", "mixer", "encoder", "nasbench201")]
 
@@ -52,6 +54,43 @@ def test_every_kernel_of_a_network_is_measured(folder):
                 == row.graph.counts("kernel")[kernel.task]
             )
     assert {record.origin for record in stored.records} == {"default"}
+
+
+def test_networks_of_a_data_set_are_measured_again_with_its_programs(tmp_path):
+    """On another target, of a data set with programs that a model chose."""
+    shipped = read_dataset(dataset_path("shipped:chosen_networks"))
+    row = min(shipped.networks, key=lambda row: row.latency_s)
+    small = replace(shipped, networks=(row,))
+    target = parse_target("llvm -mcpu=x86-64-v3 -num-cores=1")
+    with DatasetWriter(tmp_path / "d") as writer:
+        collector = NetworkCollector(writer, target, device_of(target))
+        assert collector.run_again(small) == {}
+        (again,) = writer.networks.values()
+        assert collector.run_again(small) == {}
+        collector.close()
+        assert list(writer.networks.values()) == [again]
+        found = {record.identity: record for record in writer.records.values()}
+    assert (again.network, again.schedules, again.fused) == (row.network, "model", True)
+    assert again.target == target_text(target)
+    assert [kernel.program for kernel in again.kernels] == [k.program for k in row.kernels]
+    origins = [found[kernel.task, kernel.program].origin for kernel in again.kernels]
+    assert "model" in origins
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--programs-of", "shipped:h200", "--networks"], "must have whole networks to measure"),
+        (
+            ["--programs-of", "shipped:networks", "--networks", "--unfused"],
+            "must not be given with",
+        ),
+        (["zoo:mlp", "--unfused"], "must be given with --networks"),
+    ],
+)
+def test_bad_input_of_networks_is_one_line(arguments, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        run("collect", *arguments, "--out", tmp_path / "d", catch_exceptions=False)
 
 
 def test_a_disturbed_network_is_measured_again_and_the_steadiest_attempt_counts(

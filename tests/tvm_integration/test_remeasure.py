@@ -155,7 +155,7 @@ def test_a_killed_run_goes_on(source, tmp_path):
     [
         (["zoo:mlp", "--programs-of", "shipped:cpu"], "give networks to collect from, or"),
         ([], "give networks to collect from, or"),
-        (["--programs-of", "shipped:cpu", "--networks"], "--networks and --mixture must not be"),
+        (["--programs-of", "shipped:cpu", "--mixture", "random=1"], "--mixture must not be given"),
         (["--programs-of", "/no/such/set"], "/no/such/set"),
         (["--programs-of", "shipped:h200"], "must have programs for llvm, got none that ran"),
     ],
