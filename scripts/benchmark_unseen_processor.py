@@ -3,8 +3,9 @@
 The ensemble learns all programs but those of one processor, whose networks with default schedules
 `shipped:networks` has. Then it is calibrated there by two networks each of the families that
 `costmodels calibrate` measures, or by some kernels of one each as `--quick` does, and judged on the
-other networks of these families, and on families that calibrate nothing. Nothing of a calibration
-was chosen by these networks. Writes docs/unseen_processor.md.
+other networks of these families, and on families that calibrate nothing. The correction of single
+kernels was not chosen by these networks; what launches and cold weights are taken for before any
+calibration was, by those of them with chosen schedules. Writes docs/unseen_processor.md.
 """
 
 import argparse

@@ -185,8 +185,13 @@ class NetworkCollector:
         ----------
         source : StoredDataset
             Of any target: its traces must apply to this one.
-        on_progress, should_stop, return
+        on_progress, should_stop : callable
             As of `run`.
+
+        Returns
+        -------
+        dict
+            Network -> why it could not be measured.
 
         Raises
         ------

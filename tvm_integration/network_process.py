@@ -11,7 +11,7 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from costmodels.cores import usable_cpus
 from costmodels.errors import CostModelError, InputError
@@ -19,6 +19,11 @@ from costmodels.fused_graph import FusedGraph
 from costmodels.json_text import parse_json
 from tvm_integration.foreign_errors import one_line
 from tvm_integration.identity import task_key, trace_text
+
+if TYPE_CHECKING:
+    from tvm_integration.compat import Target
+    from tvm_integration.fusion import FusedNetwork
+    from tvm_integration.model_search import ChosenSchedule
 
 READY_LIMIT_S = 1800.0
 """After which a network that is not built yet is given up; a search by a model takes minutes."""
@@ -95,7 +100,8 @@ class NetworkProcess:
     schedules_by : str, optional
         A trained model that chooses schedules; by default kernels are unscheduled.
     programs : mapping, optional
-        Key of a task -> the program that it is built with; others are unscheduled.
+        Instead of a model: key of a task -> the program that it is built with; others are
+        unscheduled.
     fused : bool
         Whether operators are fused.
     seed : int
@@ -218,16 +224,8 @@ def _serve(connection: Connection, order: _Order) -> None:
 
 def _build(order: _Order) -> tuple[Any, Any, Mapping[str, Any]]:
     from tvm_integration.compat import Target, save_json
-    from tvm_integration.cost_model import MetaScheduleCostModel
-    from tvm_integration.dataset_rows import schedule_of, trace_for
     from tvm_integration.frontend import load_network
     from tvm_integration.fused_graph import fused_graph
-    from tvm_integration.model_search import (
-        QUICK_EVOLUTION,
-        ChosenSchedule,
-        choose_schedules,
-        schedule_database,
-    )
     from tvm_integration.pipeline import build, fuse
     from tvm_integration.threads import set_threads, thread_count
 
@@ -236,21 +234,16 @@ def _build(order: _Order) -> tuple[Any, Any, Mapping[str, Any]]:
     set_threads(thread_count(parsed))
     network = load_network(order.model, seed=order.seed)
     fused = fuse(network.module, parsed, prepack_weights=False, fuse_operators=order.fused)
-    chosen: dict[str, ChosenSchedule] = {}
-    if order.schedules_by is not None:
-        cost_model = MetaScheduleCostModel(order.schedules_by, seed=order.seed)
-        chosen = choose_schedules(
-            fused.tasks, parsed, cost_model, seed=order.seed, evolution=QUICK_EVOLUTION
-        )
-    for task in fused.tasks:
-        program = order.programs.get(task_key(task.mod, parsed))
-        if program is not None:
-            trace = trace_for(program.trace, program.workload, save_json(task.mod))
-            chosen[task.name] = ChosenSchedule(schedule_of(task.mod, trace).trace, None)
-    database = schedule_database(fused.tasks, chosen) if chosen else None
-    traces = {
-        name: trace_text(each.trace) for name, each in chosen.items() if each.trace is not None
-    }
+    traces: dict[str, str] = {}
+    database = None
+    if order.schedules_by is not None or order.programs:
+        from tvm_integration.model_search import schedule_database
+
+        chosen = _chosen(order, fused, parsed)
+        database = schedule_database(fused.tasks, chosen)
+        traces = {
+            name: trace_text(each.trace) for name, each in chosen.items() if each.trace is not None
+        }
     built = build(fused, database)
     kernels = [
         {
@@ -262,6 +255,27 @@ def _build(order: _Order) -> tuple[Any, Any, Mapping[str, Any]]:
         for task in fused.tasks
     ]
     return built, network.inputs, {"graph": fused_graph(fused).as_json(), "kernels": kernels}
+
+
+def _chosen(order: _Order, fused: "FusedNetwork", target: "Target") -> dict[str, "ChosenSchedule"]:
+    """What kernels are built with, by name: as a model chooses, or as a data set has them."""
+    from tvm_integration.compat import save_json
+    from tvm_integration.cost_model import MetaScheduleCostModel
+    from tvm_integration.dataset_rows import schedule_of, trace_for
+    from tvm_integration.model_search import QUICK_EVOLUTION, ChosenSchedule, choose_schedules
+
+    if order.schedules_by is not None:
+        cost_model = MetaScheduleCostModel(order.schedules_by, seed=order.seed)
+        return choose_schedules(
+            fused.tasks, target, cost_model, seed=order.seed, evolution=QUICK_EVOLUTION
+        )
+    found = {}
+    for task in fused.tasks:
+        program = order.programs.get(task_key(task.mod, target))
+        if program is not None:
+            trace = trace_for(program.trace, program.workload, save_json(task.mod))
+            found[task.name] = ChosenSchedule(schedule_of(task.mod, trace).trace, None)
+    return found
 
 
 def by_key(graph: FusedGraph, keys: Mapping[str, str]) -> FusedGraph:

@@ -26,7 +26,7 @@ them is. A third input is 1 where the kernel compares or chooses, or else 0. The
 below were chosen by hand, by the networks that `costmodels calibrate` measured on a Zen 4 that the
 model did not know: each family predicted from the others was off by 8.2 % on average, 12.2 %
 without. Errors on networks of timm were in sight meanwhile (docs/calibration.md); on those of a
-Zen 5 that nobody had looked at it brings 14.4 % to 13.6 % (docs/unseen_processor.md)."""
+Zen 5, by which nothing here was chosen, it brings 14.4 % to 13.6 % (docs/unseen_processor.md)."""
 CHOICES = ("compute.float_cmp", "compute.int_cmp", "compute.bool_op", "compute.select_op")
 SCALE = 2.0
 """Distance over which errors are alike."""

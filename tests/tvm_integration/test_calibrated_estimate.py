@@ -129,6 +129,10 @@ def test_a_calibration_is_not_used_for_another_model_and_warns_of_another_device
     assert f"was calibrated for cores {best.cores}, and is used for 7" in caplog.text
     path.write_text(json.dumps(found.as_dict()))  # as earlier releases wrote it
     assert load_overheads(path, best) == found
+    for damaged in ("[]", "{}", json.dumps({**found.as_dict(), "calibrated": {"model": "x"}})):
+        path.write_text(damaged)
+        with pytest.raises(InputError, match="must be what `costmodels calibrate` writes"):
+            load_overheads(path, best)
 
 
 def test_untuned_programs_of_a_gpu_are_refused():

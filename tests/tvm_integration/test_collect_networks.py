@@ -85,7 +85,6 @@ def test_networks_of_a_data_set_are_measured_again_with_its_programs(tmp_path):
             ["--programs-of", "shipped:networks", "--networks", "--unfused"],
             "must not be given with",
         ),
-        (["zoo:mlp", "--unfused"], "must be given with --networks"),
     ],
 )
 def test_bad_input_of_networks_is_one_line(arguments, message, tmp_path):
