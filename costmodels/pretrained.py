@@ -5,23 +5,21 @@ from importlib.resources import files
 from pathlib import Path
 
 from costmodels.errors import InputError
-from costmodels.network_models.unseen_families import UnseenFamilies, read_factors
 
 PREFIX = "pretrained:"
 BEST = "best"
 BEST_MODEL = "ensemble"
 """What ``pretrained:best`` stands for: it orders kernels of validation networks best."""
-FACTORS = "unseen_families.json"
-"""Beside the checkpoints: how far each is off on networks of families that it never saw."""
 
 
-def _root() -> Path:
+def pretrained_folder() -> Path:
+    """Where the checkpoints are."""
     return Path(str(files("costmodels") / "shipped" / "models"))
 
 
 def pretrained_models() -> dict[str, Path]:
     """Name -> checkpoint, sorted by name."""
-    return {path.stem: path for path in sorted(_root().glob("*.ckpt"))}
+    return {path.stem: path for path in sorted(pretrained_folder().glob("*.ckpt"))}
 
 
 def is_pretrained(model: str) -> bool:
@@ -53,10 +51,3 @@ def pretrained_path(model: str) -> Path:
             f"a pretrained model must be one of {', '.join(names)}, got {name!r}{hint}"
         )
     return known[wanted]
-
-
-def pretrained_factors(model: str) -> tuple[UnseenFamilies, ...]:
-    """How far a model is off on networks of unseen families; nothing of models of the user."""
-    if not is_pretrained(model):
-        return ()
-    return read_factors(_root() / FACTORS).get(pretrained_path(model).stem, ())

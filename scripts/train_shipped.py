@@ -20,8 +20,7 @@ from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.shipped import dataset_path
 from costmodels.kernel_models.ensemble import MEMBERS, Ensemble
 from costmodels.learned_tasks import learned_array
-from costmodels.network_models.unseen_families import write_factors
-from costmodels.pretrained import FACTORS
+from costmodels.network_models.unseen_families import FACTORS, write_factors
 from tvm_integration.progress import counted, timed_bar
 from tvm_integration.train import train_model
 

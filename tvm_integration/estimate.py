@@ -18,9 +18,8 @@ from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.learning.calibration import NORMAL_REACH
 from costmodels.network_models.kernel_latency import KernelLatency, predicted_latencies
 from costmodels.network_models.sum_of_kernels import NOTHING, TYPICAL, Overheads, Total, add_up
-from costmodels.network_models.unseen_families import unseen_factor
+from costmodels.network_models.unseen_families import pretrained_factors, unseen_factor
 from costmodels.operator_costs import kernel_cost
-from costmodels.pretrained import pretrained_factors
 from costmodels.protocol import KernelCostModel
 from tvm_integration.compat import Schedule, Target
 from tvm_integration.cost_model import MetaScheduleCostModel

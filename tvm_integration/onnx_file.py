@@ -17,7 +17,7 @@ from tvm_integration.model_name import ModelName
 from tvm_integration.network import Network
 from tvm_integration.onnx_layers import onnx_layers
 from tvm_integration.onnx_nodes import NodeFacts, describe_node
-from tvm_integration.onnx_prepare import prepare
+from tvm_integration.onnx_prepare import OPTIMIZED, prepare
 from tvm_integration.onnx_rewrites import decides_by_data
 from tvm_integration.reference import OnnxruntimeReference
 from tvm_integration.reference_process import ReferenceProcess
@@ -291,9 +291,11 @@ def _import(path: str, model: "onnx.ModelProto", shapes: Mapping[str, list[int]]
         where = _place(model, operator[1] if operator else None, str(error))
         damage = _damage(model)
         reason = one_line(error) + (f" (and the file is damaged: {damage})" if damage else "")
+        way_out = "export it again, replace that operator, or give the network as .pt2"
+        if any(f"{domain}." in where for domain in OPTIMIZED):
+            way_out = "give the file as it was exported, before onnxruntime optimized it"
         raise InputError(
-            f"TVM must be able to import {path}, got {reason} at operator {where}: "
-            "export it again, replace that operator, or give the network as .pt2"
+            f"TVM must be able to import {path}, got {reason} at operator {where}: {way_out}"
         ) from error
     # Without parameters there is nothing to tell from the inputs, and passes that meet the
     # attribute would look for parameters.

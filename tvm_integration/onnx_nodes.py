@@ -15,7 +15,7 @@ FLOATS = {1: np.float32, 10: np.float16, 11: np.float64}
 BITS = {2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 12: 32, 13: 64}
 """Whole element types -> bits."""
 WITH_SIGN = frozenset({3, 5, 6, 7})
-BOOL, INT32, FLOAT, DOUBLE, UINT64 = 9, 6, 1, 11, 13
+BOOL, INT32, INT64, FLOAT, DOUBLE, UINT64 = 9, 6, 7, 1, 11, 13
 
 
 class RefusedError(Exception):

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from costmodels.errors import InputError
-from tvm_integration.onnx_nodes import NodeFacts, describe_node
+from tvm_integration.onnx_nodes import NodeFacts, NodeWriter, describe_node
 from tvm_integration.onnx_rewrites import rewrite_nodes
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["prepare"]
+__all__ = ["OPTIMIZED", "prepare"]
 
 LEAST_OPSET = 13
 """Below it the importer has gaps, and axes are attributes where they are inputs now."""
+RESIZE_OPSET = 11
+"""Since it Resize says which pixels it takes; onnx's converter forgets which it took before."""
 MOST_FOLDED = 1 << 20
 """Elements of a tensor that folding reads or makes: shapes and tables, not weights."""
 _STANDARD = ("", "ai.onnx")
@@ -29,7 +31,8 @@ _RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
     | {"RandomUniformLike"}
 )
-_OPTIMIZED = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")
+OPTIMIZED = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")
+"""Domains of the operators that onnxruntime makes when it optimizes a file."""
 _ALWAYS_INLINED = frozenset({"Attention", "RotaryEmbedding", "GroupNormalization"})
 """Standard operators that the importer takes for others of the same name, or only in part."""
 
@@ -65,11 +68,20 @@ def prepare(
     _check_random(prepared, path)
     _fix_shapes(prepared, shapes)
     _spread_old_slopes(prepared)
+    has_old_resizes = 0 < _opset(model) < RESIZE_OPSET
+    has_old_maxima = 0 < _opset(model) < LEAST_OPSET
     prepared = _converted(prepared)
+    if has_old_resizes:
+        _spell_out_coordinates(prepared)
     prepared = _inferred(prepared)
+    if has_old_maxima:
+        _flatten_old_maxima(prepared)
+    _spread_scales(prepared)
     prepared = _inlined(prepared)
     prepared = _folded(prepared)
     prepared = _inferred(prepared)
+    if has_old_resizes:
+        _round_old_resizes(prepared, path)
     rewrite_nodes(prepared, path)
     _check_operators(prepared, path)
     return prepared
@@ -136,6 +148,81 @@ def _converted(model: "onnx.ModelProto") -> "onnx.ModelProto":
         return version_converter.convert_version(model, LEAST_OPSET)
     except Exception:  # of C++, for operators without a rule; the importer may know the old one
         return model
+
+
+def _spell_out_coordinates(model: "onnx.ModelProto") -> None:
+    """Pixels of a Resize before opset 11, which counted them from the corner of the image."""
+    from onnx import helper
+
+    for node in model.graph.node:
+        if node.op_type == "Resize":
+            given = {attribute.name for attribute in node.attribute}
+            for name, value in (
+                ("coordinate_transformation_mode", "asymmetric"),
+                ("nearest_mode", "floor"),
+            ):
+                if name not in given:
+                    node.attribute.append(helper.make_attribute(name, value))
+
+
+def _round_old_resizes(model: "onnx.ModelProto", path: str) -> None:
+    """The nearest pixel before opset 11, as onnxruntime takes it: the next one where it shrinks."""
+    facts = NodeFacts(model)
+    for node in model.graph.node:
+        if node.op_type != "Resize" or len(node.input) < 3 or not node.input[2]:
+            continue
+        scales = facts.constant(node.input[2])
+        attributes = {each.name: each for each in node.attribute}
+        mode = attributes["mode"].s if "mode" in attributes else b"nearest"
+        if scales is None or mode != b"nearest" or np.all(scales >= 1):
+            continue
+        if np.any(scales > 1):
+            raise InputError(
+                f"operator {describe_node(node)} of {path} must resize all axes one way, got "
+                "mode=nearest that stretches one and shrinks another before opset 11: export it "
+                "for opset 11 or newer"
+            )
+        attributes["nearest_mode"].s = b"ceil"
+
+
+def _flatten_old_maxima(model: "onnx.ModelProto") -> None:
+    """Before opset 13 Hardmax took all axes from its own on as one; the converter forgets it."""
+    facts = NodeFacts(model)
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        shape = facts.shape(node.input[0]) if node.op_type == "Hardmax" else None
+        if shape is None:
+            nodes.append(node)
+            continue
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        writer = NodeWriter(node, facts)
+        flat = writer.emit("Flatten", node.input[0], axis=axis)
+        largest = writer.emit("Hardmax", flat, axis=-1)
+        wanted = writer.constant(np.array(shape, np.int64))
+        writer.emit("Reshape", largest, wanted, output=node.output[0])
+        nodes += writer.nodes
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _spread_scales(model: "onnx.ModelProto") -> None:
+    """Scales and shifts of layer norms as large as what is normalized, as the importer wants."""
+    facts = NodeFacts(model)
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        x = facts.shape(node.input[0]) if node.input else None
+        if node.op_type in ("LayerNormalization", "RMSNormalization") and x is not None:
+            axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
+            wanted = x[axis % len(x) :]
+            writer = NodeWriter(node, facts)
+            for place, name in enumerate(node.input):
+                if place and name and facts.shape(name) not in (wanted, None):
+                    shape = writer.constant(np.array(wanted, np.int64))
+                    node.input[place] = writer.emit("Expand", name, shape)
+            nodes += writer.nodes
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _inferred(model: "onnx.ModelProto") -> "onnx.ModelProto":
@@ -275,7 +362,7 @@ def _check_operators(model: "onnx.ModelProto", path: str) -> None:
     importable = _importable()
     unknown: dict[str, list[str]] = {}
     for node in model.graph.node:
-        if node.domain in _OPTIMIZED and node.op_type not in importable:
+        if node.domain in OPTIMIZED and node.op_type not in importable:
             raise InputError(
                 f"operator {describe_node(node)} of {path} must be one of ONNX, got one that "
                 "onnxruntime makes when it optimizes a file: give the file as it was exported"

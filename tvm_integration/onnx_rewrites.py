@@ -16,6 +16,7 @@ from tvm_integration.onnx_nodes import (
     DOUBLE,
     FLOATS,
     INT32,
+    INT64,
     NARROW,
     UINT64,
     WITH_SIGN,
@@ -239,6 +240,27 @@ def _bit_shift(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto
     return writer.nodes
 
 
+def _one_hot(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | None":
+    """The importer gives the values another type than they have."""
+    depth, values = (facts.constant(name) for name in node.input[1:])
+    shape = facts.shape(node.input[0])
+    if depth is None or values is None or shape is None:
+        return None
+    count = int(depth.reshape(-1)[0])
+    axis = attributes_of(node).get("axis", -1) % (len(shape) + 1)
+    writer = NodeWriter(node, facts)
+    index = writer.cast(node.input[0], INT64)
+    from_end = writer.emit("Add", index, writer.constant(np.array(count)))
+    negative = writer.emit("Less", index, writer.constant(np.array(0)))
+    wrapped = writer.emit("Where", negative, from_end, index)
+    column = writer.emit("Unsqueeze", wrapped, writer.constant(np.array([axis])))
+    places = np.arange(count).reshape([-1, *[1] * (len(shape) - axis)])
+    is_place = writer.emit("Equal", column, writer.constant(places))
+    off, on = (writer.constant(each) for each in values)
+    writer.emit("Where", is_place, on, off, output=node.output[0])
+    return writer.nodes
+
+
 def _mod(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | None":
     """The importer's remainder of a division by infinity is no number."""
     element = facts.type(node.input[0])
@@ -339,6 +361,7 @@ _REWRITES: Mapping[str, Rewrite] = {
     "Equal": _equal,
     "IsInf": _is_inf,
     "Mod": _mod,
+    "OneHot": _one_hot,
     "Pow": _pow,
     "ReduceMax": _reduce_bool,
     "ReduceMin": _reduce_bool,
@@ -359,13 +382,19 @@ _QUANTIZED = (
 _DATA_DEPENDENT = (
     "an output whose shape depends on data: cut the network before it with onnx.utils.extract_model"
 )
+_WHOLE = (
+    "a form of it that onnx does not write out in simpler operators: export it for opset 22 or "
+    "older, or write it out"
+)
 _REFUSED: Mapping[str, str] = {
+    "Attention": _WHOLE,
     "Compress": _DATA_DEPENDENT,
     "ConvInteger": _QUANTIZED,
     "NonMaxSuppression": _DATA_DEPENDENT,
     "NonZero": _DATA_DEPENDENT,
     "QLinearConv": _QUANTIZED,
     "QLinearMatMul": _QUANTIZED,
+    "RotaryEmbedding": _WHOLE,
     "Unique": _DATA_DEPENDENT,
 }
 """Operator -> why it is refused whatever its attributes."""

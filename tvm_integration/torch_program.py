@@ -14,7 +14,8 @@ from tvm_integration.layer_names import layer_names
 from tvm_integration.network import Network
 from tvm_integration.reference import TorchReference
 from tvm_integration.reference_process import ReferenceProcess
-from tvm_integration.torch_rewrites import decompositions, rewrite_program
+from tvm_integration.torch_decompositions import decompositions
+from tvm_integration.torch_rewrites import rewrite_program
 
 if TYPE_CHECKING:
     import torch

@@ -6,13 +6,13 @@ written out here as casts and additions; values do not change.
 """
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["decompositions", "rewrite_program"]
+__all__ = ["rewrite_program"]
 
 
 def rewrite_program(program: "torch.export.ExportedProgram") -> None:
@@ -30,12 +30,16 @@ def rewrite_program(program: "torch.export.ExportedProgram") -> None:
             continue
         name = _name(node)
         with graph.inserting_before(node):
+            if name in _SCALED:
+                _scale(node)
             if name in _PROMOTED:
                 _promote(node, *_PROMOTED[name])
             elif name in _WIDENED:
                 _widen(node)
             elif name == "select.int":
                 _select(node)
+            elif name == "index_put.default" and _sets_where(node):
+                pass
             elif name in ("index.Tensor", "index_put.default"):
                 _index(node, constants)
             elif name == "convolution.default":
@@ -44,66 +48,6 @@ def rewrite_program(program: "torch.export.ExportedProgram") -> None:
                 _keep_size(node)
     graph.lint()
     program.graph_module.recompile()
-
-
-def decompositions() -> dict[Any, Callable[..., Any]]:
-    """Torch's own decompositions, and those of operators that TVM's importer lacks or mistakes."""
-    import torch
-    from torch._decomp import get_decompositions
-
-    aten = torch.ops.aten
-    table: dict[Any, Callable[..., Any]] = dict(torch.export.default_decompositions())
-    table |= get_decompositions([aten.grid_sampler_2d, aten.adaptive_max_pool2d])
-    table[aten._cdist_forward.default] = _cdist
-    table[aten.unfold.default] = _windows
-    table[aten.im2col.default] = _im2col
-    return table
-
-
-def _windows(x: Any, dim: int, size: int, step: int, dilation: int = 1) -> Any:
-    """Windows along a dimension, by index; torch views memory, which TVM does not."""
-    import torch
-
-    dim %= x.dim()
-    count = (x.shape[dim] - dilation * (size - 1) - 1) // step + 1
-    starts = torch.arange(count, device=x.device).unsqueeze(1) * step
-    places = starts + torch.arange(size, device=x.device) * dilation
-    found = torch.index_select(x, dim, places.reshape(-1))
-    found = found.reshape([*x.shape[:dim], count, size, *x.shape[dim + 1 :]])
-    return found.movedim(dim + 1, -1)
-
-
-def _im2col(
-    x: Any,
-    kernel: Sequence[int],
-    dilation: Sequence[int],
-    padding: Sequence[int],
-    stride: Sequence[int],
-) -> Any:
-    """Patches of an image as columns."""
-    import torch
-
-    padded = torch.nn.functional.pad(x, [padding[1], padding[1], padding[0], padding[0]])
-    for axis in (0, 1):
-        padded = _windows(padded, 2 + axis, kernel[axis], stride[axis], dilation[axis])
-    moved = padded.permute(0, 1, 4, 5, 2, 3)
-    return moved.reshape(x.shape[0], x.shape[1] * kernel[0] * kernel[1], -1)
-
-
-def _cdist(x: Any, y: Any, p: float, _compute_mode: int | None) -> Any:
-    """Distances between all rows of two matrices, by differences as eager torch takes them."""
-    import torch
-
-    difference = (x.unsqueeze(-2) - y.unsqueeze(-3)).abs()
-    if p == 0:
-        return (difference != 0).to(x.dtype).sum(-1)
-    if p == float("inf"):
-        return torch.amax(difference, -1)
-    if p == 1:
-        return difference.sum(-1)
-    if p == 2:
-        return (difference * difference).sum(-1).sqrt()
-    return difference.pow(p).sum(-1).pow(1 / p)
 
 
 def _name(node: Any) -> str:
@@ -168,6 +112,24 @@ _WIDENED = frozenset(
 """Sums that torch takes in the type of their result."""
 
 
+_SCALED = frozenset({"add.Tensor", "add.Scalar", "sub.Tensor", "sub.Scalar"})
+
+
+def _scale(node: Any) -> None:
+    """Write out the factor on the second argument, which the importer drops."""
+    import torch
+
+    alpha = node.kwargs.get("alpha", 1)
+    if alpha == 1:
+        return
+    x, other = node.args
+    if isinstance(other, torch.fx.Node):
+        other = _emit(node, torch.ops.aten.mul.Scalar, other, alpha)
+    else:
+        other = other * alpha
+    node.args, node.kwargs = (x, other), {}
+
+
 def _promote(node: Any, kind: int, places: Sequence[int]) -> None:
     """Cast the arguments to the type that torch computes in."""
     import torch
@@ -183,12 +145,17 @@ def _promote(node: Any, kind: int, places: Sequence[int]) -> None:
     dtype, _ = elementwise_dtypes(*values, type_promotion_kind=promotion)
     if kind == _COMPARING and dtype == torch.bool:
         dtype = torch.int32  # TVM compares no truth values
+    if dtype == torch.bool and _name(node) in _OF_TRUTH:
+        node.target = getattr(torch.ops.aten, _OF_TRUTH[_name(node)]).default
+        return
     if rounding and not dtype.is_floating_point:
         _divide_whole(node, arguments, str(rounding))
         return
     if _name(node) == "clamp.default" and len(places) == 2 and not dtype.is_floating_point:
         _limit_whole(node, arguments, dtype)
         return
+    if _name(node) == "clamp.default" and len(places) == 3 and arguments[1] > arguments[2]:
+        arguments[1] = arguments[2]  # torch's upper limit counts, the importer's lower one
     for place, value in zip(places, values, strict=True):
         argument = arguments[place]
         if isinstance(value, torch.Tensor):
@@ -199,6 +166,15 @@ def _promote(node: Any, kind: int, places: Sequence[int]) -> None:
         elif dtype != torch.bool:
             arguments[place] = int(argument)
     node.args = tuple(arguments)
+
+
+_OF_TRUTH: Mapping[str, str] = {
+    "add.Tensor": "logical_or",
+    "maximum.default": "logical_or",
+    "minimum.default": "logical_and",
+    "mul.Tensor": "logical_and",
+}
+"""What operators on two truth values are; TVM has no sum and no product of them."""
 
 
 def _limit_whole(node: Any, arguments: Sequence[Any], dtype: "torch.dtype") -> None:
@@ -275,6 +251,24 @@ def _index(node: Any, constants: Mapping[str, "torch.Tensor"]) -> None:
         negative = _emit(node, aten.lt.Scalar, index, 0)
         wrapped.append(_emit(node, aten.where.self, negative, from_end, index))
     node.args = (source, wrapped, *node.args[2:])
+
+
+def _sets_where(node: Any) -> bool:
+    """Write one number put where a mask is true as a choice; the importer knows no masks there."""
+    import torch
+
+    x, indices, value = node.args[:3]
+    mask = indices[0]
+    if len(indices) != 1 or mask is None or mask.meta["val"].dtype != torch.bool:
+        return False
+    if mask.meta["val"].shape != x.meta["val"].shape or value.meta["val"].dim():
+        return False
+    if len(node.args) > 3 and node.args[3]:
+        return False
+    chosen = _emit(node, torch.ops.aten.where.self, mask, value, x)
+    node.replace_all_uses_with(chosen)
+    node.graph.erase_node(node)
+    return True
 
 
 def _constants(program: "torch.export.ExportedProgram") -> dict[str, "torch.Tensor"]:

@@ -22,6 +22,10 @@ from costmodels.files import write_atomically
 from costmodels.json_text import json_text
 from costmodels.learning.calibration import COVERAGE, NORMAL_REACH, quantile_of_groups
 from costmodels.network_models.sum_of_kernels import MeasuredNetwork, Overheads, add_up
+from costmodels.pretrained import is_pretrained, pretrained_folder, pretrained_path
+
+FACTORS = "unseen_families.json"
+"""Beside the pretrained models: how far each is off on networks of families that it never saw."""
 
 
 def factor_that_holds(network: MeasuredNetwork, overheads: Overheads) -> float:
@@ -165,3 +169,10 @@ def read_factors(path: Path) -> dict[str, tuple[UnseenFamilies, ...]]:
     """Undo `write_factors`."""
     content = json.loads(path.read_text())
     return {name: tuple(map(UnseenFamilies.from_dict, known)) for name, known in content.items()}
+
+
+def pretrained_factors(model: str) -> tuple[UnseenFamilies, ...]:
+    """How far a model is off on networks of unseen families; nothing of models of the user."""
+    if not is_pretrained(model):
+        return ()
+    return read_factors(pretrained_folder() / FACTORS).get(pretrained_path(model).stem, ())

@@ -13,7 +13,7 @@ from costmodels.device import read_device
 from costmodels.errors import InputError
 from costmodels.network_models.discrepancy import Discrepancy
 from costmodels.network_models.sum_of_kernels import Overheads, Parameter
-from costmodels.pretrained import pretrained_factors
+from costmodels.network_models.unseen_families import pretrained_factors
 from tvm_integration.cli import app
 from tvm_integration.cost_model import resolve_model
 from tvm_integration.described_network import describe_module

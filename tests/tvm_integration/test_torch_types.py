@@ -1,4 +1,6 @@
-"""Networks from torch compute what torch computes: promotions, indices, types, reductions."""
+"""Networks from torch compute what torch computes: promotions, indices, types, arguments."""
+
+import re
 
 import pytest
 import torch
@@ -95,6 +97,10 @@ def test_whole_numbers_with_scalars(function, dtype):
         lambda b: b.all(1, keepdim=True),
         lambda b: (1.0 - b.float()) * -10000.0,
         lambda b: torch.where(b, 1.0, 0),
+        lambda b: b * b.flip(0),
+        lambda b: b + b.flip(0),
+        lambda b: torch.maximum(b, b.flip(0)),
+        lambda b: torch.minimum(b, b.flip(0)),
     ],
 )
 def test_truth_values(function):
@@ -117,10 +123,23 @@ def test_sums_of_small_whole_numbers_do_not_wrap(dtype):
         lambda x: x[torch.tensor([0, -1, -2])],
         lambda x: x[:, torch.tensor([-1, 1])],
         lambda x: x[torch.tensor([-1, 0]), torch.tensor([1, -3])],
+        lambda x: (
+            x[0].clone().index_put((torch.tensor([0, -1]), torch.tensor([-2, 1])), x[0, 0, :2])
+        ),
     ],
 )
 def test_indices_from_the_end(function):
     check(function, real(4, 5, 6))
+
+
+def test_a_number_is_put_where_a_mask_is_true():
+    def clipped(x):
+        y = x.clone()
+        y[y > 0] = 0.5
+        return y
+
+    check(clipped, real(4, 5))
+    check(lambda x: torch.isfinite(1 / x.relu()), real(4, 5))
 
 
 def test_indices_that_are_computed_are_wrapped():
@@ -165,7 +184,10 @@ def test_a_convolution_of_halves():
         lambda x: torch.logsumexp(x, 1),
         lambda x: torch.nn.functional.adaptive_max_pool2d(x, 2),
         lambda x: torch.zeros(2, 4, 6, 6).scatter_add(3, torch.zeros(2, 4, 6, 6).long() + 2, x),
-        lambda x: torch.cdist(x[0, 0], x[0, 1]),
+        *(
+            (lambda x, p=p: torch.cdist(x[0, 0], x[0, 1], p=p))
+            for p in (0.0, 1.0, 2.0, 3.0, float("inf"))
+        ),
         lambda x: x.unfold(3, 3, 2),
         lambda x: torch.nn.functional.group_norm(x, 2),
         lambda x: torch.floor_divide(x, 3),
@@ -176,15 +198,79 @@ def test_operators_that_the_importer_lacks(function):
     check(function, real(2, 4, 6, 6))
 
 
-@pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
-def test_a_resize_to_the_size_that_is_there(mode):
-    """The importer has no antialiasing; timm asks for it even where an image has its size."""
-    resize = torch.nn.functional.interpolate
-    check(lambda x: resize(x, size=(6, 5), mode=mode, antialias=True) + 1, real(1, 2, 6, 5))
-    check(lambda x: resize(x, size=(6, 5), mode=mode, antialias=True), real(1, 2, 6, 5))
-    if mode == "bicubic":
-        with pytest.raises(InputError, match="_upsample_bicubic2d_aa"):
-            check(lambda x: resize(x, size=(3, 3), mode=mode, antialias=True), real(1, 2, 6, 5))
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.add(x, x.exp(), alpha=2),
+        lambda x: torch.sub(x, x.exp(), alpha=0.5),
+        lambda x: torch.rsub(x, 3, alpha=2),
+        lambda x: torch.addmv(x[0, 0, 0], x[0, 0].t(), x[0, 1, 1], alpha=2, beta=3),
+        lambda x: torch.nn.functional.selu(x),
+        lambda x: torch.nn.functional.elu(x, alpha=0.7),
+        lambda x: torch.clamp(x, 0.5, -0.5),
+        lambda x: torch.nn.functional.avg_pool2d(x, 3, 2, 1, divisor_override=5),
+        lambda x: torch.nn.functional.avg_pool2d(x, 3, 2, ceil_mode=True, divisor_override=2),
+        lambda x: torch.nn.functional.avg_pool3d(x[None], 2, divisor_override=5),
+        lambda x: torch.var_mean(x, (1, 2), correction=0),
+    ],
+)
+def test_arguments_that_the_importer_leaves_out(function):
+    check(function, real(2, 4, 6, 6))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+def test_a_factor_of_whole_numbers(dtype):
+    check(lambda i: torch.add(i, i + 1, alpha=3), whole(3, 4, dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale_factor": 2, "mode": "nearest"},
+        {"scale_factor": 0.3, "mode": "nearest"},
+        {"scale_factor": 1.3, "mode": "nearest"},
+        {"size": (5, 13), "mode": "nearest"},
+        {"size": (5, 13), "mode": "nearest-exact"},
+        {"size": (5, 13), "mode": "bilinear"},
+        {"size": (5, 13), "mode": "bilinear", "align_corners": True},
+        {"scale_factor": 2, "mode": "bilinear"},
+        {"scale_factor": 0.5, "mode": "bilinear"},
+        {"scale_factor": 1.3, "mode": "bilinear"},
+        {"scale_factor": 1.3, "mode": "bilinear", "align_corners": True},
+        {"scale_factor": 1.3, "mode": "bicubic"},
+        {"size": (5, 13), "mode": "bicubic"},
+        {"size": (5, 13), "mode": "area"},
+        *(
+            {**size, "mode": mode, "antialias": True, "align_corners": corners}
+            for size in ({"size": (3, 4)}, {"size": (5, 13)}, {"scale_factor": 0.4})
+            for mode in ("bilinear", "bicubic")
+            for corners in (False, True)
+        ),
+        {"size": (7, 9), "mode": "bicubic", "antialias": True},
+    ],
+    ids=str,
+)
+def test_resizes(options):
+    """By the scale where torch goes by it, by the pixel before, over all pixels covered."""
+    check(lambda x: torch.nn.functional.interpolate(x, **options), real(1, 2, 7, 9))
+
+
+@pytest.mark.parametrize(
+    ("shape", "repeats"),
+    [
+        ((7, 8, 4, 6), (4, 3, 4, 3)),  # wrong for AVX-512 as one kernel
+        ((3,), (2, 3, 2)),
+        ((3, 4), (1, 1)),
+        ((5, 33), (1, 4)),
+    ],
+)
+def test_a_tile_is_made_axis_by_axis(shape, repeats):
+    x = real(*shape)
+    check(lambda x: x.repeat(*repeats), x)
+    network = from_torch("net", Net(lambda x: x.repeat(*repeats)).eval(), (x,), {})
+    (task,) = fuse(network.module, host_target()).tasks
+    stages = re.findall(r'T\.sblock\("T_tile', str(task.mod))
+    assert len(stages) == max(1, sum(each != 1 for each in repeats))
 
 
 def test_a_masked_mean():
