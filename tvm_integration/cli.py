@@ -21,6 +21,7 @@ from costmodels.errors import CostModelError
 from costmodels.json_text import json_text
 from tvm_integration import cli_collect, cli_dataset, cli_estimate, cli_models
 from tvm_integration.clean_stdout import clean_stdout
+from tvm_integration.cli_arguments import NetworkName, TargetText
 
 WIDTH_OF_FILES = 120
 """Columns of output that goes to a file or a pipe."""
@@ -74,17 +75,8 @@ app.add_typer(cli_dataset.app, name="dataset")
 
 @app.command()
 def tune(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="zoo:NAME, FILE.onnx[,dimension=size...], FILE.pt2, hf:ConfigName[,key=value...] "
-            "or module:function.",
-        ),
-    ],
-    target: Annotated[
-        str, typer.Option(help="host, or for example 'llvm -mcpu=haswell -num-cores=1'.")
-    ] = "host",
+    model: NetworkName,
+    target: TargetText = "host",
     trials: Annotated[
         int,
         typer.Option(
@@ -135,6 +127,7 @@ def tune(
     with clean_stdout(as_json) as stdout:
         from rich.console import Console
 
+        from costmodels.device import read_device
         from costmodels.registry import check_model_text
         from tvm_integration.model_name import check_library_name, check_model_name
         from tvm_integration.worker_session import shared_session
@@ -149,11 +142,12 @@ def tune(
             check_library_name(named, out)
         if cost_model != "stock":
             check_model_text(cost_model)
+        if device is not None:
+            read_device(device)
         shared_session()  # the workers import TVM while this process does
         with (
             progress.status("importing TVM and the network") if progress.is_terminal else _nothing()
         ):
-            from costmodels.device import read_device
             from tvm_integration.execution import check_library_path, check_runs_here, export
             from tvm_integration.frontend import load_network
             from tvm_integration.targets import parse_target

@@ -11,6 +11,7 @@ import typer
 
 from costmodels.errors import InputError
 from costmodels.json_text import json_text
+from tvm_integration.cli_arguments import TargetText
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,9 +47,7 @@ def collect(
         int | None,
         typer.Option(help="Programs of each kernel; 64, with --programs-of all, by default."),
     ] = None,
-    target: Annotated[
-        str, typer.Option(help="host, or for example 'llvm -mcpu=haswell -num-cores=1'.")
-    ] = "host",
+    target: TargetText = "host",
     batch: Annotated[int, typer.Option(help="Programs measured at a time.")] = 16,
     mixture: Annotated[
         str | None,

@@ -12,6 +12,7 @@ from costmodels.errors import InputError
 from costmodels.files import check_can_be_written
 from costmodels.json_text import json_text
 from tvm_integration.clean_stdout import clean_stdout
+from tvm_integration.cli_arguments import NetworkName, TargetText
 
 if TYPE_CHECKING:
     from costmodels.device import Device
@@ -33,12 +34,8 @@ ROWS = 30
 
 
 def estimate(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A network, as `costmodels tune` takes it.")
-    ],
-    target: Annotated[
-        str, typer.Option(help="host, or for example 'llvm -mcpu=haswell -num-cores=1'.")
-    ] = "host",
+    model: NetworkName,
+    target: TargetText = "host",
     device: Annotated[
         Path | None,
         typer.Option(help="Of the target: a name of `costmodels device --list`, or a file."),
@@ -82,11 +79,14 @@ def estimate(
 
     What a model does not know is named, and then there is no total unless --partial is given.
     """
+    from costmodels.device import read_device
     from costmodels.registry import check_model_text
     from tvm_integration.model_name import check_model_name, default_work_dir
 
     name = check_model_name(model)
     check_model_text(cost_model)
+    if device is not None:
+        read_device(device)
     if schedules == "database" and work_dir is None:
         work_dir = default_work_dir(model, target)
     # A network's own code may change the working directory.
@@ -208,9 +208,7 @@ def _overheads(text: str, target: "Target", device: "Device", model_name: str) -
 
 
 def calibrate(
-    target: Annotated[
-        str, typer.Option(help="host, or for example 'llvm -mcpu=haswell -num-cores=1'.")
-    ] = "host",
+    target: TargetText = "host",
     cost_model: Annotated[
         str, typer.Option("--model", help="The model whose errors are learned as well.")
     ] = "pretrained:best",
@@ -339,9 +337,7 @@ def table(
         list[str], typer.Argument(metavar="MODEL...", help="Networks, as `costmodels tune` has.")
     ],
     out: Annotated[Path, typer.Option(help="Write the table here, a file that ends in .csv.")],
-    target: Annotated[
-        str, typer.Option(help="host, or for example 'llvm -mcpu=haswell -num-cores=1'.")
-    ] = "host",
+    target: TargetText = "host",
     data: Annotated[
         Path | None,
         typer.Option(help="Keep what is measured in this data set, and go on from what it has."),

@@ -9,6 +9,7 @@ import typer
 from costmodels.errors import InputError
 from costmodels.files import check_can_be_written
 from costmodels.json_text import json_text
+from tvm_integration.cli_arguments import NetworkName, TargetText
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,9 +89,7 @@ def models(
 
 
 def explain(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A network, as `costmodels tune` takes it.")
-    ],
+    model: NetworkName,
     kernel: Annotated[
         str | None,
         typer.Option(help="A part of a kernel's name; by default the one with most operations."),
@@ -102,9 +101,7 @@ def explain(
         Path | None,
         typer.Option(help="Explain the best program of this tuning run, not the unscheduled one."),
     ] = None,
-    target: Annotated[
-        str, typer.Option(help="host, or for example 'llvm -mcpu=haswell -num-cores=1'.")
-    ] = "host",
+    target: TargetText = "host",
     chart: Annotated[
         Path | None, typer.Option(help="Draw the terms: a file that ends in .png, .svg or .pdf.")
     ] = None,

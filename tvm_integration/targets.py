@@ -15,6 +15,8 @@ from costmodels.device import Device, detect_host, read_device
 from costmodels.errors import InputError
 from costmodels.json_text import parse_json
 
+_KINDS = ("host", "llvm", "cuda", "metal", "opencl", "rocm", "vulkan")
+
 
 def host_target() -> Target:
     """The target of this host: LLVM for its processor, all cores this process may use."""
@@ -58,6 +60,10 @@ def parse_target(text: str) -> Target:
         raise
     except (ValueError, TypeError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
+        kind = text.strip().partition(" ")[0]
+        near = difflib.get_close_matches(kind, _KINDS, n=1)
+        if near and kind not in _KINDS:
+            first = f"did you mean {text.strip().replace(kind, near[0], 1)!r}?"
         raise InputError(
             f"target must be 'host', a kind with options (llvm -mcpu=haswell), a tag or a JSON "
             f"object, got {text!r}: {first}"

@@ -266,8 +266,16 @@ class GivesMilliseconds(Sound):
         return KernelPrediction(found.utility, *seconds, 0.9, found.unsupported)
 
 
+class GivesMicroseconds(GivesMilliseconds):
+    factor = 1e6
+
+
 class GivesNanoseconds(GivesMilliseconds):
     factor = 1e9
+
+
+class GivesThousandsOfSeconds(GivesMilliseconds):
+    factor = 1e-3
 
 
 class WritesToRows(Sound):
@@ -351,7 +359,12 @@ FAULTS = {
     "fit_repeats": [OwnSeed],
     "fit_forgets": [FitAddsUp],
     "fit_ranks": [PrefersTheSlowest, SecondsUpsideDown, AlwaysTheSame],
-    "fit_gives_seconds": [GivesMilliseconds, GivesNanoseconds],
+    "fit_gives_seconds": [
+        GivesMilliseconds,
+        GivesMicroseconds,
+        GivesNanoseconds,
+        GivesThousandsOfSeconds,
+    ],
     "update_learns": [LearnsNothingFromUpdates, LearnsNothingAfterFit],
     "update_without_graphs": [KeepsGraphs],
     "update_with_nothing": [CountsEmptyUpdates],
@@ -368,6 +381,17 @@ FAULTS = {
     "foreign_checkpoint": [LoadsAnything],
     "schema_mismatch": [TakesAnySchema],
 }
+
+
+def test_what_a_model_lacks_is_named(tmp_path):
+    class Anonymous(Sound):
+        @property
+        def paper(self):
+            raise AttributeError("paper")
+
+    check = next(each for each in KERNEL_MODEL_CHECKS if check_id(each) == "protocol")
+    with pytest.raises(AssertionError, match="are missing: paper"):
+        check(Anonymous, tmp_path)
 
 
 def test_every_check_has_a_faulty_model():

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from dataset_rows import record, task
 from typer.testing import CliRunner
@@ -61,3 +63,14 @@ def test_a_data_set_with_both_is_told_by_its_rows(tmp_path):
     slow = replace(second, measurement=Measured((5e-3,) * 3))
     assert contradictions(replace(found, repeated=(slow,)), {})
     assert contradictions(replace(found, repeated=(first,)), {}) == []
+
+
+def test_verify_tells_them(tmp_path):
+    stored(tmp_path / "a", 1, 1)
+    stored(tmp_path / "b", 1, 3)
+    paths = [tmp_path / name / "records.parquet" for name in ("a", "b")]
+    rows = pyarrow.concat_tables([pyarrow.parquet.read_table(path) for path in paths])
+    pyarrow.parquet.write_table(rows, paths[0])  # as someone may join them by hand
+    done = CliRunner().invoke(app, ["dataset", "verify", str(tmp_path / "a"), "--sample", "0"])
+    assert done.exit_code == 1
+    assert "a factor of 3.0" in done.output

@@ -161,6 +161,12 @@ def test_an_affinity_grants_less(four):
     assert core_count(four, [2, 3]) == 2
 
 
+@pytest.mark.parametrize(("quota", "count"), [("300000 100000", 2), ("100000 100000", 1)])
+def test_the_least_of_affinity_and_quota_counts(four, quota, count):
+    write(four, {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": quota})
+    assert core_count(four, [2, 3]) == count
+
+
 def test_the_host_has_at_least_one_core():
     assert core_count() >= 1
     assert len(cores_in_use()) == core_count()

@@ -98,6 +98,7 @@ def test_verify_says_what_is_wrong(folder, tmp_path):
     ("arguments", "message"),
     [
         (("describe", "nowhere"), "nowhere must be a data set"),
+        (("describe", "shiped:cpu"), "did you mean 'shipped:cpu'?"),
         (
             ("describe", "shipped:nothing"),
             "a shipped data set must be one of chosen_networks, cpu, cpu_one_core, h200",

@@ -123,6 +123,32 @@ def test_a_wrong_name_is_refused_without_importing_tvm_or_torch():
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message", "unneeded"),
+    [
+        (["zoo:mlp", "--model", "pretraned:best"], "did you mean 'pretrained:best'?", "tvm"),
+        (["zoo:mlp", "--device", "raspbery-pi-4"], "did you mean 'raspberry-pi-4'?", "tvm"),
+        (["zo:mlp"], "did you mean zoo:mlp?", "tvm"),
+        (["zoo:mlp", "--target", "llvm -mcpu=znver44"], "did you mean 'znver", "networkx"),
+    ],
+)
+def test_a_wrong_option_is_told_before_anything_slow_is_imported(arguments, message, unneeded):
+    code = f"""
+        import sys
+        from tvm_integration.cli import main
+        sys.argv = ["costmodels", "estimate", *{arguments}]
+        try:
+            main()
+        except SystemExit as error:
+            print(error.code, "{unneeded}" in sys.modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
+    assert message in done.stderr
+    assert done.stdout == "2 False\n"
+
+
 # module:function
 
 USERS = """

@@ -44,6 +44,7 @@ def test_a_tag_of_tvm():
     ("text", "message"),
     [
         ("nonsense", "target must be 'host'"),
+        ("lvm -num-cores=2", "did you mean 'llvm -num-cores=2'?"),
         ("llvm mcpu=haswell", "must be -name=value"),
         ("llvm -mcpu=haswel", "for this host, got 'haswel': did you mean 'haswell'?"),
         ("llvm -mcpu=cortex-a72", "give -mtriple=aarch64-linux-gnu with it"),
