@@ -197,8 +197,8 @@ def factors_of_all(folds: Sequence[FactorsOfCases]) -> dict[str, UnseenFamilies]
     found = {}
     for case in cases():
         pairs = [pair for fold in folds for pair in fold.get(case.name, ())]
-        if pairs:
-            factors, families = [each for each, _ in pairs], [family for _, family in pairs]
+        factors, families = [each for each, _ in pairs], [family for _, family in pairs]
+        if len(set(families)) > 1:  # of one alone, nothing tells of others
             device = case.rows()[0].device
             found[case.name] = UnseenFamilies(
                 device.cores,

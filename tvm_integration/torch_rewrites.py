@@ -54,15 +54,15 @@ def _name(node: Any) -> str:
     return str(getattr(node.target, "__name__", node.target))
 
 
-def _kinds() -> tuple[Any, Any, Any]:
+def _kinds() -> tuple[Any, Any]:
     from torch import _prims_common
 
     kinds = _prims_common.ELEMENTWISE_TYPE_PROMOTION_KIND
-    return kinds.DEFAULT, kinds.INT_TO_FLOAT, kinds.ALWAYS_BOOL
+    return kinds.DEFAULT, kinds.INT_TO_FLOAT
 
 
 _ARITHMETIC, _FLOATING, _COMPARING = range(3)
-"""What torch computes in: the common type; floats; the common type, giving truth values."""
+"""What torch computes in: the common type; a floating one; the common type, giving truth values."""
 _BINARY = {
     "add": _ARITHMETIC,
     "sub": _ARITHMETIC,
@@ -141,8 +141,8 @@ def _promote(node: Any, kind: int, places: Sequence[int]) -> None:
     if not any(isinstance(value, torch.Tensor) for value in values):
         return
     rounding = node.kwargs.get("rounding_mode")
-    promotion = _kinds()[_ARITHMETIC if rounding else kind]
-    dtype, _ = elementwise_dtypes(*values, type_promotion_kind=promotion)
+    promotion = _kinds()[_FLOATING if kind == _FLOATING and not rounding else _ARITHMETIC]
+    _, dtype = elementwise_dtypes(*values, type_promotion_kind=promotion)
     if kind == _COMPARING and dtype == torch.bool:
         dtype = torch.int32  # TVM compares no truth values
     if dtype == torch.bool and _name(node) in _OF_TRUTH:

@@ -1,10 +1,32 @@
 """Networks of transformers from their configuration."""
 
+import numpy as np
 import pytest
-from network_checks import assert_equals_reference, error_text
+from network_checks import assert_equals_reference, error_text, run_untuned
 
+from tvm_integration.execution import compare_outputs
 from tvm_integration.frontend import load_network
 from tvm_integration.hf import build_hf
+
+USERS = """
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+IDS = torch.ones(1, 8, dtype=torch.int64)
+
+def gpt2():
+    config = GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=50, n_positions=32)
+    config.use_cache = False
+    return GPT2LMHeadModel(config), (IDS,)
+
+def llama():
+    config = LlamaConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=64, vocab_size=50, max_position_embeddings=32,
+    )
+    config.use_cache = False
+    return LlamaForCausalLM(config), (IDS,)
+"""
 
 
 def test_hf_network_from_its_configuration():
@@ -18,6 +40,24 @@ def test_hf_network_from_its_configuration():
     assert network.inputs[0].shape == (2, 12)
     assert network.inputs[0].max() < 100
     assert_equals_reference(network)
+
+
+def test_hf_network_in_half():
+    network = load_network(
+        "hf:BertConfig,hidden_size=32,num_hidden_layers=1,num_attention_heads=2,"
+        "intermediate_size=64,vocab_size=50,sequence=8,dtype=float16"
+    )
+    got, expected = run_untuned(network), network.reference.run(network.inputs)
+    assert {each.dtype for each in got} == {np.dtype("float16")}
+    assert compare_outputs(got, expected).match
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_language_models_without_a_mask(workplace, name):
+    """Their own masks are sums and comparisons of truth values and positions."""
+    (workplace / "users_models.py").write_text(USERS)
+    assert_equals_reference(load_network(f"users_models:{name}"))
 
 
 def test_hf_vision_network():

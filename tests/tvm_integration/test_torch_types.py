@@ -171,6 +171,38 @@ def test_a_layer_with_a_bias_keeps_its_type(dtype):
     assert compare_outputs([got], [expected]).match
 
 
+OF_HALVES = [
+    *(torch.tanh, torch.sigmoid, torch.exp, torch.erf, torch.sin, torch.tril),
+    *(torch.nn.functional.gelu, torch.nn.functional.silu, torch.nn.functional.selu),
+    lambda x: torch.rsqrt(x.abs() + 1),
+    lambda x: torch.log(x.abs() + 1),
+    lambda x: x**2 + x.abs() ** 0.5,
+    lambda x: x * 2.5 / 3 - 1,
+    lambda x: x.clamp(-0.5, 0.5),
+    lambda x: torch.where(x > 0.5, x, 0.25),
+    lambda x: x.masked_fill(x > 0, float("-inf")).softmax(-1),
+    lambda x: x + torch.arange(8, dtype=x.dtype),
+    lambda x: x.var(-1) + x.mean(-1) + x.sum(-1),
+    lambda x: x * x.float(),
+    lambda x: x == x.abs(),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_elements_keep_their_type(dtype):
+    check_each(OF_HALVES, real(2, 8, dtype=dtype))
+
+
+def test_what_has_no_such_type_is_refused_by_it():
+    double = real(1, 3, 8, 8, dtype=torch.float64)
+    check(lambda x: torch.nn.functional.layer_norm(x, (8,)), double.half())
+    with pytest.raises(InputError, match="layer_norm: only support float32 and float16"):
+        check(lambda x: torch.nn.functional.layer_norm(x, (8,)), double)
+    for bias in (True, False):
+        with pytest.raises(InputError, match="float64"):
+            check(torch.nn.Conv2d(3, 4, 3, bias=bias).double(), double)
+
+
 def test_a_convolution_of_halves():
     layer = torch.nn.Conv2d(3, 4, 3, padding=1).half()
     check(lambda x: layer(x), real(1, 3, 8, 8, dtype=torch.float16))
