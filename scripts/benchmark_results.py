@@ -35,12 +35,14 @@ class Results:
         self.values: dict[str, Any] = {}
         self.commits: dict[str, str] = {}
         self.machines: dict[str, str] = {}
+        self.dates: dict[str, str] = {}
         if path.exists() and not fresh:
             try:
                 kept = json.loads(path.read_text())
                 self.values, self.commits = dict(kept["values"]), dict(kept["commits"])
                 here = dict.fromkeys(self.values, kept["machine"])
                 self.machines = here | kept.get("elsewhere", {})
+                self.dates = dict(kept.get("dates", {}))
             except (ValueError, KeyError, TypeError) as error:
                 sys.exit(
                     f"{path} must be results of this script, got {error!r}: remove it, or begin "
@@ -54,11 +56,13 @@ class Results:
             self.values[key] = measure()
             self.commits[key] = commit()
             here = self.machines[key] = machine()
+            self.dates[key] = str(date.today())
             self.path.parent.mkdir(parents=True, exist_ok=True)
             content = {
                 "machine": here,
                 "elsewhere": {name: each for name, each in self.machines.items() if each != here},
                 "commits": self.commits,
+                "dates": self.dates,
                 "values": self.values,
             }
             write_atomically(self.path, json.dumps(content, indent=1).encode())
@@ -66,26 +70,34 @@ class Results:
         return self.values[key]
 
     def header(self) -> str:
-        """The line above a table: date, machines, command, sources measured."""
+        """The line above a table: when, where, by what command and sources it was measured."""
         command = shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]])
         sources = ", ".join(sorted(set(self.commits.values())))
         machines = "; ".join(sorted(set(self.machines.values()))) or machine()
-        return f"{date.today()}, {machines}, sources {sources}: `{command}`"
+        dates = sorted({self.date_of(key) for key in self.values} - {"unknown"})
+        dates = dates or [str(date.today())]
+        when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+        return f"{when}, {machines}, sources {sources}: `{command}`"
+
+    def date_of(self, key: str) -> str:
+        """When a result was measured; of those kept without a date that of their sources."""
+        if key not in self.dates:
+            sources = self.commits.get(key, "unknown").partition(" ")[0]
+            self.dates[key] = _git("log", "-1", "--format=%cs", sources) or "unknown"
+        return self.dates[key]
 
 
 def commit() -> str:
     """The last commit that touched the sources, and whether they changed since."""
     sources = ["costmodels", "tvm_integration", "halide_style"]
-    log = ["git", "log", "-1", "--format=%h", "--", *sources]
-    done = subprocess.run(log, cwd=ROOT, capture_output=True, text=True, check=False)
-    changed = subprocess.run(
-        ["git", "status", "--porcelain", "--", *sources],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return (done.stdout.strip() or "unknown") + (" changed" if changed.stdout.strip() else "")
+    last = _git("log", "-1", "--format=%h", "--", *sources) or "unknown"
+    return last + (" changed" if _git("status", "--porcelain", "--", *sources) else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def machine() -> str:

@@ -8,7 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import helper
+from onnx_graphs import save, value
 from typer.testing import CliRunner
 
 from costmodels.checkpoint import load_checkpoint
@@ -16,6 +19,7 @@ from costmodels.errors import InputError
 from tvm_integration.cli import app
 from tvm_integration.cost_model import LEARNED
 from tvm_integration.progress import duration_text
+from tvm_integration.tune import batch_size
 from tvm_integration.tune_display import seconds_text
 from tvm_integration.tune_state import KernelState, TuneResult, TuneState
 from tvm_integration.work_dir import CHECKPOINT, RECORDS
@@ -359,6 +363,38 @@ def test_records_of_one_thread_are_warned_of(tmp_path, caplog):
         mark_threads(tmp_path, ["record"], 2)
     assert "ran on one thread whatever the target" in caplog.text
     assert not (tmp_path / MARK).exists()
+
+
+@pytest.mark.parametrize("choice", [["8"], ["0", "--cost-model", "pretrained:halide"]])
+def test_a_network_with_a_kernel_that_cannot_be_searched_is_tuned(workplace, choice):
+    """TVM cannot schedule a ScatterND with what follows it: it stays as it is, the rest goes on."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("ScatterND", ["m", "places", "new"], ["s"]),
+        helper.make_node("Relu", ["s"], ["y"]),
+    ]
+    rng = np.random.default_rng(0)
+    weights = [
+        ("w", rng.standard_normal((16, 16), np.float32)),
+        ("places", np.array([[1], [3]])),
+        ("new", rng.standard_normal((2, 16), np.float32)),
+    ]
+    save("net.onnx", nodes, [value("x", [4, 16])], [value("y", [4, 16])], weights)
+    done = costmodels(
+        "tune", "net.onnx", "--trials-per-iter", "4", "--trials", *choice, "--json", cwd=workplace
+    )
+    assert done.returncode == 0, done.stderr
+    assert "stays unscheduled: TVM cannot search it" in done.stderr
+    found = json.loads(done.stdout)
+    assert found["outputs_match"] is True
+    best = {kernel["name"]: kernel["best_s"] for kernel in found["kernels"]}
+    (scattered,) = (name for name in best if "scatter" in name)
+    assert best[scattered] is None
+
+
+def test_a_batch_is_smaller_where_kernels_would_go_without():
+    assert [batch_size(trials, 6, 32) for trials in (512, 96, 48, 5)] == [32, 16, 8, 5]
+    assert all(batch_size(48, kernels, 32) * kernels <= 48 for kernels in range(2, 7))
 
 
 def test_stock_and_random_models_tune_too(tmp_path):
