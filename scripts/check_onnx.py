@@ -274,7 +274,7 @@ def page(known: Mapping[str, Case], values: Mapping[str, Any], header: str) -> s
     for kind, meaning in KINDS.items():
         cells = " | ".join(f"{totals[way][kind]:,}" for way in WAYS)
         lines.append(f"| {meaning} | {cells} |")
-    lines += ["", "## Computed otherwise than onnx says", ""]
+    lines += ["", "## Computed otherwise, or refused without naming the operator", ""]
     wrong = [
         (name, way, values[f"{name}/{way}"][1])
         for name in claimed

@@ -11,7 +11,7 @@ from tvm_integration.identity import program_hash, trace_text
 from tvm_integration.work_dir import measurement_of
 
 MEASURE = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=25)
-"""How programs are measured: three times 25 ms agree within 0.5 % at the median."""
+"""How programs are measured; see `tvm_integration.tune.MEASURE`."""
 
 Outcome: TypeAlias = tuple[Measurement, str | None]
 """What was measured, and for a failure ``"build"`` or ``"run"``."""

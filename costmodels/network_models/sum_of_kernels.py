@@ -137,12 +137,14 @@ TYPICAL = Overheads(
     launch_s=Parameter(0.4e-6, 0.5e-6), cold_share=Parameter(0.5, 0.5), residual=0.06
 )
 """Of a CPU that was never calibrated: what fits the networks of `shipped:networks` with chosen
-schedules, with room for other machines; the residual is 0.02 with default ones."""
+schedules, which ran on one thread, with room for other machines; the residual is 0.02 with default
+ones."""
 UNSEEN_DEVICE_ERROR = 0.45
-"""`Overheads.device_error` where a model never saw the device. The logs of 22 networks of timm on a
-Zen 4 that was left out of training (2026-11-29) have a root mean square of 0.11, those of seven on
+"""`Overheads.device_error` where a model never saw the device. The logs of 25 networks of timm on a
+Zen 4 that was left out of training (2026-11-29) have a root mean square of 0.12, those of seven on
 an Intel Xeon that earlier models did not know one of 0.23; but 14 on a Zen 4 that models of one
-thread hardly knew were off by a factor of 1.53 at the median, and others will be unlike these."""
+thread hardly knew were off by a factor of 1.53 at the median, and on one core of a Zen 5 without
+AVX networks are off by one of 2.2, beyond what this allows for."""
 
 
 @dataclass(frozen=True, slots=True)
