@@ -41,8 +41,8 @@ from tvm_integration.tune_state import KernelState, TuneOptions, TuneResult, Tun
 from tvm_integration.work_dir import measurement_of, open_database
 
 MEASURE = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=25)
-"""How candidates are measured: three times 25 ms differ by 1 % (standard deviation over mean) at the
-median program of `shipped:cpu`."""
+"""How candidates are measured: three times 25 ms differ by 1 % (standard deviation over mean) at
+the median program of `shipped:cpu`."""
 EVOLUTION = {"population_size": 256, "genetic_num_iters": 3}
 """Smaller than TVM's 512 and 4: scoring programs takes longer than measuring a batch of 32."""
 SMALLEST_PART = 8
