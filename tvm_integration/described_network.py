@@ -5,12 +5,14 @@ target and the releases at work; so what they give is kept under the user's cach
 """
 
 import contextlib
+import functools
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +42,7 @@ from tvm_integration.identity import target_text, task_key
 from tvm_integration.layer_names import LayerNames
 from tvm_integration.model_name import ModelName, check_model_name
 
-LAYOUT = 4
-"""Raised whenever what is kept changes, or how networks are imported and fused."""
-PACKAGES = ("costmodels", "apache-tvm", "torch", "onnx", "transformers")
+PACKAGES = ("apache-tvm", "torch", "onnx", "transformers")
 
 
 @dataclass(frozen=True)
@@ -230,6 +230,16 @@ def _weight_files(name: ModelName) -> list[Path]:
     return weight_files(Path(name.name))
 
 
+@functools.cache
+def _sources() -> str:
+    """Digest of this project's code: what another state of it imported and kept may be wrong."""
+    digest = blake2b(digest_size=16)
+    for package in ("costmodels", "tvm_integration"):
+        for path in sorted(Path(str(files(package))).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def _kept_at(name: ModelName, target: Target) -> Path:
     content = ""
     if name.kind in ("onnx", "pt2"):
@@ -243,9 +253,8 @@ def _kept_at(name: ModelName, target: Target) -> Path:
             releases.append(version(package))
         except PackageNotFoundError:
             releases.append("-")
-    meaning = json.dumps(
-        [LAYOUT, name.kind, name.name, dict(name.options), content, target_text(target), releases]
-    )
+    parts = [name.kind, name.name, dict(name.options), content, target_text(target), releases]
+    meaning = json.dumps([_sources(), *parts])
     key = cache_key(blake2b(meaning.encode(), digest_size=16).hexdigest(), PER_STORE, "network")
     return cache_folder("networks") / f"{key}.npz"
 

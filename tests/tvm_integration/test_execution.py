@@ -214,6 +214,7 @@ def test_the_printed_lines_load_and_run_the_library_elsewhere(perceptron, tmp_pa
     lines = export(perceptron, path)
     assert [x.name for x in tmp_path.iterdir()] == ["mlp.so"]
     assert "costmodels" not in "\n".join(lines)
+    assert any("warns of the scope of each constant" in line for line in lines)
     array = tmp_path / "x.npy"
     np.save(array, network(PERCEPTRON).inputs[0])
     code = "\n".join(lines).replace("np.zeros((1, 784), 'float32')", f"np.load({str(array)!r})")

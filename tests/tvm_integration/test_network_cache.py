@@ -28,6 +28,11 @@ def test_the_second_time_nothing_is_imported(network, target, monkeypatch):
         describe_network(SMALL_NETWORK, Target({"kind": "llvm", "mcpu": "x86-64", "num-cores": 1}))
 
 
+def test_what_other_code_imported_is_imported_again(network, target, monkeypatch):
+    monkeypatch.setattr("tvm_integration.described_network._sources", lambda: "of another state")
+    assert not describe_network(SMALL_NETWORK, target).from_cache
+
+
 def test_a_damaged_cache_is_made_again(target, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     describe_network("zoo:mlp", target)

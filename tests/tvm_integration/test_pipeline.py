@@ -9,8 +9,8 @@ import torch
 from sampled_database import TARGET, commit, fused, network, sampled_database
 
 from costmodels.errors import CostModelError, InputError
-from tvm_integration import pipeline
-from tvm_integration.compat import Target, meta_schedule, relax, tvm
+from tvm_integration import fusion, pipeline
+from tvm_integration.compat import Target, meta_schedule, relax, structural_equal, tvm
 from tvm_integration.execution import compare_outputs, run
 from tvm_integration.pipeline import build, fuse, tuning_pipeline
 from tvm_integration.torch_program import from_torch
@@ -435,3 +435,20 @@ def test_what_cannot_be_lowered_is_named_in_one_line():
     with pytest.raises(InputError, match=r"fuse the network, got .*ivide by zero") as error:
         from_function(lambda x: x / 0)
     assert "\n" not in str(error.value)
+
+
+def test_kernels_are_matched_with_tasks_by_hash(monkeypatch):
+    """An unrolled LSTM has a kernel a step, which compared with every task took minutes."""
+    compared = []
+
+    def counted(a, b):
+        compared.append(1)
+        return structural_equal(a, b)
+
+    monkeypatch.setattr(fusion, "structural_equal", counted)
+    lstm = torch.nn.LSTM(4, 8).eval()
+    module = from_torch("lstm", lstm, (torch.zeros(12, 1, 4),), {}).module
+    cut = fuse(module, TARGET)
+    kernels = sum(len(task.kernels) for task in cut.tasks)
+    assert kernels > 12
+    assert kernels <= len(compared) <= kernels + 2

@@ -3,10 +3,13 @@
 import re
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 from costmodels.errors import InputError
+from tvm_integration.candidates import CandidateSource
+from tvm_integration.compat import tvm
 from tvm_integration.execution import compare_outputs, run
 from tvm_integration.pipeline import build, fuse
 from tvm_integration.targets import host_target
@@ -304,6 +307,11 @@ def test_a_tile_is_made_axis_by_axis(shape, repeats):
     check(lambda x: x.repeat(*repeats), x)
     network = from_torch("net", Net(lambda x: x.repeat(*repeats)).eval(), (x,), {})
     (task,) = fuse(network.module, host_target()).tasks
+    programs = CandidateSource(task.mod, host_target(), name="tile", rng=np.random.default_rng(0))
+    for candidate in programs.random(3):
+        got = tvm.runtime.tensor(np.zeros_like(x.repeat(*repeats).numpy()))
+        tvm.tirx.build(candidate.sch.mod, host_target())["main"](tvm.runtime.tensor(x.numpy()), got)
+        np.testing.assert_array_equal(got.numpy(), x.repeat(*repeats).numpy())
     stages = re.findall(r'T\.sblock\("T_tile', str(task.mod))
     assert len(stages) == max(1, sum(each != 1 for each in repeats))
 
