@@ -15,7 +15,7 @@ from tvm_integration import identity
 from tvm_integration.compat import meta_schedule
 from tvm_integration.cost_model import MetaScheduleCostModel, resolve_model
 from tvm_integration.described_network import describe_network
-from tvm_integration.targets import host_target, parse_target
+from tvm_integration.targets import device_of, host_target, parse_target
 from tvm_integration.tune_measure import known_untuned
 from tvm_integration.work_dir import open_database, replay
 
@@ -98,9 +98,15 @@ def command(*arguments):
 
 def test_estimate_asks_by_the_keys_that_tuning_learned_by(tuned):
     model = resolve_model(tuned / "cost_model.ckpt", seed=0)
-    kernels = describe_network("zoo:mlp", host_target()).kernels
-    assert {kernel.key for kernel in kernels} & set(model._anchors)
+    network = describe_network("zoo:mlp", host_target())
+    kernels = network.kernels
+    learned = np.array([kernel.key in model._anchors for kernel in kernels])
+    assert learned.any()
     assert set(model._anchors) <= {kernel.key for kernel in kernels}
+    batch = network.batch(device_of(host_target()))
+    seconds = model.predict(batch).latency_s[learned]
+    model._anchors = {key: value + np.log(10.0) for key, value in model._anchors.items()}
+    np.testing.assert_allclose(model.predict(batch).latency_s[learned], 10 * seconds)
 
 
 def test_evaluate_asks_by_the_same_keys(tuned, tmp_path):
