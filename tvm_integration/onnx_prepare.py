@@ -33,6 +33,7 @@ _RANDOM = frozenset(
 )
 OPTIMIZED = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")
 """Domains of the operators that onnxruntime makes when it optimizes a file."""
+_LAYER_NORMS = ("LayerNormalization", "RMSNormalization")
 _ALWAYS_INLINED = frozenset({"Attention", "RotaryEmbedding", "GroupNormalization"})
 """Standard operators that the importer takes for others of the same name, or only in part."""
 
@@ -190,7 +191,8 @@ def _flatten_old_maxima(model: "onnx.ModelProto") -> None:
     facts = NodeFacts(model)
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        shape = facts.shape(node.input[0]) if node.op_type == "Hardmax" else None
+        is_old = node.op_type == "Hardmax" and node.domain in _STANDARD
+        shape = facts.shape(node.input[0]) if is_old else None
         if shape is None:
             nodes.append(node)
             continue
@@ -210,8 +212,9 @@ def _spread_scales(model: "onnx.ModelProto") -> None:
     facts = NodeFacts(model)
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        x = facts.shape(node.input[0]) if node.input else None
-        if node.op_type in ("LayerNormalization", "RMSNormalization") and x is not None:
+        is_norm = node.op_type in _LAYER_NORMS and node.domain in _STANDARD
+        x = facts.shape(node.input[0]) if is_norm else None
+        if x is not None:
             axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
             wanted = x[axis % len(x) :]
             writer = NodeWriter(node, facts)
@@ -289,7 +292,7 @@ def _has_body(schema: Any) -> bool:
 def _must_be_inlined(node: "onnx.NodeProto", model: "onnx.ModelProto") -> bool:
     if node.op_type in _ALWAYS_INLINED or node.op_type not in _importable():
         return True
-    if node.op_type in ("LayerNormalization", "RMSNormalization"):
+    if node.op_type in _LAYER_NORMS:
         facts = NodeFacts(model)
         more = [name for name in node.output[1:] if name and name in facts.used]
         x, scale = facts.shape(node.input[0]), facts.shape(node.input[1])
