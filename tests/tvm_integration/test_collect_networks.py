@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from costmodels.cores import usable_cpus
 from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.shipped import dataset_path
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.errors import InputError
 from costmodels.network_models.sum_of_kernels import TYPICAL, UNSEEN_DEVICE_ERROR, add_up
+from tvm_integration import network_process
 from tvm_integration.calibrate import calibrate
 from tvm_integration.cli import app
 from tvm_integration.collect_networks import ATTEMPTS, NetworkCollector
@@ -217,3 +219,13 @@ def test_calibration_is_fitted_kept_and_found(folder, tmp_path, monkeypatch):
     assert not begun.exists()
     with pytest.raises(InputError, match="at least 4 networks, got 1"):
         calibrate(target, device, model, tmp_path / "one", networks=["zoo:mlp"])
+
+
+def test_a_network_has_as_many_threads_as_its_target_has_cores(monkeypatch):
+    counts = []
+    monkeypatch.setattr("tvm_integration.threads.set_threads", counts.append)
+    for cores in (1, 2):
+        target = json.dumps({"kind": "llvm", "num-cores": cores})
+        order = network_process._Order("zoo:mlp", target, None, {}, True, 0, usable_cpus())
+        network_process._build(order)
+    assert counts == [1, 2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 from onnx_graphs import assert_equals_onnxruntime, save, value
 
 from costmodels.errors import InputError
@@ -169,6 +169,57 @@ def test_a_file_that_onnxruntime_optimized_is_told():
         save("net.onnx", [node], x, y, weights, domain="com.microsoft")
         with pytest.raises(InputError, match=rf"{operator} \(\w+\).* as it was exported"):
             load_network("net.onnx")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_narrow_floats_inside_a_graph_are_refused():
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f8"], to=TensorProto.FLOAT8E4M3FN, name="narrow"),
+        helper.make_node("Cast", ["f8"], ["y"], to=TensorProto.FLOAT),
+    ]
+    save("net.onnx", nodes, [value("x", [4])], [value("y", [4])], opset=19)
+    with pytest.raises(InputError, match=r"Cast \(narrow\) .* floats of 8 bits"):
+        load_network("net.onnx")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_result_without_elements_is_refused():
+    nodes = [helper.make_node("Identity", ["w"], ["y"]), helper.make_node("Relu", ["x"], ["z"])]
+    outputs = [value("y", [0]), value("z", [2])]
+    save("net.onnx", nodes, [value("x", [2])], outputs, [("w", np.zeros(0, np.float32))])
+    with pytest.raises(
+        InputError, match=r"output y of net.onnx must hold numbers, got shape \[0\]"
+    ):
+        load_network("net.onnx")
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize(("shift", "direction"), [(3, "LEFT"), (8, "LEFT"), (9, "RIGHT")])
+def test_shifts_by_the_width_and_more(shift, direction):
+    node = helper.make_node("BitShift", ["x", "s"], ["y"], direction=direction)
+    ends = [[value(name, [4], TensorProto.UINT8)] for name in "xy"]
+    save("net.onnx", [node], *ends, [("s", np.full(4, shift, np.uint8))])
+    assert_equals_onnxruntime("net.onnx")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_what_detects_no_infinity_finds_none():
+    node = helper.make_node("IsInf", ["x"], ["y"], detect_positive=0, detect_negative=0)
+    save("net.onnx", [node], [value("x", [4])], [value("y", [4], TensorProto.BOOL)])
+    assert_equals_onnxruntime("net.onnx")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_place_from_the_end_of_a_sequence_is_refused():
+    nodes = [
+        helper.make_node("SequenceConstruct", ["x", "x"], ["two"]),
+        helper.make_node("SequenceInsert", ["two", "x", "last"], ["three"], name="inserted"),
+        helper.make_node("ConcatFromSequence", ["three"], ["y"], axis=0),
+    ]
+    ends = [value("x", [2, 3])], [value("y", None)]
+    save("net.onnx", nodes, *ends, [("last", np.array(-1))])
+    with pytest.raises(InputError, match=r"SequenceInsert \(inserted\) .* negative position"):
+        load_network("net.onnx")
 
 
 @pytest.mark.usefixtures("workplace")
