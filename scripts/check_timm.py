@@ -130,7 +130,8 @@ def page(values: Mapping[str, Any], header: str) -> str:
         f"One small network of each of {len(values)} families of timm {timm.__version__}, random "
         "weights, from torch: "
         + ", ".join(f"{counts[kind]} {text}" for kind, text in KINDS.items() if counts[kind])
-        + f". Of {checked} the outputs were compared with torch's, and are equal.",
+        + f". Of {checked} the outputs were compared with torch's, and are equal. Estimates are of "
+        "unscheduled kernels, by `pretrained:best`, as calibrated as the machine was.",
         "",
         "| family | network | kernels | estimate, ms | outputs |",
         "|---|---|---|---|---|",
