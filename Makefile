@@ -18,6 +18,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --durations=25
+	$(BIN)/python -m pytest --quiet --doctest-modules costmodels halide_style tvm_integration
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
