@@ -38,6 +38,12 @@ from costmodels.network_models.sum_of_kernels import NOTHING, MeasuredNetwork, O
 
 TEST = frozenset(TEST_FAMILIES)
 MODELS = ("ensemble", "gbt", "graphsage", "halide", "paleo", "lookup_table", "sparse_polynomial")
+DATA = (
+    "Networks of `shipped:networks` were measured on November 27 and 28, 2026, all on one thread: "
+    "default schedules are serial, and those that a model chose are told as of one core. Networks "
+    "with chosen schedules on two cores are those of `shipped:chosen_networks`, measured on the "
+    "29th on two threads of a Zen 4."
+)
 COLUMNS = ("networks", "supported", "mape", "median_ape", "within_10pct", "spearman")
 COLUMNS += ("spearman_in_family", "coverage", "interval_width")
 
@@ -268,7 +274,7 @@ def main() -> None:
     chart(results.values, kinds[0], options.models, picture)
     about = (__doc__ or "").split("\n\n")
     page = (
-        f"# Whole networks\n\n{results.header()}\n\n{about[0]}\n\n{about[1].strip()}\n\n"
+        f"# Whole networks\n\n{results.header()}\n\n{about[0]}\n\n{about[1].strip()}\n\n{DATA}\n\n"
         f"![estimated against measured latency]({picture.name})\n\n" + "\n\n".join(parts) + "\n\n"
         f"Test families: {', '.join(TEST_FAMILIES)}. Mean over three seeds, in brackets least and "
         "most. `supported`: share of networks all of whose kernels a model has seconds for; the "
