@@ -61,7 +61,17 @@ def _fitted(factory: ModelFactory) -> KernelCostModel:
 
 @cache
 def _fitted_once(factory: ModelFactory) -> KernelCostModel:
-    return factory().fit(example_dataset(_rng(), schema=factory().schema), rng=_rng())
+    return factory().fit(_learned(factory()), rng=_rng())
+
+
+def _learned(model: KernelCostModel) -> KernelDataset:
+    """What `_fitted` learned from."""
+    return example_dataset(_rng(), schema=model.schema)
+
+
+def _small(model: KernelCostModel) -> KernelDataset:
+    """Fitted in a fraction of the time, for checks that do not look at what was learned."""
+    return example_dataset(_rng(9), tasks=2, schema=model.schema, first_task=300)
 
 
 def _unseen(model: KernelCostModel) -> KernelDataset:
@@ -111,7 +121,7 @@ def check_protocol(factory: ModelFactory, folder: Path) -> None:
         owner = kernel_model_class(model.name)
         assert type(model) is owner, f"name {model.name!r} is that of {owner.__qualname__}"
     assert model.paper, "paper must name the publication"
-    fitted = model.fit(example_dataset(_rng(), schema=model.schema), rng=_rng())
+    fitted = model.fit(_small(model), rng=_rng())
     assert fitted is model, "fit must return the model itself"
     assert model.is_fitted, "is_fitted must be true after fit"
 
@@ -186,10 +196,9 @@ def check_predict_repeats(factory: ModelFactory, folder: Path) -> None:
 def check_fit_repeats(factory: ModelFactory, folder: Path) -> None:
     """Equal data and equal generators give equal models, whatever was drawn elsewhere."""
     del folder
-    dataset = example_dataset(_rng(), schema=factory().schema)
-    first = factory().fit(dataset, rng=_rng(3))
+    first = _fitted(factory)
     np.random.default_rng().normal(size=3)
-    second = factory().fit(dataset, rng=_rng(3))
+    second = factory().fit(_learned(first), rng=_rng())
     batch = _unseen(first).batch
     _same(first.predict(batch), second.predict(batch), "fit does not repeat", exact=True)
 
@@ -197,11 +206,11 @@ def check_fit_repeats(factory: ModelFactory, folder: Path) -> None:
 def check_fit_forgets(factory: ModelFactory, folder: Path) -> None:
     """`fit` does not depend on what was learned before."""
     del folder
-    dataset = example_dataset(_rng(), schema=factory().schema)
-    fresh = factory().fit(dataset, rng=_rng(3))
-    used = factory().fit(example_dataset(_rng(9), schema=fresh.schema), rng=_rng(4))
+    fresh = _fitted(factory)
+    dataset = _learned(fresh)
+    used = factory().fit(_small(fresh), rng=_rng(4))
     used.update(dataset.batch, dataset.measurements)
-    used.fit(dataset, rng=_rng(3))
+    used.fit(dataset, rng=_rng())
     batch = _unseen(fresh).batch
     _same(fresh.predict(batch), used.predict(batch), "fit remembers", exact=True)
 
@@ -210,14 +219,14 @@ def check_fit_ranks(factory: ModelFactory, folder: Path) -> None:
     """The faster a learned kernel, the higher its utility, and the fewer its seconds if claimed."""
     del folder
     model = _fitted(factory)
-    _must_rank(model, example_dataset(_rng(), schema=model.schema))
+    _must_rank(model, _learned(model))
 
 
 def check_fit_gives_seconds(factory: ModelFactory, folder: Path) -> None:
     """Seconds are seconds: those of learned kernels are not off by a factor on the whole."""
     del folder
     model = _fitted(factory)
-    dataset = example_dataset(_rng(), schema=model.schema)
+    dataset = _learned(model)
     latency_s = model.predict(dataset.batch).latency_s
     if not model.claims.seconds or latency_s is None:
         return
@@ -334,7 +343,7 @@ def check_inputs_not_written(factory: ModelFactory, folder: Path) -> None:
     """No verb writes to what it is given."""
     del folder
     model = factory()
-    dataset = example_dataset(_rng(), schema=model.schema)
+    dataset = _small(model)
     kept = copy.deepcopy(dataset)
     model.fit(dataset, rng=_rng())
     model.update(dataset.batch, dataset.measurements)

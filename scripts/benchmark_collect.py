@@ -3,15 +3,20 @@
 Collecting: valid records a second on the kernels of ResNet-18, building included; then the same
 programs, some of them, built and measured by our workers and by stock TVM's in turn, under one
 evaluator. Torch is hidden from stock, and its builder gets five minutes a program, as in
-`benchmark_workers.py`. Featurising: traces applied, rows and graphs extracted, then read from the
-cache. Imports of TVM are not counted.
+`benchmark_workers.py`. Measuring again: programs of the data set by `collect --programs-of`, which
+is ended by ``kill -9`` and goes on in the next repeat; all that it had kept must be there.
+Featurising: traces applied, rows and graphs extracted, then read from the cache. Imports of TVM are
+not counted.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,6 +34,10 @@ MINUTES = 5.0
 SAMPLE_PER_TASK = 3
 FEATURISED = 10_000
 MANY = 100_000
+AGAIN = 250
+"""Programs measured again before the process is killed."""
+POLL_S = 0.1
+AGAIN_LIMIT_S = 600.0
 
 
 def collect(folder: Path) -> dict[str, float]:
@@ -94,6 +103,46 @@ def measure_sample(folder: Path, who: str) -> dict[str, float]:
     return {"valid": valid, "programs": len(inputs), "wall_s": time.perf_counter() - start}
 
 
+def measure_again(folder: Path, dataset_name: str) -> dict[str, float]:
+    """Measure programs again in a process that is killed in the middle; start is not counted."""
+    from costmodels.dataset.folder import read_dataset
+
+    before = read_dataset(folder).records if folder.exists() else ()
+    command = [sys.executable, "-m", "tvm_integration.cli", "collect", "--programs-of"]
+    process = subprocess.Popen(
+        [*command, dataset_name, "--out", str(folder)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    start = time.perf_counter()
+    steps = [(0.0, 0)]  # when the journal grew, and to how many programs
+    while process.poll() is None and steps[-1][1] < AGAIN:
+        time.sleep(POLL_S)
+        elapsed_s, kept = time.perf_counter() - start, _kept_in_journal(folder)
+        if kept > steps[-1][1]:
+            steps.append((elapsed_s, kept))
+        if elapsed_s > AGAIN_LIMIT_S:
+            break
+    process.kill()
+    process.wait()
+    after = read_dataset(folder).records
+    if after[: len(before)] != before or len(after) < len(before) + steps[-1][1]:
+        raise RuntimeError(f"{folder}: programs that were kept before kill -9 are missing")
+    (first_s, first), (last_s, last) = steps[1], steps[-1]
+    return {
+        "per_s": (last - first) / (last_s - first_s),
+        "most_lost": max(b[1] - a[1] for a, b in itertools.pairwise(steps)),
+        "kept": len(after),
+    }
+
+
+def _kept_in_journal(folder: Path) -> int:
+    try:
+        return (folder / "journal.jsonl").read_text().count('"records"')
+    except FileNotFoundError:
+        return 0
+
+
 def featurise(dataset_name: str) -> dict[str, float]:
     """Extract the features of programs, then read them from the cache."""
     from costmodels.dataset.folder import read_dataset
@@ -155,6 +204,8 @@ def main() -> None:
         print(json.dumps(_child(folder, *options.child)))
         return
     results = Results(options.out, fresh=options.fresh)
+    if options.fresh:
+        shutil.rmtree(folder.with_name("again"), ignore_errors=True)
 
     def get(repeat: int, what: str, who: str = "ours", *, hide_torch: bool = False) -> Any:
         call = ("--out", str(options.out), "--child", what, who)
@@ -169,6 +220,7 @@ def main() -> None:
             found.append(get(repeat, "sample", who, hide_torch=who == "stock"))
     featurised = [get(repeat, "featurise", options.dataset) for repeat in rounds]
     used = get(0, "memory", options.dataset)
+    again = [get(repeat, "again", options.dataset) for repeat in rounds]
     print(f"\n{results.header()}\n\n| | median (min-max) | goal |\n|---|---|---|")
     valid, programs = sampled["stock"][0]["valid"], sampled["stock"][0]["programs"]
     lines = {
@@ -178,6 +230,11 @@ def main() -> None:
             "",
         ),
         f"the same, stock TVM ({valid} valid)": ([_rate(each) for each in sampled["stock"]], ""),
+        "measured again (valid or not), resumed after kill -9, a second": (
+            [each["per_s"] for each in again],
+            "3",
+        ),
+        "the most that kill -9 can lose, programs": ([each["most_lost"] for each in again], "16"),
         f"{featurised[0]['programs']} programs featurised, a second": (
             [each["extracted_per_s"] for each in featurised],
             "300",
@@ -194,6 +251,8 @@ def _child(folder: Path, what: str, who: str) -> dict[str, float]:
     if what == "collect":
         shutil.rmtree(folder, ignore_errors=True)
         return collect(folder)
+    if what == "again":
+        return measure_again(folder.with_name("again"), who)
     if what == "sample":
         return measure_sample(folder, who)
     return memory(who) if what == "memory" else featurise(who)

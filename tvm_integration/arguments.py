@@ -8,6 +8,7 @@ indices are spread over what they point into, and masks are mixed.
 
 import functools
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,8 +25,10 @@ Range: TypeAlias = tuple[int, int]
 
 RANDOM_FILL = "tvm.contrib.random.random_fill_for_measure"
 """TVM's function that fills an array with numbers between 1 and 10."""
-_BLOCK = 1 << 16
-"""Numbers drawn; arguments repeat them, each from another one on."""
+_BLOCK = 1 << 20
+"""Numbers drawn; arguments repeat them, each from another one on. A Zen 4 learns by heart which way
+branches on 65,536 numbers go, and takes 0.7 of the time that they take in a network; of 262,144 it
+learns nothing."""
 _STEP = 4099
 _LEAST = 1e-3
 """Far from where float16 becomes slow."""
@@ -78,14 +81,23 @@ def allocate_arguments(
                 str(dtype), not number, None if ranges is None else ranges[number], fill is None
             )
             if block is not None:
-                moved = np.roll(block, -_STEP * (repeat * len(args_info) + number))
-                argument = tvm.runtime.tensor(np.resize(moved, tuple(shape)), device)
+                first = _STEP * (repeat * len(args_info) + number)
+                argument = tvm.runtime.tensor(_cut(block, first, tuple(shape)), device)
             else:
                 argument = tvm.runtime.empty(shape, dtype, device)
                 (fill or tvm.get_global_func(RANDOM_FILL))(argument)
             arguments.append(argument)
         repeats.append(arguments)
     return repeats
+
+
+def _cut(block: NDArray[Any], first: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array of the block's numbers from a place on, which go on with those at its beginning."""
+    first %= len(block)
+    size = math.prod(shape)
+    if first + size <= len(block):
+        return np.ascontiguousarray(block[first : first + size]).reshape(shape)
+    return np.resize(np.roll(block, -first), shape)
 
 
 @functools.cache

@@ -1,48 +1,17 @@
 """The one file that names the parts of TVM which move between releases.
 
 Everything else in this package takes TVM's names from here, but for `targets`, which needs none of
-them. Importing this module imports TVM (about 2.5 s) and TVM's tensor intrinsics, which
-MetaSchedule needs in every process: stock TVM spends 15 s on them, nearly all of it in
-``inspect.stack()`` reading source files for each of some hundred intrinsics; with plain frames in
-its place they take under 2 s.
+them. Importing this module imports TVM and its tensor intrinsics, which takes some 4 s.
 """
 
-import inspect
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tvm_integration.tensor_intrinsics import import_all_intrinsics, import_intrinsics
 
-def _frames_without_source(context: int = 1) -> list[inspect.FrameInfo]:
-    """Stand in for `inspect.stack`: the same frames, without reading any source line."""
-    del context
-    frame: FrameType | None = sys._getframe(1)
-    stack = []
-    while frame is not None:
-        code = frame.f_code
-        stack.append(
-            inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None)
-        )
-        frame = frame.f_back
-    return stack
+import_intrinsics()
 
-
-@contextmanager
-def _plain_stack() -> Iterator[None]:
-    original = inspect.stack
-    inspect.stack = _frames_without_source
-    try:
-        yield
-    finally:
-        inspect.stack = original
-
-
-with _plain_stack():
-    import tvm
-    import tvm.s_tir.tensor_intrin  # registers the intrinsics
-
+import tvm  # noqa: E402
 from tvm import relax  # noqa: E402
 from tvm.ir import IRModule, load_json, save_json  # noqa: E402
 from tvm.ir.expr import TensorLoad  # noqa: E402
@@ -169,6 +138,7 @@ __all__ = [
     "from_exported_program",
     "from_onnx",
     "get_global_func_with_default_on_worker",
+    "import_all_intrinsics",
     "load_json",
     "meta_schedule",
     "normalize_prim_func",

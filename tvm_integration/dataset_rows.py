@@ -17,6 +17,7 @@ from tvm_integration.compat import (
     Target,
     Trace,
     estimate_tir_flops,
+    import_all_intrinsics,
     load_json,
     meta_schedule,
     save_json,
@@ -130,6 +131,8 @@ class TraceApplier:
             When it no longer applies.
         """
         schedule = self._unscheduled.copy()
+        if "ensorize" in trace:
+            import_all_intrinsics()  # it names one; of which target it does not say
         try:
             parsed = parse_json(trace)
             check_trace(parsed)

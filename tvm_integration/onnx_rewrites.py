@@ -122,7 +122,7 @@ def _check_node(node: "onnx.NodeProto", facts: NodeFacts) -> None:
     attributes = attributes_of(node)
     if node.op_type == "TopK" and facts.type(node.input[0]) == UINT64:
         raise RefusedError("whole numbers of 64 bits without sign: cast them to INT64")
-    if node.op_type == "SplitToSequence" and len(node.input) > 1:
+    if node.op_type in ("Split", "SplitToSequence") and len(node.input) > 1:
         sizes = facts.constant(node.input[1])
         if sizes is not None and sizes.ndim and 0 in sizes:
             raise RefusedError("an empty part: leave it out")

@@ -1,6 +1,8 @@
 """Models learn on from a data set: for all kernels of a new device, without losing the old one."""
 
+import copy
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -20,6 +22,16 @@ SLOWER = 6.0
 
 def rng(seed=0):
     return np.random.default_rng(seed)
+
+
+@cache
+def fitted_once(make, tasks):
+    return make().fit(made_up(0, tasks=tasks), rng=rng())
+
+
+def fitted(make, tasks):
+    """A copy of what learned `made_up(0, tasks=tasks)`: fitting takes most of the time."""
+    return copy.deepcopy(fitted_once(make, tasks))
 
 
 def made_up(seed, **options) -> KernelDataset:
@@ -47,7 +59,7 @@ def bias(model, dataset):
 
 @pytest.mark.parametrize("make", MODELS)
 def test_a_few_kernels_of_a_new_device_tell_of_its_other_kernels(make, tmp_path):
-    model = make().fit(made_up(0, tasks=20), rng=rng())
+    model = fitted(make, 20)
     assert isinstance(model, Adaptable)
     here = made_up(1, tasks=5, first_task=40)
     there = elsewhere(here)
@@ -66,7 +78,7 @@ def test_a_few_kernels_of_a_new_device_tell_of_its_other_kernels(make, tmp_path)
 @pytest.mark.parametrize("make", MODELS)
 def test_without_kernels_that_ran_nothing_changes(make):
     data = made_up(0, tasks=4)
-    model = make().fit(data, rng=rng())
+    model = fitted(make, 4)
     before = model.predict(data.batch).utility
     failed = KernelDataset(data.batch, (Failure("run", "made up"),) * len(data))
     with pytest.raises(InputError, match="must be given kernels that ran"):
@@ -77,9 +89,9 @@ def test_without_kernels_that_ran_nothing_changes(make):
 @pytest.mark.parametrize("make", MODELS)
 def test_a_new_model_learns_as_from_nothing(make):
     data = made_up(0, tasks=4)
-    adapted, fitted = make().adapt(data, rng=rng()), make().fit(data, rng=rng())
+    adapted, as_fitted = make().adapt(data, rng=rng()), fitted(make, 4)
     np.testing.assert_array_equal(
-        adapted.predict(data.batch).utility, fitted.predict(data.batch).utility
+        adapted.predict(data.batch).utility, as_fitted.predict(data.batch).utility
     )
 
 
@@ -103,7 +115,7 @@ def test_both_ways_of_learning_tell_how_far_they_have_come(make, monkeypatch):
 
 @pytest.mark.parametrize("make", MODELS)
 def test_few_programs_correct_the_seconds_of_their_device_and_nothing_else(make, tmp_path):
-    model = make().fit(made_up(0, tasks=20), rng=rng())
+    model = fitted(make, 20)
     here = made_up(1, tasks=5, first_task=60)
     there = elsewhere(here)
     before_here, before_there = model.predict(here.batch), model.predict(there.batch)
@@ -131,7 +143,7 @@ def test_few_programs_correct_the_seconds_of_their_device_and_nothing_else(make,
 @pytest.mark.parametrize("make", MODELS)
 def test_what_is_measured_on_a_corrected_device_is_not_corrected_twice(make, tmp_path):
     """What is measured there afterwards is learned as it is: nothing is added to that."""
-    make().fit(made_up(0, tasks=20), rng=rng()).save(tmp_path / "model.ckpt")
+    fitted_once(make, 20).save(tmp_path / "model.ckpt")
     corrected, other = (make.load(tmp_path / "model.ckpt") for _ in range(2))
     there = elsewhere(made_up(1, tasks=5, first_task=40))
     given = elsewhere(made_up(2, tasks=8, first_task=20))

@@ -32,6 +32,19 @@ def run(*arguments, **options):
     return CliRunner().invoke(app, list(map(str, arguments)), **options)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _measured_once():
+    """Most tests here look at what is measured, not at how steadily."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tvm_integration.collect_networks.ATTEMPTS", 1)
+        yield
+
+
+@pytest.fixture
+def until_steady(monkeypatch):
+    monkeypatch.setattr("tvm_integration.collect_networks.ATTEMPTS", ATTEMPTS)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     found = tmp_path_factory.mktemp("networks") / "d"
@@ -94,6 +107,7 @@ def test_bad_input_of_networks_is_one_line(arguments, message, tmp_path):
         run("collect", *arguments, "--out", tmp_path / "d", catch_exceptions=False)
 
 
+@pytest.mark.usefixtures("until_steady")
 def test_a_disturbed_network_is_measured_again_and_the_steadiest_attempt_counts(
     tmp_path, monkeypatch
 ):
@@ -116,6 +130,78 @@ def test_measured_kernels_add_up_to_about_the_network(folder):
     for network in measured_networks(stored):
         total = add_up(network.graph, network.measured, network.device).total_s
         assert total == pytest.approx(network.latency_s, rel=0.5)
+
+
+LOOKUP_AND_BRANCH = """
+import torch
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Embedding(30000, 512)
+
+    def forward(self, tokens):
+        found = self.table(tokens)
+        return torch.where(found > 0.05, torch.exp(found), found).sum(1)
+
+def build():
+    return Network(), (torch.randint(0, 30000, (1, 4096)),)
+"""
+TINY_KERNELS = """
+import torch
+
+class Network(torch.nn.Module):
+    def forward(self, x):
+        for _ in range(300):
+            x = torch.softmax(x, -1)
+        return x
+
+def build():
+    return Network(), (torch.randn(1, 4),)
+"""
+TIMES = 3
+"""To measure what other work on the machine can disturb."""
+
+
+def whole_and_parts(source, workplace):
+    """Seconds of a network and of its launches alone, in one process after the other."""
+    (workplace / "users_network.py").write_text(source)
+    target = host_target()
+    for number in range(TIMES):
+        folder = workplace / f"d{number}"
+        with DatasetWriter(folder) as writer:
+            collector = NetworkCollector(writer, target, device_of(target))
+            assert collector.run(["users_network:build"]) == {}
+            collector.close()
+        (found,) = measured_networks(read_dataset(folder))
+        yield (
+            found.latency_s,
+            [found.measured[each.name].latency_s for each in found.graph.launches],
+        )
+
+
+@pytest.mark.usefixtures("until_steady")
+def test_a_lookup_and_a_branch_take_alone_what_they_take_in_their_network(workplace):
+    """With indices of zeros the lookup took a quarter of it, and the branch a half."""
+    found = []
+    for whole_s, parts_s in whole_and_parts(LOOKUP_AND_BRANCH, workplace):
+        found.append(sum(parts_s) / whole_s)
+        if found[-1] == pytest.approx(1.0, abs=0.1):
+            return
+    pytest.fail(f"kernels take {found} of their network")
+
+
+@pytest.mark.usefixtures("until_steady")
+def test_a_launch_takes_what_an_estimate_takes_it_for(workplace):
+    """Between kernels that compute next to nothing."""
+    found = []
+    for whole_s, parts_s in whole_and_parts(TINY_KERNELS, workplace):
+        assert len(parts_s) >= 300
+        found.append((whole_s - sum(parts_s)) / len(parts_s))
+        launch = TYPICAL.launch_s
+        if found[-1] == pytest.approx(launch.value, abs=2 * launch.deviation):
+            return
+    pytest.fail(f"a launch takes {found} s")
 
 
 def test_what_is_there_is_not_measured_again(folder):

@@ -28,6 +28,21 @@ def test_the_second_time_nothing_is_imported(network, target, monkeypatch):
         describe_network(SMALL_NETWORK, Target({"kind": "llvm", "mcpu": "x86-64", "num-cores": 1}))
 
 
+def test_what_takes_long_is_told_and_the_cache_skips_all_of_it(target, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    told = []
+    first = describe_network("zoo:mlp", target, on_stage=told.append)
+    kernels = len(first.kernels)
+    assert told == [
+        "importing the network",
+        "fusing the network",
+        *(f"describing kernel {number} of {kernels}" for number in range(1, kernels + 1)),
+    ]
+    told.clear()
+    describe_network("zoo:mlp", target, on_stage=told.append)
+    assert told == []
+
+
 def test_what_other_code_imported_is_imported_again(network, target, monkeypatch):
     monkeypatch.setattr("tvm_integration.described_network._sources", lambda: "of another state")
     assert not describe_network(SMALL_NETWORK, target).from_cache

@@ -223,6 +223,21 @@ def test_a_place_from_the_end_of_a_sequence_is_refused():
 
 
 @pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize("kind", ["Split", "SplitToSequence"])
+def test_an_empty_part_of_a_split_is_refused(kind):
+    """Of several, TVM's own refusal names no operator."""
+    parts = ["part", "empty", "none"] if kind == "Split" else ["parts"]
+    nodes = [helper.make_node(kind, ["x", "sizes"], parts, name="parting", axis=0)]
+    if kind == "SplitToSequence":
+        nodes.append(helper.make_node("SequenceAt", ["parts", "first"], ["part"]))
+    nodes.append(helper.make_node("Relu", ["part"], ["y"]))
+    weights = [("sizes", np.array([4, 0, 0])), ("first", np.array(0))]
+    save("net.onnx", nodes, [value("x", [4])], [value("y", [4])], weights)
+    with pytest.raises(InputError, match=r"operator Split.* an empty part"):
+        load_network("net.onnx")
+
+
+@pytest.mark.usefixtures("workplace")
 def test_an_unknown_operator_is_named_with_its_node_and_opset():
     node = helper.make_node("Det", ["x"], ["y"], name="the_node")
     save("net.onnx", [node], [value("x", [3, 3])], [value("y", [])])

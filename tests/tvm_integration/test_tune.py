@@ -39,6 +39,16 @@ def costmodels(*arguments, cwd=None, timeout=300):
     )
 
 
+def refused(*arguments):
+    """What `tune` says of bad input; nothing was measured before."""
+    done = CliRunner().invoke(app, ["tune", *SMALL, *map(str, arguments)])
+    assert isinstance(done.exception, InputError), done.output
+    assert "measuring" not in done.output, "it is found at once"
+    message = str(done.exception)
+    assert "\n" not in message
+    return message
+
+
 def records(work_dir):
     path = Path(work_dir) / RECORDS
     return path.read_text().splitlines() if path.exists() else []
@@ -116,12 +126,8 @@ def test_the_same_command_again_measures_nothing_new(tuned):
 
 def test_another_target_is_refused(tuned):
     folder, _ = tuned
-    other = costmodels(
-        "tune", *SMALL, "--work-dir", str(folder / "work"), "--target", "llvm -mcpu=x86-64"
-    )
-    assert other.returncode == 2
-    assert "use another work directory for this target" in other.stderr
-    assert "Traceback" not in other.stderr
+    arguments = ["--work-dir", folder / "work", "--target", "llvm -mcpu=x86-64"]
+    assert "use another work directory for this target" in refused(*arguments)
 
 
 def wait_for(condition, process, timeout=200):
@@ -158,7 +164,7 @@ def start(work_dir, marker, *arguments):
 def test_kill_9_loses_at_most_the_batch_in_flight_and_no_training(tmp_path):
     work_dir, marker = tmp_path / "work", f"kill-{os.getpid()}"
     process = start(work_dir, marker, "--trials", "400")
-    wait_for(lambda: len(records(work_dir)) >= 24, process)
+    wait_for(lambda: len(records(work_dir)) >= 12, process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     kept, trained = records(work_dir), learned(work_dir)
@@ -168,7 +174,7 @@ def test_kill_9_loses_at_most_the_batch_in_flight_and_no_training(tmp_path):
         time.sleep(0.2)
     assert children_of(f"COSTMODELS_TEST={marker}".encode()) == []
 
-    wanted = len(kept) + 16
+    wanted = len(kept) + 8
     done = costmodels(
         "tune", *SMALL, "--trials", str(wanted), "--work-dir", str(work_dir), "--json"
     )
@@ -314,19 +320,14 @@ def test_damaged_files_are_named_and_kept(tmp_path):
         work_dir = tmp_path / name
         work_dir.mkdir()
         (work_dir / name).write_bytes(b"nonsense\nmore\n")
-        done = costmodels("tune", *SMALL, "--work-dir", str(work_dir), "--trials", "8")
-        assert done.returncode == 2, done.stderr
-        assert "use another work directory" in done.stderr
-        assert "measuring" not in done.stderr, "it is found at once"
-        assert "Traceback" not in done.stderr
+        assert "use another work directory" in refused("--work-dir", work_dir, "--trials", 8)
         assert (work_dir / name).read_bytes() == b"nonsense\nmore\n"
 
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "tuning.log").mkdir()
-    done = costmodels("tune", *SMALL, "--work-dir", str(tmp_path), "--trials", "8")
-    assert done.returncode == 2
-    assert "tuning.log must be a file that can be written" in done.stderr
+    message = refused("--work-dir", tmp_path, "--trials", 8)
+    assert "tuning.log must be a file that can be written" in message
 
 
 def test_a_folder_in_use_is_refused(tmp_path):
@@ -334,9 +335,7 @@ def test_a_folder_in_use_is_refused(tmp_path):
 
     with (tmp_path / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = costmodels("tune", *SMALL, "--work-dir", str(tmp_path), "--trials", "8")
-    assert done.returncode == 2
-    assert "must not be in use" in done.stderr
+        assert "must not be in use" in refused("--work-dir", tmp_path, "--trials", 8)
 
 
 def test_a_full_disk_ends_in_order(tmp_path, monkeypatch):
@@ -395,16 +394,6 @@ def test_a_network_with_a_kernel_that_cannot_be_searched_is_tuned(workplace, cho
 def test_a_batch_is_smaller_where_kernels_would_go_without():
     assert [batch_size(trials, 6, 32) for trials in (512, 96, 48, 5)] == [32, 16, 8, 5]
     assert all(batch_size(48, kernels, 32) * kernels <= 48 for kernels in range(2, 7))
-
-
-def test_stock_and_random_models_tune_too(tmp_path):
-    for model in ("stock", "random"):
-        done = costmodels(
-            "tune", *SMALL, "--trials", "16", "--cost-model", model,
-            "--work-dir", str(tmp_path / model), "--json",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["outputs_match"] is True
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["tune", "--help"], ["device", "--help"]])
