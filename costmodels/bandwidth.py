@@ -21,9 +21,9 @@ from costmodels.files import cache_folder, write_atomically
 READINGS = 24
 LEAST_UNDISTURBED = 6
 """Undisturbed readings without which nothing is kept: the moment was too busy."""
-STEP = 10**0.1
-"""Between two neighbouring bandwidths that are told apart: readings of a quiet machine differ by
-less, and an estimate should not hang on them."""
+FASTER = 1.25
+"""A later reading that is faster by this factor shows that what is kept was disturbed: those of one
+machine differ by up to 1.2 within minutes, by what its neighbours do."""
 CHECKED_AFTER_S = 3600.0
 """After which what is kept is compared with one more reading."""
 
@@ -76,7 +76,7 @@ def known_bandwidth(processor: str, l3_bytes: int, path: Path | None = None) -> 
             return found
         # One reading more: two passes, of which the first touches the pages.
         (fastest,) = _readings_byte_per_s(l3_bytes, 1, keep_disturbed=True)
-        if fastest <= found.byte_per_s * STEP:
+        if fastest <= found.byte_per_s * FASTER:
             _write(path, kept, processor, found)
             return found
     measured = measure_bandwidth(l3_bytes)
@@ -96,7 +96,7 @@ def measure_bandwidth(l3_bytes: int) -> Bandwidth:
     Returns
     -------
     Bandwidth
-        To the nearest `STEP`.
+        To three digits.
     """
     rates = _readings_byte_per_s(l3_bytes, READINGS, keep_disturbed=False)
     source = "measured"
@@ -108,11 +108,8 @@ def measure_bandwidth(l3_bytes: int) -> Bandwidth:
         undisturbed = len(rates)
     # Not the fastest: now and then one copy is served by a cache that others left alone.
     fast = float(np.quantile(rates, 0.75))
-    return Bandwidth(_to_step(fast), source, 1 - min(rates) / max(rates), undisturbed)
-
-
-def _to_step(byte_per_s: float) -> float:
-    return float(f"{STEP ** round(math.log(byte_per_s, STEP)):.3g}")
+    # Not to steps that are larger than the noise: between two of them it moves by a whole one.
+    return Bandwidth(float(f"{fast:.3g}"), source, 1 - min(rates) / max(rates), undisturbed)
 
 
 def _readings_byte_per_s(l3_bytes: int, count: int, *, keep_disturbed: bool) -> list[float]:
