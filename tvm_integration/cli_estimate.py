@@ -70,7 +70,7 @@ def estimate(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Build and run the network once, and compare with its framework."
+            "--check", help="Build and run the network once, and compare outputs, not latencies."
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -113,14 +113,20 @@ def estimate(
     if check:
         sys.stdout.write("outputs match those of the network's own framework\n")
     if overheads == "calibrated" and _calibration(found) == NOT_CALIBRATED and found.total:
-        sys.stdout.write(_way_to_calibrate(target, device, cost_model))
+        is_known = not found.provenance["overheads"]["device_error"]
+        sys.stdout.write(_way_to_calibrate(target, device, cost_model, is_known=is_known))
     if page is not None:
         sys.stdout.write(f"the page is {page}\n")
 
 
-def _way_to_calibrate(target: str, device: Path | None, cost_model: str) -> str:
+def _way_to_calibrate(target: str, device: Path | None, cost_model: str, *, is_known: bool) -> str:
     """What an estimate that is not calibrated misses, and what would change that."""
     told = "not calibrated: overheads and errors are those of other machines; "
+    if not is_known:
+        told = (
+            "the model learned from no such processor: do not compare devices by this number, "
+            f"which may be off by as much as the interval is wide\n{told}"
+        )
     if device is not None:
         return told + "`costmodels calibrate` on the device itself, and --overheads FILE, help\n"
     options = [] if target == "host" else ["--target", target]

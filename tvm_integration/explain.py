@@ -246,7 +246,8 @@ def draw(explanation: Explanation, path: Path) -> None:
     axes.set_xlabel("predicted time")
     axes.set_title(f"{explanation.kernel}, {explanation.schedule} program", loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False, ncols=2)
+    # Bars end anywhere within the axes.
+    axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     held = io.BytesIO()
     figure.savefig(held, format=path.suffix[1:], dpi=150)
     pyplot.close(figure)

@@ -128,11 +128,13 @@ def _call_function(name: ModelName) -> tuple[Any, Any]:
             function = getattr(import_module(module_name), function_name, None)
         except (Exception, SystemExit) as error:  # the user's module can raise anything
             hidden_by = Path(f"{module_name}.so")
-            hint = (
-                f"{hidden_by} in this folder hides it"
-                if hidden_by.exists()
-                else f"try `python -c 'import {module_name}'`"
-            )
+            if hidden_by.exists():
+                hint = f"{hidden_by} in this folder hides it"
+            elif module_name.endswith(".py"):
+                module = module_name.removesuffix(".py").replace("/", ".")
+                hint = f"give {module}:{function_name}, the name of a module and no file"
+            else:
+                hint = f"try `python -c 'import {module_name}'`"
             raise InputError(
                 f"module {module_name} must be importable, got {one_line(error)}: {hint}"
             ) from error

@@ -146,6 +146,7 @@ class _Run:
         self._replayed = len(getattr(cost_model, "reports", ()))
         self._chosen: dict[str, ChosenSchedule] = {}
         self._disk_full = False
+        self._late = False
         self._interrupted = False
 
     def close(self) -> None:
@@ -215,10 +216,10 @@ class _Run:
 
         def should_stop() -> bool:
             self._disk_full = shutil.disk_usage(self.options.work_dir).free < LEAST_FREE_BYTES
-            late = limit_s is not None and time.perf_counter() - begin > limit_s
+            self._late = limit_s is not None and time.perf_counter() - begin > limit_s
             # What is left after an uneven batch is not worth the search for it.
             done = self._trials_left() < batch / SMALLEST_PART
-            return done or late or self._disk_full or self._interrupted
+            return done or self._late or self._disk_full or self._interrupted
 
         states = {kernel.name: kernel for kernel in self.state.kernels}
         scheduler = EagerScheduler(
@@ -386,6 +387,7 @@ class _Run:
             untunable=self.fused.untunable,
             wall_s=0.0,
             interrupted=interrupted,
+            ended_by_limit=self._late,
         )
 
 

@@ -89,7 +89,8 @@ def status_text(state: TuneState) -> Text:
     if state.trials_wanted and state.kernels:
         parts.append(f"{state.trials} of {state.trials_wanted} {state.unit}")
         parts.append(f"elapsed {duration_text(state.elapsed_s)}")
-        parts.append(f"ETA {duration_text(state.eta_s)}")
+        ends = "time limit in" if state.ends_by_limit else "ETA"
+        parts.append(f"{ends} {duration_text(state.eta_s)}")
     known = [each.kendall_tau for each in state.reports if math.isfinite(each.kendall_tau)]
     if recent := known[-RECENT:]:
         # One batch tells little: the search chose its programs for being alike, and fast.
@@ -187,6 +188,8 @@ def _trials_text(result: TuneResult) -> str:
         parts.append(f"{new} of them in this run")
     if result.trials_by_model is not None and new:
         parts.append(f"{result.trials_by_model} chosen by the model")
+    if result.ended_by_limit and wanted:
+        parts.append("ended by the time limit")
     return ", ".join(parts)
 
 

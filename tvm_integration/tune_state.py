@@ -160,14 +160,25 @@ class TuneState:
     @property
     def eta_s(self) -> float | None:
         """Expected time until the last batch, in seconds; None before there is a rate."""
+        found = [left for left in (self._trials_left_s, self._limit_left_s) if left is not None]
+        return min(found, default=None)
+
+    @property
+    def ends_by_limit(self) -> bool:
+        """Whether the time limit will come before the last trial, as far as is known."""
+        limit, trials = self._limit_left_s, self._trials_left_s
+        return limit is not None and (trials is None or limit < trials)
+
+    @property
+    def _limit_left_s(self) -> float | None:
+        return None if self.limit_s is None else max(self.limit_s - self.elapsed_s, 0.0)
+
+    @property
+    def _trials_left_s(self) -> float | None:
         done = self.trials - self.trials_before
-        left = None
-        if done > 0 and self.elapsed_s > 0:
-            left = self.elapsed_s / done * max(self.trials_wanted - self.trials, 0)
-        if self.limit_s is not None:
-            time_left = max(self.limit_s - self.elapsed_s, 0.0)
-            left = time_left if left is None else min(left, time_left)
-        return left
+        if done <= 0 or self.elapsed_s <= 0:
+            return None
+        return self.elapsed_s / done * max(self.trials_wanted - self.trials, 0)
 
 
 @dataclass(frozen=True)
@@ -208,6 +219,8 @@ class TuneResult:
         Time of the whole command.
     interrupted : bool
         Whether Ctrl-C ended it: then the network was not built and measured.
+    ended_by_limit : bool
+        Whether the time limit was over before the trials were.
     """
 
     kernels: tuple[KernelState, ...]
@@ -227,6 +240,7 @@ class TuneResult:
     outputs_match: bool | None = None
     outputs_note: str = ""
     interrupted: bool = False
+    ended_by_limit: bool = False
     built: BuiltNetwork | None = field(default=None, repr=False)
 
     @property
@@ -252,6 +266,7 @@ class TuneResult:
             "trials_before": self.trials_before,
             "trials_by_model": self.trials_by_model,
             "interrupted": self.interrupted,
+            "ended_by_limit": self.ended_by_limit,
             "kernels": [
                 {
                     "name": kernel.name,

@@ -299,6 +299,10 @@ def test_the_command(tmp_path, capfd):
     assert "for launches" in text
     assert re.search(r"^latency .* untuned, .* \(not calibrated\)$", text, re.MULTILINE)
     assert text.splitlines()[-1].startswith("not calibrated: overheads")
+    board = ["--device", "raspberry-pi-5", "--target"]
+    board += ["llvm -mtriple=aarch64-linux-gnu -mcpu=cortex-a76 -num-cores=4"]
+    text = run("estimate", SMALL_NETWORK, *board).stdout
+    assert "the model learned from no such processor: do not compare devices" in text
     text = run("estimate", SMALL_NETWORK, "--model", "paleo", "--overheads", "none").stdout
     assert text.splitlines()[-1].startswith("latency")
 

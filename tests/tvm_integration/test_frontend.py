@@ -236,6 +236,12 @@ WRONG_RETURN = (
             "'users_not_there': try `python -c 'import users_broken'`",
         ),
         (
+            "users_network.py:build",
+            "module users_network.py must be importable, got ModuleNotFoundError: No module named "
+            "'users_network.py'; 'users_network' is not a package: give users_network:build, the "
+            "name of a module and no file",
+        ),
+        (
             "users_network:broken",
             "users_network:broken() must return a network, got RuntimeError: no weights: "
             "try `python -c 'import users_network; users_network.broken()'`",

@@ -1,17 +1,20 @@
 """`costmodels tune` from end to end: results, resuming after kill and Ctrl-C, bad input."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from onnx import helper
 from onnx_graphs import save, value
+from rich.console import Console
 from typer.testing import CliRunner
 
 from costmodels.checkpoint import load_checkpoint
@@ -20,7 +23,7 @@ from tvm_integration.cli import app
 from tvm_integration.cost_model import LEARNED
 from tvm_integration.progress import duration_text
 from tvm_integration.tune import batch_size
-from tvm_integration.tune_display import seconds_text
+from tvm_integration.tune_display import print_result, seconds_text, status_text
 from tvm_integration.tune_state import KernelState, TuneResult, TuneState
 from tvm_integration.work_dir import CHECKPOINT, RECORDS
 
@@ -448,6 +451,15 @@ def test_eta_follows_trials_and_the_time_limit():
     assert TuneState("x", trials=10, trials_before=10, trials_wanted=20).eta_s is None
     limited = TuneState("x", trials=30, trials_wanted=100, elapsed_s=20.0, limit_s=25.0)
     assert limited.eta_s == pytest.approx(5.0)
+    assert "time limit in 0:05" in status_text(replace(limited, kernels=(kernel(),))).plain
+    assert "ETA 1:10" in status_text(replace(state, kernels=(kernel(),))).plain
+
+
+def test_what_ended_a_run_before_its_trials_is_said():
+    result = TuneResult((kernel(),), 8, (), 1.0, trials_wanted=16, ended_by_limit=True)
+    console = Console(file=io.StringIO(), width=200)
+    print_result(console, result)
+    assert "8 of 16 trials, ended by the time limit" in console.file.getvalue()
 
 
 def test_numbers_for_people():
