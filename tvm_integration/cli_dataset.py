@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from costmodels.dataset.folder import StoredDataset
     from tvm_integration.progress import OnProgress
 
+MOST_TOLD = 10
+"""Contradictions of one data set that are told one by one."""
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -120,10 +123,15 @@ def merge(
         "licence": " and ".join(licences),
         "provenance": {"merged": [dict(each.info) for each in stored]},
     }
+    contradicted = 0
     with DatasetWriter(out, info) as writer:
         for each in stored:
-            for problem in contradictions(each, writer.records):
-                sys.stderr.write(f"{problem}\n")
+            found = contradictions(each, writer.records)
+            for problem in found[:MOST_TOLD]:
+                sys.stderr.write(f"{each.path}/{problem}\n")
+            if len(found) > MOST_TOLD:
+                sys.stderr.write(f"and {len(found) - MOST_TOLD} more of {each.path}\n")
+            contradicted += len(found)
             writer.add(each.tasks.values())
             records = [
                 with_names_of(record, each.tasks[record.task], writer.tasks[record.task])
@@ -131,6 +139,12 @@ def merge(
             ]
             writer.add([*records, *each.reference, *each.networks])
         _say(f"{out}: {len(writer.records)} records of {len(writer.tasks)} tasks")
+        if contradicted:
+            _say(
+                f"{contradicted} latencies contradict those that were there before, which are "
+                f"kept: what is named first counts. Remove {out} and leave one of the data sets "
+                "out if they are of different machines"
+            )
 
 
 @app.command()

@@ -5,7 +5,7 @@ attribute at fault.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -126,10 +126,21 @@ def _check_node(node: "onnx.NodeProto", facts: NodeFacts) -> None:
         sizes = facts.constant(node.input[1])
         if sizes is not None and sizes.ndim and 0 in sizes:
             raise RefusedError("an empty part: leave it out")
+    if node.op_type == "Split" and _has_empty_part(attributes, facts.shape(node.input[0])):
+        raise RefusedError("an empty part: leave it out")
     if attributes.get("to") in NARROW or attributes.get("output_dtype") in NARROW:
         raise RefusedError(_TOO_NARROW)
     if node.op_type == "BatchNormalization" and attributes.get("training_mode"):
         raise RefusedError("training_mode=1: export the network in eval mode")
+
+
+def _has_empty_part(attributes: Mapping[str, Any], shape: Sequence[int] | None) -> bool:
+    """Whether so many parts, all but the last as long as each other, leave nothing for that."""
+    parts = attributes.get("num_outputs")
+    if parts is None or shape is None:
+        return False
+    length = shape[attributes.get("axis", 0)]
+    return -(-length // parts) * (parts - 1) >= length
 
 
 def _tile(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | None":

@@ -90,6 +90,7 @@ def from_program(
             "put everything else into the module"
         )
     _check_fixed_shapes(name, program)
+    _check_random(name, program)
     inputs = tuple(_to_numpy(name, x) for x in leaves)
 
     def run(tensors: "list[torch.Tensor]") -> object:
@@ -140,6 +141,41 @@ def _check_fixed_shapes(name: str, program: "torch.export.ExportedProgram") -> N
             f"inputs of {name} must have fixed shapes, got the symbolic dimensions "
             f"{', '.join(symbolic)}: export it again without dynamic_shapes"
         )
+
+
+def _check_random(name: str, program: "torch.export.ExportedProgram") -> None:
+    """Refuse a network that draws numbers: TVM's importer drops some of what draws them."""
+    import torch
+
+    drawing = sorted(
+        {
+            str(node.target).removeprefix("aten.")
+            for module in program.graph_module.modules()
+            if isinstance(module, torch.fx.GraphModule)
+            for node in module.graph.nodes
+            if isinstance(node.target, torch._ops.OpOverload) and _draws(node)
+        }
+    )
+    if drawing:
+        raise InputError(
+            f"operators of {name} must give the same numbers each time, got {', '.join(drawing)}: "
+            "export it in eval mode, or make what is drawn an input"
+        )
+
+
+def _draws(node: "torch.fx.Node") -> bool:
+    """Whether an operator draws numbers; dropout does so only in training."""
+    import torch
+
+    target = node.target
+    assert isinstance(target, torch._ops.OpOverload)
+    if torch.Tag.nondeterministic_seeded not in target.tags:
+        return False
+    arguments = target._schema.arguments
+    given = {argument.name: value for argument, value in zip(arguments, node.args, strict=False)}
+    values = {each.name: each.default_value for each in arguments} | given | dict(node.kwargs)
+    is_idle = any(values.get(name, True) is False for name in ("train", "training"))
+    return not (is_idle or values.get("dropout_p") == 0 or values.get("dropout") == 0)
 
 
 def _check_unchanged(name: str, program: "torch.export.ExportedProgram") -> None:

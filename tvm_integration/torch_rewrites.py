@@ -34,6 +34,8 @@ def rewrite_program(program: "torch.export.ExportedProgram") -> None:
                 _scale(node)
             if name in _PROMOTED:
                 _promote(node, *_PROMOTED[name])
+            elif name in _SUMMING and _is_half(node):
+                _sum_in_float32(node)
             elif name in _WIDENED:
                 _widen(node)
             elif name == "select.int":
@@ -42,8 +44,6 @@ def rewrite_program(program: "torch.export.ExportedProgram") -> None:
                 pass
             elif name in ("index.Tensor", "index_put.default"):
                 _index(node, constants)
-            elif name == "convolution.default":
-                _convolve_in_float32(node)
             elif name.startswith(_RESIZES):
                 _keep_size(node)
     graph.lint()
@@ -292,18 +292,42 @@ def _keep_size(node: Any) -> None:
         node.args, node.kwargs = (source,), {}
 
 
-def _convolve_in_float32(node: Any) -> None:
-    """The importer's convolutions give float32 and add a bias of another type."""
+_SUMMING = frozenset(
+    {
+        "avg_pool2d.default",
+        "avg_pool3d.default",
+        "convolution.default",
+        "cumsum.default",
+        "linalg_vector_norm.default",
+        "mean.default",
+        "mean.dim",
+        "prod.default",
+        "prod.dim_int",
+        "sum.default",
+        "sum.dim_IntList",
+        "var.correction",
+    }
+)
+"""Operators that torch computes in float32 where they are given halves."""
+
+
+def _is_half(node: Any) -> bool:
+    import torch
+
+    return getattr(node.meta["val"], "dtype", None) in (torch.float16, torch.bfloat16)
+
+
+def _sum_in_float32(node: Any) -> None:
+    """TVM sums halves in halves; its importer's convolutions give float32 and add a half bias."""
     import torch
 
     dtype = node.meta["val"].dtype
-    if dtype not in (torch.float16, torch.bfloat16):
-        return
     parts = [
         _cast(node, each, torch.float32) if isinstance(each, torch.fx.Node) else each
-        for each in node.args[:3]
+        for each in node.args
     ]
-    result = _emit(node, node.target, *parts, *node.args[3:])
+    options = {name: value for name, value in node.kwargs.items() if name != "dtype"}
+    result = _emit(node, node.target, *parts, **options)
     node.replace_all_uses_with(_cast(node, result, dtype))
     node.graph.erase_node(node)
 

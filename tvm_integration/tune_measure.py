@@ -17,8 +17,9 @@ from costmodels.files import write_atomically
 from costmodels.kernel import LONGEST_S, Measured
 from costmodels.task_keys import canonical_key
 from tvm_integration.builder import WarmBuilder
-from tvm_integration.compat import BuilderInput, IRModule, RunnerInput, meta_schedule
+from tvm_integration.compat import BuilderInput, IRModule, RunnerInput, meta_schedule, tvm
 from tvm_integration.execution import OutputCheck, compare_outputs, measure_s, run
+from tvm_integration.foreign_errors import one_line
 from tvm_integration.identity import task_key
 from tvm_integration.network import Network
 from tvm_integration.pipeline import BuiltNetwork, FusedNetwork, build
@@ -80,7 +81,7 @@ def checked_untuned(network: Network, fused: FusedNetwork) -> BuiltNetwork:
     Raises
     ------
     InputError
-        When outputs differ from those of its own framework.
+        When it does not run, or outputs differ from those of its own framework.
     """
     built = build(fused)
     threads = thread_count(fused.target)
@@ -88,13 +89,20 @@ def checked_untuned(network: Network, fused: FusedNetwork) -> BuiltNetwork:
     if network.reference.kind is None:
         return built
     with KernelThread(threads) as kernels:
-        check = check_outputs(kernels.call(run, built, network.inputs), network)
+        try:
+            got = kernels.call(run, built, network.inputs)
+        except tvm.error.InternalError as error:
+            raise InputError(
+                f"the built network must run, got {one_line(error)}: TVM's runtime lacks this for "
+                "an operator or its type; cast before it, or cut the network there"
+            ) from error
+        check = check_outputs(got, network)
     network.reference.close()
     if not check.match:
         raise InputError(
             f"the network must compute what {network.reference.kind} computes, got {check.reason}: "
-            "TVM imports or builds one of its operators wrongly; find it by cutting the network, "
-            "or give --no-check to tune it all the same"
+            "TVM imports or builds one of its operators wrongly; find it by cutting the network "
+            "(`costmodels tune --no-check` tunes it all the same)"
         )
     return built
 

@@ -46,6 +46,8 @@ WIDEST = 5.0
 """Spread of log seconds in a table: more is no measurement."""
 SPREAD_BY_DISTANCE = 0.1
 """Log seconds by which an answer is less certain for each doubling of an extent; assumed."""
+CONTRADICTION = 2.0
+"""Factor between two latencies of one kernel on one device above which one of them is wrong."""
 COLUMNS = ("device", "operators", "extents", "bound_s", "measured", "median_s", "spread")
 
 Key: TypeAlias = tuple[str, str, tuple[int, ...]]
@@ -372,12 +374,21 @@ class LookupTable:
             When the file cannot be read, lacks a column, or a value makes no sense.
         """
         try:
-            rows = list(csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8"))))
+            reader = csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8")))
+            rows = list(reader)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise InputError(f"table {path} must be a CSV file, got: {error}") from None
-        model = cls(
-            [entry for number, row in enumerate(rows, 2) for entry in _entry(row, path, number)]
-        )
+        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise InputError(
+                f"table {path} must have the columns {', '.join(COLUMNS)}, got none called "
+                f"{', '.join(missing)}: `costmodels table` writes such a file"
+            )
+        entries = [
+            entry for number, row in enumerate(rows, 2) for entry in _entry(row, path, number)
+        ]
+        _check_agreement(entries, path)
+        model = cls(entries)
         if not model.is_fitted:
             raise InputError(f"table {path} must have entries, got none")
         model._calibrate()
@@ -395,6 +406,19 @@ def _kept(values: Mapping[str, Any]) -> TableEntry:
     """An entry of a checkpoint."""
     lists = {name: tuple(values[name]) for name in ("extents", "seconds")}
     return TableEntry(**{**values, **lists})
+
+
+def _check_agreement(entries: Sequence[TableEntry], path: str | os.PathLike[str]) -> None:
+    """Refuse rows of one kernel of which neither can be believed."""
+    first: dict[Key, tuple[int, TableEntry]] = {}
+    for number, entry in enumerate(entries, 2):
+        line, other = first.setdefault(entry.key, (number, entry))
+        apart = entry.median_s / other.median_s
+        if not 1 / CONTRADICTION <= apart <= CONTRADICTION:
+            raise InputError(
+                f"lines {line} and {number} of table {path} must agree on the latency of one "
+                f"kernel, got {other.median_s:.3g} s and {entry.median_s:.3g} s: remove one"
+            )
 
 
 def _entry(
@@ -416,5 +440,6 @@ def _entry(
         yield TableEntry(row["device"], row["operators"], extents, bound_s, seconds)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"line {number} of table {path} must have {', '.join(COLUMNS)}, got {error!r}"
+            f"line {number} of table {path} must have numbers as `costmodels table` writes them, "
+            f"got: {error}"
         ) from None

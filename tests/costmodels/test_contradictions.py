@@ -54,7 +54,19 @@ def test_merging_says_so_in_either_order(tmp_path):
             app, ["dataset", "merge", *paths, "--out", str(tmp_path / f"merged{number}")]
         )
         assert done.exit_code == 0, done.output
+        assert f"{paths[1]}/records.parquet row 2: " in done.output
         assert "a factor of 3.0" in done.output
+        assert "1 latencies contradict those that were there before, which are kept" in done.output
+
+
+def test_of_many_the_first_are_told(tmp_path):
+    stored(tmp_path / "a", *[1] * 30)
+    stored(tmp_path / "b", *[3] * 30)
+    paths = [str(tmp_path / name) for name in "ab"]
+    done = CliRunner().invoke(app, ["dataset", "merge", *paths, "--out", str(tmp_path / "m")])
+    assert done.output.count("a factor of 3.0") == 10
+    assert f"and 20 more of {paths[1]}" in done.output
+    assert "30 latencies contradict" in done.output
 
 
 def test_a_data_set_with_both_is_told_by_its_rows(tmp_path):

@@ -85,8 +85,17 @@ def test_an_export_comes_back(table, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("device,operators\nx,y\n", "line 2 of table .* must have device, operators, extents"),
-        ("", "must have entries, got none"),
+        ("device,operators\nx,y\n", "must have the columns device, .* got none called extents"),
+        ("", "must have the columns device, .* got none called device"),
+        (
+            "device,operators,extents,bound_s,measured,median_s,spread\n",
+            "must have entries, got none",
+        ),
+        (
+            "device,operators,extents,bound_s,measured,median_s,spread\na,b,1 2,1e-6,1,1e-3,0\n"
+            "a,b,1 2,1e-6,1,0.9,0\n",
+            r"lines 2 and 3 of table .* agree on .* one kernel, got 0.001 s and 0.9 s: remove one",
+        ),
         (
             "device,operators,extents,bound_s,measured,median_s,spread\na,b,1 2,1e-6,1,-1,0\n",
             "line 2 .*median_s must be above 0",

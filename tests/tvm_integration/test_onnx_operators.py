@@ -238,6 +238,25 @@ def test_an_empty_part_of_a_split_is_refused(kind):
 
 
 @pytest.mark.usefixtures("workplace")
+def test_parts_that_leave_nothing_for_the_last_are_refused():
+    parts = [f"part{number}" for number in range(4)]
+    for length, is_right in ((5, False), (7, True)):
+        node = helper.make_node("Split", ["x"], parts, name="parting", num_outputs=4)
+        save(
+            "net.onnx",
+            [node],
+            [value("x", [length])],
+            [value(each, None) for each in parts],
+            opset=18,
+        )
+        if is_right:
+            assert_equals_onnxruntime("net.onnx")
+        else:
+            with pytest.raises(InputError, match=r"Split \(parting\).* an empty part"):
+                load_network("net.onnx")
+
+
+@pytest.mark.usefixtures("workplace")
 def test_an_unknown_operator_is_named_with_its_node_and_opset():
     node = helper.make_node("Det", ["x"], ["y"], name="the_node")
     save("net.onnx", [node], [value("x", [3, 3])], [value("y", [])])

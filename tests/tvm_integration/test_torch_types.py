@@ -14,6 +14,7 @@ from tvm_integration.execution import compare_outputs, run
 from tvm_integration.pipeline import build, fuse
 from tvm_integration.targets import host_target
 from tvm_integration.torch_program import from_torch
+from tvm_integration.tune_measure import checked_untuned
 
 RNG = torch.Generator().manual_seed(0)
 
@@ -289,6 +290,55 @@ RESIZES = [
     ),
     {"size": (7, 9), "mode": "bicubic", "antialias": True},
 ]
+
+
+@pytest.mark.parametrize(
+    ("function", "named"),
+    [
+        (lambda x: torch.randn_like(x) + x, "randn_like"),
+        (lambda x: torch.nn.functional.dropout(x, 0.5, training=True), "dropout"),
+        (lambda x: torch.nn.functional.gumbel_softmax(x), "exponential"),
+        (lambda x: torch.bernoulli(x.sigmoid()), "bernoulli"),
+    ],
+)
+def test_what_draws_numbers_is_refused(function, named):
+    with pytest.raises(InputError, match=rf"give the same numbers each time, got {named}"):
+        from_torch("net", Net(function).eval(), (real(3, 4),), {})
+
+
+def test_dropout_that_is_idle_is_none():
+    check_each(
+        [
+            lambda x: torch.nn.functional.dropout(x, 0.5, training=False) + 1,
+            lambda x: torch.nn.functional.scaled_dot_product_attention(x, x, x),
+            lambda x: torch.nn.functional.alpha_dropout(x, 0.5, training=False) + 2,
+        ],
+        real(1, 3, 4),
+    )
+
+
+def test_halves_are_summed_as_torch_sums_them():
+    """In halves themselves 20,000 of them add up to 2,048."""
+    check_each(
+        [
+            lambda x: x.sum(),
+            lambda x: x.sum(1),
+            lambda x: x.mean(1),
+            lambda x: x.norm(),
+            lambda x: (20 * x).var(1),
+            lambda x: torch.ones_like(x).cumsum(1),
+            lambda x: torch.nn.functional.cosine_similarity(x, x.flip(1)),
+            lambda x: torch.nn.functional.avg_pool2d(9 * x.reshape(1, 2, 100, 100), 50),
+            lambda x: torch.nn.functional.adaptive_avg_pool2d(9 * x.reshape(1, 2, 100, 100), 1),
+        ],
+        torch.rand(1, 20000, generator=RNG).half(),
+    )
+
+
+def test_what_the_runtime_cannot_run_is_told():
+    network = from_torch("net", Net(lambda x: (x > 0).sort(1).values).eval(), (real(3, 4),), {})
+    with pytest.raises(InputError, match=r"the built network must run, got .*dtype"):
+        checked_untuned(network, fuse(network.module, host_target()))
 
 
 def test_resizes():
