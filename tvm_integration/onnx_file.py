@@ -47,7 +47,7 @@ def import_onnx(name: ModelName, seed: int) -> Network:
         as `input[axis]`.
     seed : int
         For the example inputs: normal numbers, and 0 or 1 for integers, which is in range as
-        token, mask and index alike.
+        token, mask and index alike; 1 or 2 for those that divide.
 
     Raises
     ------
@@ -244,6 +244,8 @@ def _made_up_inputs(
     import onnx
 
     rng = np.random.default_rng(seed)
+    # A processor ends what divides whole numbers by 0.
+    divisors = {node.input[1] for node in model.graph.node if node.op_type in ("Div", "Mod")}
     arrays = []
     for entry in _graph_inputs(model):
         element = entry.type.tensor_type.elem_type
@@ -263,7 +265,8 @@ def _made_up_inputs(
         if np.issubdtype(dtype, np.floating) or dtype.name == "bfloat16":
             arrays.append(rng.standard_normal(shapes[entry.name]).astype(dtype))
         elif np.issubdtype(dtype, np.integer) or dtype == np.bool_:
-            arrays.append(rng.integers(0, 2, shapes[entry.name]).astype(dtype))
+            limits = (1, 3) if entry.name in divisors else (0, 2)
+            arrays.append(rng.integers(*limits, shapes[entry.name]).astype(dtype))
         else:
             raise InputError(
                 f"input {entry.name} of {path} must hold numbers of a type that numpy has, got "

@@ -44,6 +44,8 @@ def rewrite_program(program: "torch.export.ExportedProgram") -> None:
                 pass
             elif name in ("index.Tensor", "index_put.default"):
                 _index(node, constants)
+            elif name in ("argmax.default", "argmin.default"):
+                _keep_within_floats(node)
             elif name.startswith(_RESIZES):
                 _keep_size(node)
     graph.lint()
@@ -290,6 +292,19 @@ def _keep_size(node: Any) -> None:
     if source.meta["val"].shape == node.meta["val"].shape:
         node.target = torch.ops.aten.clone.default
         node.args, node.kwargs = (source,), {}
+
+
+def _keep_within_floats(node: Any) -> None:
+    """TVM looks for what is beyond the largest float, and finds place -1 among infinities alone."""
+    import torch
+
+    source = node.args[0]
+    dtype = source.meta["val"].dtype
+    if not dtype.is_floating_point:
+        return
+    least, most = torch.finfo(dtype).min / 2, torch.finfo(dtype).max / 2
+    limits = (least, None) if _name(node) == "argmax.default" else (None, most)
+    node.replace_input_with(source, _emit(node, torch.ops.aten.clamp.default, source, *limits))
 
 
 _SUMMING = frozenset(

@@ -238,6 +238,15 @@ def test_an_empty_part_of_a_split_is_refused(kind):
 
 
 @pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize("kind", ["Div", "Mod"])
+def test_whole_numbers_are_not_divided_by_zero(kind):
+    ends = [value(name, [64], TensorProto.INT32) for name in "xzy"]
+    save("net.onnx", [helper.make_node(kind, ["x", "z"], ["y"])], ends[:2], ends[2:])
+    assert load_network("net.onnx").inputs[1].min() == 1
+    assert_equals_onnxruntime("net.onnx")
+
+
+@pytest.mark.usefixtures("workplace")
 def test_parts_that_leave_nothing_for_the_last_are_refused():
     parts = [f"part{number}" for number in range(4)]
     for length, is_right in ((5, False), (7, True)):

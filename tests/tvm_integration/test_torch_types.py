@@ -317,6 +317,24 @@ def test_dropout_that_is_idle_is_none():
     )
 
 
+def test_the_place_of_the_largest_among_infinities_alone():
+    """As attention masks leave them: TVM gives -1, which a lookup then reads."""
+    x = real(3, 5)
+    x[1] = -torch.inf
+    x[2, :4] = -torch.inf
+    check_each(
+        [
+            lambda x: x.argmax(1),
+            lambda x: x.argmax(),
+            lambda x: (-x).argmin(1, keepdim=True),
+            lambda x: x.gather(1, x.argmax(1, keepdim=True)).clamp(min=-9),
+            lambda x: x.half().argmax(1),
+            lambda x: (x > 0).to(torch.int32).argmax(1),
+        ],
+        x,
+    )
+
+
 def test_halves_are_summed_as_torch_sums_them():
     """In halves themselves 20,000 of them add up to 2,048."""
     check_each(
