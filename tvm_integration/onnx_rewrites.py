@@ -124,6 +124,8 @@ def _check_node(node: "onnx.NodeProto", facts: NodeFacts) -> None:
         raise RefusedError("whole numbers of 64 bits without sign: cast them to INT64")
     if node.op_type in ("Split", "SplitToSequence") and len(node.input) > 1:
         sizes = facts.constant(node.input[1])
+        if sizes is not None and sizes.ndim and node.op_type == "Split":
+            sizes = sizes[1:-1]  # TVM takes an empty part at an end, as rotary embeddings have it
         if sizes is not None and sizes.ndim and 0 in sizes:
             raise RefusedError("an empty part: leave it out")
     if node.op_type == "Split" and _has_empty_part(attributes, facts.shape(node.input[0])):
