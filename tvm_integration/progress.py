@@ -56,18 +56,22 @@ def progress_bar(console: Console, unit: str) -> Iterator[Callable[[int, int, st
         TextColumn("{task.description}"),
     )
     last_s = -EVERY_S
+    untold = ""
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=None, visible=False)
 
         def show(done: int, total: int, text: str) -> None:
-            nonlocal last_s
+            nonlocal last_s, untold
             progress.update(bar, completed=done, total=total, description=text, visible=True)
             due = done >= total or time.monotonic() - last_s >= EVERY_S
+            untold = "" if due else f"{done} of {total} {unit}, {text}"
             if not console.is_terminal and due:
                 last_s = time.monotonic()
                 console.print(f"{done} of {total} {unit}, {text}", soft_wrap=True)
 
         yield show
+        if untold and not console.is_terminal:  # it ended before its end, as training may
+            console.print(untold, soft_wrap=True)
 
 
 @contextmanager

@@ -31,6 +31,18 @@ def test_lines_where_there_is_no_terminal(monkeypatch):
     ]
 
 
+def test_what_ends_early_is_told(monkeypatch):
+    monkeypatch.setattr(progress, "time", Clock())
+    console = Console(file=io.StringIO(), width=200)
+    with progress.counted(console, "steps") as on_progress:
+        for done in (0, 1, 2):
+            on_progress(done, 100)
+    assert [line.partition(",")[0] for line in console.file.getvalue().splitlines()] == [
+        "0 of 100 steps",
+        "2 of 100 steps",
+    ]
+
+
 def test_a_bar_on_a_terminal():
     console = Console(file=io.StringIO(), width=200, force_terminal=True)
     with progress.counted(console, "programs") as on_progress:
