@@ -19,6 +19,9 @@ FloatArray: TypeAlias = NDArray[np.float64]
 RowArray: TypeAlias = NDArray[np.float32]
 IndexArray: TypeAlias = NDArray[np.int64]
 
+CONTRADICTION = 2.0
+"""Factor between two latencies of one program on one device above which one of them is wrong: noise
+and drift stay below."""
 LONGEST_S = 1e9
 """No kernel takes so many seconds; TVM writes a failure into its database as 1e10 s."""
 

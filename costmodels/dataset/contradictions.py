@@ -5,10 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from costmodels.dataset.folder import Problem, StoredDataset
 from costmodels.dataset.rows import RecordRow
-from costmodels.kernel import Measured
-
-FACTOR = 2.0
-"""Between two measurements of the same program: noise and drift stay below."""
+from costmodels.kernel import CONTRADICTION, Measured
 
 
 def contradictions(
@@ -27,8 +24,8 @@ def contradictions(
     Returns
     -------
     list of Problem
-        One for each pair whose medians differ by more than `FACTOR`; the row that would be left out
-        is named.
+        One for each pair whose medians differ by more than `CONTRADICTION`; the row that would be
+        left out is named.
     """
     pairs = [
         (record, known[record.identity]) for record in dataset.records if record.identity in known
@@ -46,7 +43,7 @@ def _contradicting(
         if not isinstance(one, Measured) or not isinstance(two, Measured):
             continue
         factor = math.exp(abs(math.log(one.latency_s / two.latency_s)))
-        if factor > FACTOR:
+        if factor > CONTRADICTION:
             yield dataset.problem(
                 record,
                 f"program {record.program:016x} of task {record.task} must have one latency, got "

@@ -24,6 +24,7 @@ from costmodels.errors import InputError
 from costmodels.files import write_atomically
 from costmodels.graph import KernelGraph
 from costmodels.kernel import (
+    CONTRADICTION,
     LONGEST_S,
     KernelBatch,
     KernelDataset,
@@ -46,8 +47,6 @@ WIDEST = 5.0
 """Spread of log seconds in a table: more is no measurement."""
 SPREAD_BY_DISTANCE = 0.1
 """Log seconds by which an answer is less certain for each doubling of an extent; assumed."""
-CONTRADICTION = 2.0
-"""Factor between two latencies of one kernel on one device above which one of them is wrong."""
 COLUMNS = ("device", "operators", "extents", "bound_s", "measured", "median_s", "spread")
 
 Key: TypeAlias = tuple[str, str, tuple[int, ...]]
