@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from costmodels.errors import CostModelError
+from costmodels.errors import CostModelError, InputError
 from costmodels.json_text import json_text
 from tvm_integration import cli_collect, cli_dataset, cli_estimate, cli_models
 from tvm_integration.clean_stdout import clean_stdout
@@ -154,6 +154,7 @@ def tune(
             from tvm_integration.tune import check_cost_model, tune_network
             from tvm_integration.tune_display import live_display, print_result
             from tvm_integration.tune_state import TuneOptions
+            from tvm_integration.work_dir import keep_network
 
             options = TuneOptions(
                 work_dir=work_dir,
@@ -174,6 +175,8 @@ def tune(
             network = load_network(model, seed=seed)
         with live_display(progress) as on_state:
             result = tune_network(network, parsed_target, options, on_state)
+        if trials and result.tuned_s is not None:
+            keep_network(work_dir, model, parsed_target, result.tuned_s)
         if as_json:
             document = result.as_json() | {"work_dir": str(options.work_dir)}
             stdout.write(json_text(document))
@@ -211,6 +214,10 @@ def device(
     """
     from costmodels.device import detect_host, read_device, ready_devices
 
+    given = {"--list": list_ready, "--file": file is not None, "--target": target is not None}
+    if sum(given.values()) > 1:
+        names = " and ".join(name for name, is_given in given.items() if is_given)
+        raise InputError(f"one of --list, --file and --target must be given at most, got {names}")
     if list_ready:
         devices = {name: read_device(path) for name, path in ready_devices().items()}
         if as_json:
@@ -224,9 +231,11 @@ def device(
     if file is not None:
         found = read_device(file)
     elif target is not None:
-        from tvm_integration.targets import device_of, parse_target
+        from tvm_integration.targets import check_cores, device_of, parse_target
 
-        found = device_of(parse_target(target))
+        parsed = parse_target(target)
+        found = device_of(parsed)
+        check_cores(parsed, found)
     else:
         found = detect_host()
     if as_json:

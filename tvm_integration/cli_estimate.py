@@ -101,15 +101,18 @@ def estimate(
         found = _estimated(
             model, target, device, cost_model, (schedules, work_dir, partial), overheads
         )
+        measured_s = None if work_dir is None else _measured_s(work_dir, model, target)
         if page is not None:
             from costmodels.files import write_atomically
             from tvm_integration.estimate_page import estimate_html
 
             write_atomically(page, estimate_html(found).encode(errors="replace"))
         if as_json:
-            stdout.write(json_text(found.as_json()))
+            stdout.write(json_text(found.as_json() | {"measured_by_tune_s": measured_s}))
             return
     _print(found)
+    if measured_s is not None:
+        _print_measured(measured_s, found)
     if check:
         sys.stdout.write("outputs match those of the network's own framework\n")
     if overheads == "calibrated" and _calibration(found) == NOT_CALIBRATED and found.total:
@@ -117,6 +120,23 @@ def estimate(
         sys.stdout.write(_way_to_calibrate(target, device, cost_model, is_known=is_known))
     if page is not None:
         sys.stdout.write(f"the page is {page}\n")
+
+
+def _measured_s(work_dir: Path, model: str, target: str) -> float | None:
+    from tvm_integration.targets import parse_target
+    from tvm_integration.work_dir import network_latency_s
+
+    return network_latency_s(work_dir, model, parse_target(target))
+
+
+def _print_measured(measured_s: float, found: "Estimate") -> None:
+    """Set what `tune` measured of the whole network beside what its kernels add up to."""
+    from tvm_integration.tune_display import seconds_text
+
+    times = "" if found.total is None else f", {measured_s / found.total.total_s:.2f} times that"
+    sys.stdout.write(
+        f"`costmodels tune` measured the network at {seconds_text(measured_s)}{times}\n"
+    )
 
 
 def _way_to_calibrate(target: str, device: Path | None, cost_model: str, *, is_known: bool) -> str:

@@ -136,24 +136,32 @@ def explain(
     if as_json:
         sys.stdout.write(json_text(found.as_json()))
         return
-    _print_explanation(found)
+    _print_explanation(found, cost_model)
+    if kernel is None and len(fused.tasks) > 1:
+        sys.stdout.write(
+            f"of {len(fused.tasks)} kernels this one has most operations; --kernel NAME explains "
+            f"another, as `costmodels estimate {model}` names them\n"
+        )
     if chart is not None:
         sys.stdout.write(f"the chart is {chart}\n")
 
 
-def _print_explanation(found: "Explanation") -> None:
+def _print_explanation(found: "Explanation", cost_model: str) -> None:
     from rich.table import Table
 
     from halide_style.terms import TERMS
+    from tvm_integration.tune_display import seconds_text
 
     formulas = {term.name: term.formula for term in TERMS}
     console = _console()
     console.print(
-        f"{found.kernel}, {found.schedule} program: {found.latency_s * 1e6:.1f} µs predicted, "
-        f"90 % interval {found.low_s * 1e6:.1f} to {found.high_s * 1e6:.1f} µs"
+        f"{found.kernel}, {found.schedule} program: {seconds_text(found.latency_s)} predicted by "
+        f"{cost_model} alone, not calibrated, 90 % interval {seconds_text(found.low_s)} to "
+        f"{seconds_text(found.high_s)}"
     )
     for number, stage in enumerate(found.stages, 1):
-        title = f"stage {number}: {', '.join(stage.operators) or '-'}, {stage.total_s * 1e6:.1f} µs"
+        operators = ", ".join(stage.operators) or "-"
+        title = f"stage {number}: {operators}, {seconds_text(stage.total_s)}"
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         table.add_column("term")
         table.add_column("µs", justify="right")
@@ -165,6 +173,9 @@ def _print_explanation(found: "Explanation") -> None:
             coefficient = f"{stage.coefficients[name]:.2f}×"
             label = name.replace("_", " ")
             table.add_row(label, f"{value * 1e6:.2f}", bar, coefficient, formulas[name])
+        others = list(stage.seconds.values())[SHOWN_TERMS:]
+        if others:
+            table.add_row(f"{len(others)} others", f"{sum(others) * 1e6:.2f}", "", "", "")
         console.print(table)
 
 

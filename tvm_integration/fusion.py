@@ -7,7 +7,7 @@ tuned one is no longer recognised as a reshape: it becomes a copy at run time.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from costmodels.errors import InputError
@@ -24,6 +24,7 @@ from tvm_integration.compat import (
 )
 from tvm_integration.foreign_errors import one_line
 from tvm_integration.interrupt import interrupted_after
+from tvm_integration.legalizations import LEGALIZATIONS
 from tvm_integration.threads import unbound
 
 __all__ = [
@@ -131,7 +132,7 @@ def fusion_passes(
         transform.DecomposeOpsForInference(),
         transform.CanonicalizeBindings(),
         *relax.pipeline.library_dispatch_passes(target),
-        transform.LegalizeOps({"relax.tile": _tile}),
+        transform.LegalizeOps(LEGALIZATIONS),
         transform.AnnotateTIROpPattern(),
         transform.FoldConstant(),
         *(together if fuse_operators else []),
@@ -141,21 +142,6 @@ def fusion_passes(
     if prepack_weights:
         passes.append(transform.AttachAttrLayoutFreeBuffers())
     return passes
-
-
-def _tile(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    """One axis after the other: LLVM builds some tiles over several wrong for AVX-512."""
-    repeats = [int(each) for each in call.attrs.repeats]
-    axes = [axis for axis, each in enumerate(repeats) if each != 1]
-    found = call.args[0]
-    for axis in axes[:-1]:
-        found = builder.emit_te(tvm.topi.tile, found, _repeats_along(axis, repeats))
-    last = _repeats_along(axes[-1], repeats) if axes else repeats
-    return builder.call_te(tvm.topi.tile, found, last)
-
-
-def _repeats_along(axis: int, repeats: Sequence[int]) -> list[int]:
-    return [each if place == axis else 1 for place, each in enumerate(repeats)]
 
 
 def fuse(

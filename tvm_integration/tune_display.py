@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tvm_integration.progress import duration_text
-from tvm_integration.tune_state import KernelState, TuneResult, TuneState
+from tvm_integration.tune_state import NOISY, KernelState, TuneResult, TuneState
 
 ROWS = 30
 """Kernels shown; the others, which matter least, are summed up in one line."""
@@ -20,8 +20,6 @@ NAMED = 5
 """Kernels without a trial that are named; the table shows them all."""
 RECENT = 8
 """Batches over which the order that a model predicted is judged."""
-NOISY = 1.5
-"""Readings of one network that differ by more than this factor get a warning."""
 
 
 def seconds_text(seconds: float | None) -> str:
@@ -223,11 +221,10 @@ def _print_latencies(console: Console, result: TuneResult) -> None:
     if result.threads is not None:
         count = "1 thread" if result.threads == 1 else f"{result.threads} threads"
         console.print(f"all on {count}, in turn, each while the others rest")
-    noisy = [name for name, (least, most) in result.ranges_s.items() if most > NOISY * least]
-    if noisy:
+    if result.disturbed:
         console.print(
-            f"readings of {' and '.join(noisy)} differ by more than {NOISY:g}×: other work "
-            "disturbs this machine, so take these latencies for rough ones"
+            f"readings of {' and '.join(result.disturbed)} differ by more than {NOISY:g}×: other "
+            "work disturbs this machine, so take these latencies for rough ones"
         )
     if result.one_thread_s is not None and result.tuned_s is not None:
         text = (

@@ -12,6 +12,8 @@ from tvm_integration.pipeline import BuiltNetwork, UntunableKernel
 
 _MOST = 2**31 - 1
 """TVM's integers have 32 bits."""
+NOISY = 1.5
+"""Readings of one network that differ by more than this factor were disturbed by other work."""
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,11 @@ class TuneResult:
         totals = [kernel.total_s for kernel in self.kernels]
         return None if None in totals else sum(t for t in totals if t is not None)
 
+    @property
+    def disturbed(self) -> list[str]:
+        """Those of `ranges_s` whose readings differ by more than `NOISY`."""
+        return [name for name, (least, most) in self.ranges_s.items() if most > NOISY * least]
+
     def as_json(self) -> dict[str, Any]:
         """The document of ``costmodels tune --json``."""
         return {
@@ -259,8 +266,10 @@ class TuneResult:
             "threads": self.threads,
             "reference": self.reference_kind,
             "ranges_s": {name: list(each) for name, each in self.ranges_s.items()},
+            "disturbed": self.disturbed,
             "sum_of_kernels_s": self.sum_of_kernels_s,
             "outputs_match": self.outputs_match,
+            "outputs_note": self.outputs_note,
             "wall_s": self.wall_s,
             "trials": self.trials,
             "trials_before": self.trials_before,

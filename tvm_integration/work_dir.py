@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 WORKLOADS = "database_workload.json"
 RECORDS = "database_tuning_record.json"
 CHECKPOINT = "cost_model.ckpt"
+NETWORK = "network.json"
+"""What the newest run that ended measured of the whole network."""
 
 
 def has_database(work_dir: str | Path) -> bool:
@@ -150,6 +152,26 @@ def _check_target(folder: Path, records: Sequence[list[object]], target: Target)
                 f"work directory {folder} must hold records of target {wanted}, got {found}: "
                 "use another work directory for this target"
             )
+
+
+def keep_network(work_dir: Path, model: str, target: Target, tuned_s: float) -> None:
+    """Keep what a network took when it was tuned, in seconds, for `network_latency_s`."""
+    kept = {"model": model, "target": target_text(target), "tuned_s": tuned_s}
+    try:
+        write_atomically(work_dir / NETWORK, json.dumps(kept).encode())
+    except OSError as error:
+        logger.warning("%s cannot be written: %s", work_dir / NETWORK, error.strerror)
+
+
+def network_latency_s(work_dir: Path, model: str, target: Target) -> float | None:
+    """Give what the newest run measured of a network, in seconds; None when it was of another."""
+    try:
+        kept = parse_json((work_dir / NETWORK).read_bytes())
+        if (kept["model"], kept["target"]) != (model, target_text(target)):
+            return None
+        return Measured((float(kept["tuned_s"]),)).latency_s
+    except (OSError, ValueError, KeyError, TypeError):  # InputError is a ValueError
+        return None
 
 
 def measurement_of(run_secs: Sequence[object] | None) -> Measurement | None:

@@ -316,7 +316,10 @@ def _read_bytes(file: Path) -> bytes:
 def _read_table(file: Path, content: bytes, name: str) -> list[dict[str, Any]]:
     _, schema = TABLES[name]
     try:
-        table = pq.read_table(pa.BufferReader(content))
+        # Threads gain nothing here, and a process may abort at its end after they met an error.
+        table = pq.read_table(
+            pa.BufferReader(content), page_checksum_verification=True, use_threads=False
+        )
     except (pa.ArrowException, OSError) as error:  # Arrow raises OSError for damaged pages
         raise InputError(
             f"{file} must be a Parquet file, got a damaged one ({_first(error)}): "

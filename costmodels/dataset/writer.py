@@ -302,6 +302,7 @@ def _write_table(path: Path, name: str, rows: Sequence[Row]) -> None:
         compression_level=12,
         use_dictionary=_REPEATED,
         dictionary_pagesize_limit=_LARGEST_DICTIONARY,
+        write_page_checksum=True,
     )
     write_atomically(path, sink.getvalue().to_pybytes())
 

@@ -231,6 +231,22 @@ def test_a_description_without_a_name(folder):
         read_dataset(folder)
 
 
+@pytest.mark.parametrize("column", ["program", "run_s", "trace"])
+def test_a_flipped_bit_of_a_table_is_noticed(folder, column):
+    one = task(1)
+    write(folder, one, *(record(one, number) for number in range(1, 9)))
+    path = folder / "records.parquet"
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    chunks = [group.column(number) for number in range(group.num_columns)]
+    chunk = next(each for each in chunks if each.path_in_schema.split(".")[0] == column)
+    first = chunk.dictionary_page_offset or chunk.data_page_offset
+    content = bytearray(path.read_bytes())
+    content[first + chunk.total_compressed_size - 1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"records\.parquet must be a Parquet file, got a damaged"):
+        read_dataset(folder)
+
+
 @pytest.mark.parametrize("name", ["tasks", "records", "reference"])
 def test_a_truncated_table_is_named(folder, name):
     one = task(1)

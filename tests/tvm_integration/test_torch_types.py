@@ -258,6 +258,45 @@ def test_arguments_that_the_importer_leaves_out():
     check_each(LEFT_OUT, real(2, 4, 6, 6))
 
 
+NORMS = [
+    lambda x: torch.nn.functional.group_norm(x, 2),
+    lambda x: torch.nn.functional.group_norm(x[0].flatten(1)[None], 2),
+    lambda x: torch.nn.functional.instance_norm(x),
+    lambda x: torch.nn.functional.batch_norm(x, None, None, training=True),
+    lambda x: torch.nn.functional.layer_norm(x, (7, 9)),
+]
+
+
+def test_norms_around_a_mean_far_above_the_spread():
+    """TVM takes the mean of the squares less the square of the mean: NaN at a thousand times."""
+    x = real(2, 4, 7, 9)
+    check_each(NORMS, x)
+    check_each(NORMS, x + 1000)
+
+
+@pytest.mark.parametrize("norm", NORMS[:4])
+def test_the_norm_of_equal_numbers_is_zero(norm):
+    network = from_torch("net", Net(norm).eval(), (torch.full((2, 4, 7, 9), 77.7),), {})
+    (found,) = run(build(fuse(network.module, host_target())), network.inputs)
+    assert abs(found).max() == 0
+
+
+def test_an_encoder_with_hidden_inputs_equals_its_reference():
+    """Torch's fast path writes zeros for them; what torch exports does not."""
+    layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    encoder = torch.nn.TransformerEncoder(layer, 1).eval()
+    hidden = torch.arange(6)[None] >= torch.tensor([[6], [4]])
+    network = from_torch(
+        "net",
+        Net(lambda x, mask: encoder(x, src_key_padding_mask=mask)).eval(),
+        (real(2, 6, 16), hidden),
+        {},
+    )
+    got = run(build(fuse(network.module, host_target())), network.inputs)
+    assert compare_outputs(got, network.reference.run(network.inputs)).match
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
 def test_a_factor_of_whole_numbers(dtype):
     check(lambda i: torch.add(i, i + 1, alpha=3), whole(3, 4, dtype=dtype))

@@ -22,10 +22,13 @@ from costmodels.errors import InputError
 from tvm_integration.cli import app
 from tvm_integration.cost_model import LEARNED
 from tvm_integration.progress import duration_text
+from tvm_integration.targets import host_target
 from tvm_integration.tune import batch_size
 from tvm_integration.tune_display import print_result, seconds_text, status_text
 from tvm_integration.tune_state import KernelState, TuneResult, TuneState
-from tvm_integration.work_dir import CHECKPOINT, RECORDS
+from tvm_integration.work_dir import CHECKPOINT, NETWORK, RECORDS, network_latency_s
+
+pytestmark = pytest.mark.alone
 
 SMALL = ["zoo:mlp", "--trials-per-iter", "8"]
 COMMAND = [sys.executable, "-m", "tvm_integration.cli"]
@@ -125,6 +128,21 @@ def test_the_same_command_again_measures_nothing_new(tuned):
     assert len(new) < 8
     first = {k["name"]: k["best_s"] for k in json.loads(done.stdout)["kernels"]}
     assert all(k["best_s"] == first[k["name"]] for k in document["kernels"] if not new)
+
+
+def test_an_estimate_tells_what_the_run_measured_of_the_network(tuned):
+    folder, _ = tuned
+    arguments = ["estimate", "zoo:mlp", "--schedules", "database"]
+    arguments += ["--work-dir", str(folder / "work")]
+    done = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
+    document = json.loads(done.stdout)
+    kept = json.loads((folder / "work" / NETWORK).read_text())
+    assert document["measured_by_tune_s"] == kept["tuned_s"] > 0
+    text = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+    times = kept["tuned_s"] / document["total_s"]
+    assert f"`costmodels tune` measured the network at {seconds_text(kept['tuned_s'])}, " in text
+    assert f"{times:.2f} times that" in text
+    assert network_latency_s(folder / "work", "zoo:resnet18", host_target()) is None
 
 
 def test_another_target_is_refused(tuned):
@@ -424,6 +442,11 @@ def test_device_prints_a_file_that_reads_back(tmp_path):
     limited = json.loads(costmodels("device", "--target", "llvm -num-cores=1", "--json").stdout)
     assert limited["cores"] == 1
     assert costmodels("device", "--file", "none.toml").returncode == 2
+    too_many = ["--target", "llvm -num-cores=999"]
+    with pytest.raises(InputError, match="num-cores must be at most the"):
+        CliRunner().invoke(app, ["device", *too_many], catch_exceptions=False)
+    with pytest.raises(InputError, match="must be given at most, got --list and --file"):
+        CliRunner().invoke(app, ["device", "--list", "--file", path], catch_exceptions=False)
 
 
 def kernel(**values):

@@ -55,6 +55,16 @@ def test_waiting_threads_are_the_cause_only_where_one_thread_is_faster():
     assert "other work" not in slower
 
 
+def test_a_disturbed_machine_is_told_in_both_forms():
+    kernels = [KernelState("k", 1, 1e-2, True, trials=8, best_s=1e-3)]
+    measured = {"untuned_s": 1e-2, "tuned_s": 4e-3, "interrupted": False}
+    ranges = {"untuned": (9e-3, 11e-3), "tuned": (3e-3, 5e-3)}
+    text = " ".join(report(kernels, 8, 8, ranges_s=ranges, **measured).split())
+    assert "readings of tuned differ by more than 1.5×: other work disturbs" in text
+    result = TuneResult(tuple(kernels), 8, (), 60.0, ranges_s=ranges)
+    assert result.as_json()["disturbed"] == ["tuned"]
+
+
 def test_the_order_is_judged_over_several_batches():
     def status(*taus):
         reports = tuple(
