@@ -17,8 +17,7 @@ demo: $(STAMP)
 	$(BIN)/python scripts/demo.py
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=15 --numprocesses=2 --dist=loadfile -m "not alone"
-	$(BIN)/python -m pytest --durations=15 -m alone
+	$(BIN)/python -m pytest --durations=25
 	$(BIN)/python -m pytest --quiet --doctest-modules costmodels halide_style tvm_integration
 
 lint: $(STAMP)

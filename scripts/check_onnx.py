@@ -284,6 +284,7 @@ def page(known: Mapping[str, Case], values: Mapping[str, Any], header: str) -> s
     lines += [f"- `{n}`, {way}: {note.splitlines()[0][:200]}" for n, way, note in wrong] or [
         "None."
     ]
+    lines += ["", "## What none of these cases shows", "", *(f"- {each}" for each in UNLIKE)]
     lines += ["", "## Each operator", ""]
     lines += ["| operator | cases | right in a way | why others are refused |", "|---|---|---|---|"]
     groups: dict[str, list[str]] = {}
@@ -302,6 +303,15 @@ def page(known: Mapping[str, Case], values: Mapping[str, Any], header: str) -> s
     return "\n".join(lines) + "\n"
 
 
+UNLIKE = (
+    "NaN among the numbers of Relu, Clip, Max or Min: TVM takes the other number, onnxruntime and "
+    "torch give NaN.",
+    "The largest of -inf alone (ReduceMax, MaxPool; torch's amax) is the least finite number of "
+    "its type, the smallest of inf alone the largest one; their place (ArgMax) is right.",
+    "Whole numbers beyond 2**53 that torch divides with a rounding mode: by way of doubles. The "
+    "remainder by an infinity is NaN.",
+)
+"""What is computed otherwise, by torch's importer as well, and kept: to mend it costs a kernel."""
 KINDS = {
     "right": "what onnx says",
     "refused": "refused, the operator and its node or the input named",

@@ -16,8 +16,6 @@ from tvm_integration.compat import (
     tvm,
 )
 
-pytestmark = pytest.mark.alone
-
 te, topi = tvm.te, tvm.topi
 TARGET = Target({"kind": "llvm", "num-cores": 1})
 

@@ -73,21 +73,23 @@ def test_a_trained_model_says_what_it_learned_from(dataset, tmp_path, name):
     assert ("too few to tell how far it is off there" in further.stdout) == (name != "gbt")
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
-def test_a_training_that_was_ended_goes_on(dataset, tmp_path, sent):
-    path = tmp_path / "model.ckpt"
+def test_a_training_that_was_ended_twice_goes_on(dataset, tmp_path):
+    path, unfinished = tmp_path / "model.ckpt", tmp_path / ".model.ckpt.unfinished.0"
     command = [sys.executable, "-m", "tvm_integration.cli", "train", str(dataset)]
     command += ["--model", "graphsage", "--out", str(path)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    unfinished = tmp_path / ".model.ckpt.unfinished.0"
-    deadline = time.monotonic() + 120
-    while not unfinished.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, sent)
-    _, told = process.communicate()
-    assert told.endswith(b"interrupted\n") == (sent == signal.SIGINT)
-    assert unfinished.exists(), "it was not killed in the middle"
-    assert not path.exists()
+    for sent in (signal.SIGINT, signal.SIGKILL):
+        before = unfinished.stat().st_mtime_ns if unfinished.exists() else 0
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if unfinished.exists() and unfinished.stat().st_mtime_ns > before:
+                break
+            time.sleep(0.01)
+        os.kill(process.pid, sent)
+        _, told = process.communicate()
+        assert told.endswith(b"interrupted\n") == (sent == signal.SIGINT)
+        assert unfinished.exists(), "it was not killed in the middle"
+        assert not path.exists()
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     assert path.exists()
     assert not unfinished.exists()

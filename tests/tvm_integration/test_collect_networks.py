@@ -25,8 +25,6 @@ from tvm_integration.network_process import NetworkProcess
 from tvm_integration.overheads_file import Calibrated, known_overheads, save_overheads
 from tvm_integration.targets import device_of, host_target, parse_target
 
-pytestmark = pytest.mark.alone
-
 NETWORKS = [f"zoo:{name},number=1" for name in ("fire", "mixer", "encoder", "nasbench201")]
 
 

@@ -25,8 +25,6 @@ from tvm_integration.execution import (
 )
 from tvm_integration.pipeline import build
 
-pytestmark = pytest.mark.alone
-
 PERCEPTRON = "zoo:mlp"
 TRANSFORMER = "zoo:bert_tiny,sequence=16"
 

@@ -7,8 +7,6 @@ import pytest
 
 from tvm_integration.interrupt import interrupted_after
 
-pytestmark = pytest.mark.alone
-
 
 def test_an_interrupt_comes_when_all_is_done():
     ended = []

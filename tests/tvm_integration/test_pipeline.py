@@ -174,7 +174,6 @@ def test_a_shape_that_depends_on_data_is_refused():
         "zoo:vit_tiny,image=32",
         "zoo:mixer_s32,image=64",
         pytest.param(DEPTHWISE, marks=pytest.mark.slow),
-        pytest.param("zoo:resnet50,image=32", marks=pytest.mark.slow),
     ],
 )
 def test_untuned_outputs_equal_torch(model):

@@ -16,8 +16,6 @@ from tvm_integration.frontend import load_network
 from tvm_integration.reference import OnnxruntimeReference, TorchReference
 from tvm_integration.reference_process import ReferenceProcess
 
-pytestmark = pytest.mark.alone
-
 
 def process_of(call, *inputs):
     return ReferenceProcess(TorchReference(call, inputs))

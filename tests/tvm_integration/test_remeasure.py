@@ -22,8 +22,6 @@ from tvm_integration.collect import CollectOptions
 from tvm_integration.remeasure import AT_ONCE, Remeasurer, wanted_tasks
 from tvm_integration.targets import device_of, host_target, parse_target
 
-pytestmark = pytest.mark.alone
-
 ONE = "llvm -mcpu=x86-64 -num-cores=1"
 
 

@@ -29,8 +29,6 @@ from tvm_integration.compat import (
 from tvm_integration.rpc_runner import _START_ALLOWANCE_S as _WAIT_S
 from tvm_integration.rpc_runner import count_devices, parse_rpc
 
-pytestmark = pytest.mark.alone
-
 KEY = "testdevice"
 START_LIMIT_S = 90
 

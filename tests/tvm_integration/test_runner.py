@@ -17,8 +17,6 @@ from tvm_integration.compat import (
 )
 from tvm_integration.worker_pool import WorkerError
 
-pytestmark = pytest.mark.alone
-
 QUICK = EvaluatorConfig(number=1, repeat=2, min_repeat_ms=0)
 SLOWER = 200
 

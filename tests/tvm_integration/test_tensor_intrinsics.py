@@ -52,6 +52,9 @@ def test_whoever_looks_into_a_module_gets_all_of_it(asking):
         "inspect.getmodule(lambda: 0)\n"
     )
     assert printed(f"{looking}{SHOW}{asking}\n{SHOW}") == ["False", "True"]
+
+
+def test_a_name_that_no_module_has_imports_them_too():
     with_error = "getattr(sys.modules[package + '.cuda'], 'no_such_name')\n"
     code = f"try:\n    {with_error}except AttributeError as error:\n    print(error)\n{SHOW}"
     assert printed(code)[-1] == "True"

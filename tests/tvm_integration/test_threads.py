@@ -32,8 +32,6 @@ from tvm_integration.threads import (
 )
 from tvm_integration.worker_pool import WorkerPool
 
-pytestmark = pytest.mark.alone
-
 needs_two_cores = pytest.mark.skipif(core_count() < 2, reason="the machine has one core")
 
 

@@ -28,8 +28,6 @@ from tvm_integration.tune_display import print_result, seconds_text, status_text
 from tvm_integration.tune_state import KernelState, TuneResult, TuneState
 from tvm_integration.work_dir import CHECKPOINT, NETWORK, RECORDS, network_latency_s
 
-pytestmark = pytest.mark.alone
-
 SMALL = ["zoo:mlp", "--trials-per-iter", "8"]
 COMMAND = [sys.executable, "-m", "tvm_integration.cli"]
 

@@ -14,8 +14,6 @@ from costmodels.errors import InputError
 from tvm_integration.worker_pool import WorkerError, WorkerPool
 from tvm_integration.worker_session import Session, shared_session
 
-pytestmark = pytest.mark.alone
-
 MARKER = "COSTMODELS_TEST_MARKER"
 
 
