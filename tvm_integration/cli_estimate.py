@@ -133,10 +133,13 @@ def _print_measured(measured_s: float, found: "Estimate") -> None:
     """Set what `tune` measured of the whole network beside what its kernels add up to."""
     from tvm_integration.tune_display import seconds_text
 
-    times = "" if found.total is None else f", {measured_s / found.total.total_s:.2f} times that"
-    sys.stdout.write(
-        f"`costmodels tune` measured the network at {seconds_text(measured_s)}{times}\n"
-    )
+    text = f"`costmodels tune` measured the network at {seconds_text(measured_s)}"
+    total = found.total
+    if total is not None:
+        text += f", {measured_s / total.total_s:.2f} times that"
+        if found.has_interval and not total.low_s <= measured_s <= total.high_s:
+            text += ": outside of the interval, for a sum of kernels leaves something out here"
+    sys.stdout.write(text + "\n")
 
 
 def _way_to_calibrate(target: str, device: Path | None, cost_model: str, *, is_known: bool) -> str:
@@ -331,7 +334,9 @@ def _overheads_text(found: "Overheads", cost_model: str) -> str:
                 f"{len(found.discrepancy.weights)} that were measured"
             )
     else:
-        lines = [f"fitted on {found.kernels} kernels alone:", *errors]
+        from tvm_integration.quick_calibration import SECONDS
+
+        lines = [f"fitted on the {found.kernels} kernels measured in {SECONDS:g} s:", *errors]
     if found.disturbance > DISTURBED:
         lines.append(
             f"the machine was disturbed: the same program took up to {1 + found.disturbance:.1f} "

@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console, Group
@@ -158,12 +158,13 @@ def print_result(console: Console, result: TuneResult) -> None:
     console.print(f"{_trials_text(result)}; {wall} in all, imports not counted")
     untried = [k.name for k in result.kernels if k.selected and not k.trials]
     if untried and result.trials_wanted:
-        named = ", ".join(untried[:NAMED])
-        more = f" and {len(untried) - NAMED} more" if len(untried) > NAMED else ""
         console.print(
-            f"no trial yet: {named}{more}; more --trials or --minutes, or fewer "
+            f"no trial yet: {_names_text(untried)}; more --trials or --minutes, or fewer "
             "--trials-per-iter, would reach them"
         )
+    kept = [k.name for k in result.kernels if k.best_s is not None and k.used_s != k.best_s]
+    if kept:
+        console.print(f"no trial was faster than untuned, which is kept: {_names_text(kept)}")
     broken = [k.name for k in result.kernels if k.trials and k.best_s is None]
     if broken:
         console.print(f"no candidate ran, left untuned: {', '.join(broken)}")
@@ -174,6 +175,11 @@ def print_result(console: Console, result: TuneResult) -> None:
         console.print("interrupted: the same command goes on from here")
         return
     _print_latencies(console, result)
+
+
+def _names_text(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _trials_text(result: TuneResult) -> str:
@@ -212,6 +218,8 @@ def _print_latencies(console: Console, result: TuneResult) -> None:
             f"{result.reference_kind} eager" if result.reference_kind == "torch" else "onnxruntime"
         )
         note = f"{ratio:.2f}× the tuned latency"
+        if result.reference_threads == 1 != result.threads:
+            note += ", on one thread, where it is faster"
         table.add_row(name, seconds_text(result.reference_s), note, ranges.get("reference"))
     if result.trials_wanted:
         total = result.sum_of_kernels_s
@@ -220,7 +228,8 @@ def _print_latencies(console: Console, result: TuneResult) -> None:
     console.print(table)
     if result.threads is not None:
         count = "1 thread" if result.threads == 1 else f"{result.threads} threads"
-        console.print(f"all on {count}, in turn, each while the others rest")
+        every = "TVM" if result.reference_threads not in (None, result.threads) else "all"
+        console.print(f"{every} on {count}, in turn, each while the others rest")
     if result.disturbed:
         console.print(
             f"readings of {' and '.join(result.disturbed)} differ by more than {NOISY:g}×: other "

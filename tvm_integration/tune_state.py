@@ -201,6 +201,8 @@ class TuneResult:
         ``"untuned"``, ``"tuned"``, ``"reference"`` -> least and most of their readings.
     reference_kind : str, optional
         ``"torch"`` or ``"onnxruntime"``.
+    reference_threads : int, optional
+        On how many threads that was: one where it is faster so.
     outputs_match : bool, optional
         Whether the tuned network computes what the reference computes; None without reference.
     outputs_note : str
@@ -239,6 +241,7 @@ class TuneResult:
     threads: int | None = None
     ranges_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     reference_kind: str | None = None
+    reference_threads: int | None = None
     outputs_match: bool | None = None
     outputs_note: str = ""
     interrupted: bool = False
@@ -265,6 +268,7 @@ class TuneResult:
             "one_thread_s": self.one_thread_s,
             "threads": self.threads,
             "reference": self.reference_kind,
+            "reference_threads": self.reference_threads,
             "ranges_s": {name: list(each) for name, each in self.ranges_s.items()},
             "disturbed": self.disturbed,
             "sum_of_kernels_s": self.sum_of_kernels_s,

@@ -55,7 +55,7 @@ def test_the_command_corrects_a_model(tmp_path, monkeypatch):
     monkeypatch.setattr(quick_calibration, "MOST_OF_NETWORK", 1)
     result = run("calibrate", "--quick", "--model", "pretrained:gbt")
     assert result.exit_code == 0, result.output
-    assert " kernels alone:\n  pretrained:gbt predicts " in result.stdout
+    assert " kernels measured in 28 s:\n  pretrained:gbt predicts " in result.stdout
     found = known_overheads(host_target(), device_of(host_target()), "pretrained:gbt")
     assert found.is_calibrated
     assert found.networks == 0

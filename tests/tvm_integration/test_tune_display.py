@@ -55,6 +55,26 @@ def test_waiting_threads_are_the_cause_only_where_one_thread_is_faster():
     assert "other work" not in slower
 
 
+def test_kernels_that_no_trial_made_faster_are_named():
+    slower = KernelState("slower", 1, 1e-3, selected=True, trials=8, best_s=2e-3)
+    faster = KernelState("faster", 1, 1e-3, selected=True, trials=8, best_s=5e-4)
+    text = report([slower, faster], 16, 16)
+    assert "no trial was faster than untuned, which is kept: slower\n" in text
+    assert "which is kept" not in report([faster], 8, 8)
+
+
+def test_a_framework_that_is_faster_on_one_thread_is_told_so():
+    kernels = [KernelState("k", 1, 1e-2, True, trials=8, best_s=1e-3)]
+    measured = {"untuned_s": 1e-2, "tuned_s": 1e-3, "threads": 2, "interrupted": False}
+    measured |= {"reference_s": 2e-3, "reference_kind": "torch"}
+    text = report(kernels, 8, 8, reference_threads=1, **measured)
+    assert "2.00× the tuned latency, on one thread, where it is faster" in text
+    assert "TVM on 2 threads, in turn" in text
+    text = report(kernels, 8, 8, reference_threads=2, **measured)
+    assert "where it is faster" not in text
+    assert "all on 2 threads, in turn" in text
+
+
 def test_a_disturbed_machine_is_told_in_both_forms():
     kernels = [KernelState("k", 1, 1e-2, True, trials=8, best_s=1e-3)]
     measured = {"untuned_s": 1e-2, "tuned_s": 4e-3, "interrupted": False}

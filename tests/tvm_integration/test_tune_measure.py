@@ -22,9 +22,9 @@ class Reference:
 
     kind, reason = "onnxruntime", ""
 
-    def __init__(self, *outputs, unoptimized=None):
+    def __init__(self, *outputs, unoptimized=None, one_thread_s=1e-3):
         self.outputs, self.unoptimized = outputs, unoptimized
-        self.threads = None
+        self.threads, self.one_thread_s = None, one_thread_s
 
     def use_threads(self, count):
         self.threads = count
@@ -34,7 +34,7 @@ class Reference:
         return list(self.outputs) if optimized or self.unoptimized is None else self.unoptimized
 
     def measure_s(self, *, repeat):
-        return [1e-3] * repeat
+        return [self.one_thread_s if self.threads == 1 else 1e-3] * repeat
 
     def close(self):
         pass
@@ -103,6 +103,19 @@ def test_a_network_far_above_its_kernels_is_timed_on_one_thread_too(
     assert found.one_thread_s == one_thread_s
     assert timing.threads == ([2] if one_thread_s is None else [2, 1])
     assert found.outputs_match
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize(
+    ("one_thread_s", "counts", "threads"), [(4e-4, 4e-4, 1), (1e-3, 1e-3, 2), (2e-3, 1e-3, 2)]
+)
+def test_of_the_framework_the_faster_counts(monkeypatch, one_thread_s, counts, threads):
+    network = load()
+    right = np.maximum(network.inputs[0], 0)
+    network = replace(network, reference=Reference(right, one_thread_s=one_thread_s))
+    Timing(monkeypatch, 1e-3)
+    found = measured(network, "llvm -num-cores=2", result_of(1e-3))
+    assert (found.reference_s, found.reference_threads) == (counts, threads)
 
 
 @pytest.mark.usefixtures("workplace")
