@@ -132,8 +132,7 @@ def test_an_estimate_tells_what_the_run_measured_of_the_network(tuned):
     folder, _ = tuned
     arguments = ["estimate", "zoo:mlp", "--schedules", "database"]
     arguments += ["--work-dir", str(folder / "work")]
-    done = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
-    document = json.loads(done.stdout)
+    document = json.loads(costmodels(*arguments, "--json").stdout)
     kept = json.loads((folder / "work" / NETWORK).read_text())
     assert document["measured_by_tune_s"] == kept["tuned_s"] > 0
     text = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
