@@ -304,8 +304,8 @@ def page(known: Mapping[str, Case], values: Mapping[str, Any], header: str) -> s
 
 
 UNLIKE = (
-    "NaN among the numbers of Relu, Clip, Max or Min: TVM takes the other number, onnxruntime and "
-    "torch give NaN.",
+    "NaN in Relu or Clip, or before the last number of Max or Min: TVM takes the other number, "
+    "onnxruntime and torch give NaN.",
     "The largest of -inf alone (ReduceMax, MaxPool; torch's amax) is the least finite number of "
     "its type, the smallest of inf alone the largest one; their place (ArgMax) is right.",
     "Whole numbers beyond 2**53 that torch divides with a rounding mode: by way of doubles. The "

@@ -138,7 +138,7 @@ def _print_measured(measured_s: float, found: "Estimate") -> None:
     if total is not None:
         text += f", {measured_s / total.total_s:.2f} times that"
         if found.has_interval and not total.low_s <= measured_s <= total.high_s:
-            text += ": outside of the interval, for a sum of kernels leaves something out here"
+            text += ": outside of the interval"
     sys.stdout.write(text + "\n")
 
 

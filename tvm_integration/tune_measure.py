@@ -133,8 +133,8 @@ def measure_network(
     -------
     TuneResult
         With latencies measured in turn, each while nothing else of this program runs. A network
-        that takes far longer than the sum of its kernels is timed on one thread, too, and so is its
-        own framework, of which the faster counts.
+        that takes far longer than the sum of its kernels is timed on one thread, too. Its own
+        framework always is, after the others, and the faster of both counts.
     """
     built = build(fused, schedules)
     untuned = untuned or build(fused)
@@ -162,7 +162,7 @@ def measure_network(
     if threads > 1 and "reference" in times:
         # Where others keep a core busy threads that wait for each other may lose to a single one.
         reference.use_threads(1)
-        alone = [reading for _ in range(_ALONE) for reading in reference.measure_s(repeat=1)]
+        alone = reference.measure_s(repeat=_ONE_THREAD_READINGS)
         if median(alone) < median(times["reference"]):
             times["reference"], reference_threads = alone, 1
     reference.close()
@@ -203,7 +203,7 @@ def check_outputs(got: Sequence[np.ndarray], network: Network) -> OutputCheck:
 
 
 _ROUNDS = 5
-_ALONE = 3
+_ONE_THREAD_READINGS = 3
 """Readings of the framework on one thread."""
 _PAUSE_S = 0.1
 """After which threads of the one before have ceased to spin."""

@@ -316,7 +316,7 @@ def _read_bytes(file: Path) -> bytes:
 def _read_table(file: Path, content: bytes, name: str) -> list[dict[str, Any]]:
     _, schema = TABLES[name]
     try:
-        # Threads gain nothing here, and a process may abort at its end after they met an error.
+        # Threads gain nothing here, and were seen to abort the process at its end after an error.
         table = pq.read_table(
             pa.BufferReader(content), page_checksum_verification=True, use_threads=False
         )
