@@ -22,6 +22,7 @@ from tvm_integration.compat import (
     structural_hash,
     tvm,
 )
+from tvm_integration.constant_folding import FoldConstantCalls
 from tvm_integration.foreign_errors import one_line
 from tvm_integration.interrupt import interrupted_after
 from tvm_integration.legalizations import LEGALIZATIONS
@@ -134,6 +135,7 @@ def fusion_passes(
         *relax.pipeline.library_dispatch_passes(target),
         transform.LegalizeOps(LEGALIZATIONS),
         transform.AnnotateTIROpPattern(),
+        FoldConstantCalls(),
         transform.FoldConstant(),
         *(together if fuse_operators else []),
         transform.RewriteDataflowReshape(),

@@ -108,7 +108,12 @@ class WarmRPCRunner(PyRunner):
         self._told_waiting = False
         self._pool = WorkerPool(
             functools.partial(
-                _prepare, tuple(self.rpc_config), tuple(config), alloc_repeat, threads
+                _prepare,
+                tuple(self.rpc_config),
+                tuple(config),
+                alloc_repeat,
+                threads,
+                _START_ALLOWANCE_S,
             ),
             stage="run",
             max_workers=devices if max_workers is None else max_workers,
@@ -253,11 +258,12 @@ def _prepare(
     evaluator_config: tuple[Any, ...],
     alloc_repeat: int,
     threads: int | None,
+    wait_s: float,
 ) -> Callable[[_Job], dict[str, Any]]:
     """Make the function that does a job; called in the worker."""
     config = RPCConfig(*rpc_config)
     evaluator = EvaluatorConfig(*evaluator_config)
-    socket.setdefaulttimeout(_START_ALLOWANCE_S)  # of the wait for a device
+    socket.setdefaulttimeout(wait_s)  # of the wait for a device
 
     def work(job: _Job) -> dict[str, Any]:
         path, device_type, arguments = job

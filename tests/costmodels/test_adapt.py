@@ -20,6 +20,15 @@ MODELS = [GradientBoostedTrees, GraphSage, HalideStyleModel, Ensemble]
 SLOWER = 6.0
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_network_each():
+    """For speed: what is looked at here does not depend on their number."""
+    with pytest.MonkeyPatch.context() as patch:
+        for model in (GraphSage, HalideStyleModel):
+            patch.setattr(model, "members", 1)
+        yield
+
+
 def rng(seed=0):
     return np.random.default_rng(seed)
 
@@ -95,13 +104,12 @@ def test_a_new_model_learns_as_from_nothing(make):
     )
 
 
-@pytest.mark.parametrize("make", [HalideStyleModel, Ensemble])
-def test_both_ways_of_learning_tell_how_far_they_have_come(make, monkeypatch):
+def test_both_ways_of_learning_tell_how_far_they_have_come(monkeypatch):
     for module in ("kernel_models.ensemble", "kernel_models.gbt", "learning.neural_model"):
         monkeypatch.setattr(f"costmodels.{module}.FEW", 1)
     told: list[tuple[int, int, str]] = []
     progress = FitProgress(lambda done, most, text: told.append((done, most, text)))
-    model = make().fit(made_up(0, tasks=4), rng=rng(), progress=progress)
+    model = Ensemble().fit(made_up(0, tasks=4), rng=rng(), progress=progress)
     for_fit = len(told)
     model.adapt(made_up(1, tasks=4, first_task=4), rng=rng(), progress=progress)
     for some in (told[:for_fit], told[for_fit:]):

@@ -1,8 +1,11 @@
 """Fixtures of the tests that load networks."""
 
+import json
+import shutil
 import sys
 
 import pytest
+from command_line import costmodels
 from network_checks import SMALL_NETWORK
 
 
@@ -40,3 +43,27 @@ def network(target, own_cache):
     from tvm_integration.described_network import describe_network
 
     return describe_network(SMALL_NETWORK, target)
+
+
+@pytest.fixture(scope="session")
+def tuned(tmp_path_factory):
+    """A folder with a work directory and a library that `tune zoo:mlp` made, and that process."""
+    folder = tmp_path_factory.mktemp("tuned")
+    done = costmodels(
+        "tune", "zoo:mlp", "--trials", "32", "--trials-per-iter", "8",
+        "--work-dir", str(folder / "work"), "--out", str(folder / "mlp.so"), "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+@pytest.fixture
+def tuned_kernel(tuned, tmp_path):
+    """Another such work directory, with programs of one kernel alone."""
+    folder = tmp_path / "work"
+    shutil.copytree(tuned[0] / "work", folder)
+    records = folder / "database_tuning_record.json"
+    lines = records.read_text().splitlines(keepends=True)
+    one = json.loads(lines[0])[0]
+    records.write_text("".join(line for line in lines if json.loads(line)[0] == one))
+    return folder

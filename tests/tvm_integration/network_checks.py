@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sampled_database import TARGET
 
 from costmodels.errors import InputError
 from tvm_integration.compat import relax, tvm
@@ -13,7 +14,7 @@ SMALL_NETWORK = "zoo:nasbench201,number=3"
 
 def run_untuned(network) -> list[np.ndarray]:
     """Compile as TVM does by default and run: independent of our own pipeline."""
-    executable = tvm.compile(network.module, target="llvm")
+    executable = tvm.compile(network.module, target=TARGET)
     arguments = [tvm.runtime.tensor(x) for x in network.inputs]
     result = relax.VirtualMachine(executable, tvm.cpu())["main"](*arguments)
     results = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)

@@ -26,8 +26,6 @@ from tvm_integration.cost_model import resolve_model
 from tvm_integration.frontend import load_network
 from tvm_integration.fusion import fuse
 from tvm_integration.targets import host_target
-from tvm_integration.tune import tune_network
-from tvm_integration.tune_state import TuneOptions
 from tvm_integration.work_dir import open_database
 
 
@@ -187,18 +185,17 @@ def test_what_cannot_be_explained_is_said(halide, tmp_path, monkeypatch, argumen
         run("explain", "zoo:mlp", "--cost-model", halide, *arguments, catch_exceptions=False)
 
 
-def test_the_best_program_of_a_tuning_run_is_explained(halide, tmp_path):
-    tune_network(load_network("zoo:mlp"), host_target(), TuneOptions(tmp_path, 8, tasks="1"))
-    (kernel,) = {r.workload.mod for r in open_database(tmp_path).get_all_tuning_records()}
+def test_the_best_program_of_a_tuning_run_is_explained(halide, tuned_kernel):
+    (kernel,) = {r.workload.mod for r in open_database(tuned_kernel).get_all_tuning_records()}
     fused = fuse(load_network("zoo:mlp").module, host_target())
     (name,) = [task.name for task in fused.tasks if structural_equal(task.mod, kernel)]
     arguments = ["explain", "zoo:mlp", "--cost-model", halide, "--json", "--kernel", name]
-    found = json.loads(run(*arguments, "--work-dir", tmp_path).stdout)
+    found = json.loads(run(*arguments, "--work-dir", tuned_kernel).stdout)
     assert found["schedule"] == "best measured"
     assert found["stages"] != json.loads(run(*arguments).stdout)["stages"]
     other = next(task.name for task in fused.tasks if task.name != name)
     with pytest.raises(InputError, match=r"must hold a program of .*, got none: tune it first"):
-        run(*arguments[:-1], other, "--work-dir", tmp_path, catch_exceptions=False)
+        run(*arguments[:-1], other, "--work-dir", tuned_kernel, catch_exceptions=False)
 
 
 def test_only_the_halide_style_model_explains(dataset, tmp_path):

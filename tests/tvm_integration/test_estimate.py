@@ -12,6 +12,7 @@ import onnx.version_converter
 import pytest
 import torch
 from network_checks import SMALL_NETWORK
+from sampled_database import TARGET
 from typer.testing import CliRunner
 
 from costmodels.dataset.folder import read_dataset
@@ -35,8 +36,6 @@ from tvm_integration.pipeline import build
 from tvm_integration.targets import device_of
 from tvm_integration.torch_program import from_torch
 from tvm_integration.train import train_model
-from tvm_integration.tune import tune_network
-from tvm_integration.tune_state import TuneOptions
 from tvm_integration.work_dir import open_database
 
 SOME = 300
@@ -55,8 +54,8 @@ def document(capfd, *arguments):
     return json.loads(capfd.readouterr().out)
 
 
-def test_the_launches_are_those_of_the_network(target):
-    fused = fuse(load_network(SMALL_NETWORK).module, target)
+def test_the_launches_are_those_of_the_network():
+    fused = fuse(load_network(SMALL_NETWORK).module, TARGET)
     graph = fused_graph(fused)
     assert graph.counts("kernel") == {task.name: task.weight for task in fused.tasks}
     found = graph.networkx()
@@ -123,8 +122,8 @@ def test_the_estimate_is_near_what_runs(network, target):
     found = estimate_network(
         network, target, device_of(target), resolve_model("pretrained:best", seed=0)
     )
-    fused = fuse(load_network(SMALL_NETWORK).module, target)
-    measured = float(np.median(measure_s(build(fused), load_network(SMALL_NETWORK).inputs)))
+    loaded = load_network(SMALL_NETWORK)
+    measured = float(np.median(measure_s(build(fuse(loaded.module, target)), loaded.inputs)))
     assert measured / 10 < found.total.total_s < measured * 10
 
 
@@ -228,24 +227,23 @@ def test_a_kernel_that_writes_constants_takes_as_long_as_its_bytes(target):
     assert zeros.latency.high_s > 3 * expected
 
 
-def test_measured_latencies_of_a_work_directory_are_used(target, tmp_path):
-    tune_network(load_network("zoo:mlp"), target, TuneOptions(tmp_path, 8, tasks="1"))
+def test_measured_latencies_of_a_work_directory_are_used(target, tuned_kernel):
     described = describe_network("zoo:mlp", target)
-    options = EstimateOptions("database", tmp_path)
+    options = EstimateOptions("database", tuned_kernel)
     found = estimate_network(described, target, device_of(target), Paleo(), options)
     assert {kernel.latency.source for kernel in found.kernels} == {"measured"}
     calibrated = replace(options, overheads=Overheads(residual=0.01, networks=9))
     wide = estimate_network(described, target, device_of(target), Paleo(), calibrated).total
     assert wide.high_s / wide.total_s > 1.09  # calibrated on unscheduled networks, which are easy
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path.name: path.read_bytes() for path in tuned_kernel.iterdir()}
     unknown = describe_network(SMALL_NETWORK, target)
     with pytest.raises(InputError, match="must be that of a run that tuned nasbench201"):
         estimate_network(unknown, target, device_of(target), Paleo(), options)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    (tmp_path / "untuned_kernels.json").write_text('{"a": -1}')
+    assert {path.name: path.read_bytes() for path in tuned_kernel.iterdir()} == before
+    (tuned_kernel / "untuned_kernels.json").write_text('{"a": -1}')
     with pytest.raises(InputError, match=r"untuned_kernels\.json must hold seconds above 0"):
         estimate_network(described, target, device_of(target), Paleo(), options)
-    (tmp_path / "untuned_kernels.json").unlink()
+    (tuned_kernel / "untuned_kernels.json").unlink()
     found = estimate_network(described, target, device_of(target), Paleo(), options)
     assert {kernel.latency.source for kernel in found.kernels} == {"measured", "predicted"}
     other = Target({"kind": "llvm", "mcpu": "x86-64", "num-cores": 1})

@@ -1,11 +1,10 @@
 """One identity of a task everywhere: what tuning taught is used by estimate, evaluate, explain."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from command_line import costmodels
 from search_tasks import matmul
 
 from costmodels.dataset.folder import read_dataset
@@ -76,28 +75,8 @@ def test_old_keys_of_a_work_directory_are_read(tmp_path):
     }
 
 
-@pytest.fixture(scope="module")
-def tuned(tmp_path_factory):
-    """A work directory of `tune zoo:mlp`."""
-    folder = tmp_path_factory.mktemp("tuned") / "work"
-    command(
-        "tune", "zoo:mlp", "--trials", "24", "--trials-per-iter", "8", "--work-dir", str(folder),
-        "--json",
-    )  # fmt: skip
-    return folder
-
-
-def command(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "tvm_integration.cli", *arguments],
-        capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_estimate_asks_by_the_keys_that_tuning_learned_by(tuned):
-    model = resolve_model(tuned / "cost_model.ckpt", seed=0)
+    model = resolve_model(tuned[0] / "work/cost_model.ckpt", seed=0)
     network = describe_network("zoo:mlp", host_target())
     kernels = network.kernels
     learned = np.array([kernel.key in model._anchors for kernel in kernels])
@@ -110,19 +89,20 @@ def test_estimate_asks_by_the_keys_that_tuning_learned_by(tuned):
 
 
 def test_evaluate_asks_by_the_same_keys(tuned, tmp_path):
-    command("dataset", "import", str(tuned), "--out", str(tmp_path / "d"))
-    model = resolve_model(tuned / "cost_model.ckpt", seed=0)
+    work_dir = str(tuned[0] / "work")
+    assert costmodels("dataset", "import", work_dir, "--out", str(tmp_path / "d")).returncode == 0
+    model = resolve_model(tuned[0] / "work/cost_model.ckpt", seed=0)
     assert set(read_dataset(tmp_path / "d").used_tasks) == set(model._anchors)
-    text = command("evaluate", str(tmp_path / "d"), "--model", str(tuned / "cost_model.ckpt"))
-    assert "kendall tau" in text
+    judged = costmodels("evaluate", str(tmp_path / "d"), "--model", f"{work_dir}/cost_model.ckpt")
+    assert "kendall tau" in judged.stdout
 
 
 def test_measured_programs_are_predicted_by_what_was_learned_of_their_tasks(tuned):
     """Ten times the latency learned of every task is ten times the prediction of each program."""
-    model = MetaScheduleCostModel(tuned / "cost_model.ckpt")
-    slower = GradientBoostedTrees.load(tuned / "cost_model.ckpt")
+    model = MetaScheduleCostModel(tuned[0] / "work/cost_model.ckpt")
+    slower = GradientBoostedTrees.load(tuned[0] / "work/cost_model.ckpt")
     slower._anchors = {key: value + np.log(10.0) for key, value in slower._anchors.items()}
-    records = open_database(tuned, read_only=True).get_all_tuning_records()
+    records = open_database(tuned[0] / "work", read_only=True).get_all_tuning_records()
     assert len(records)
     for record, candidate in replay(records):
         context = meta_schedule.TuneContext(record.workload.mod, target=host_target())

@@ -375,7 +375,7 @@ def test_tuning_pipeline_takes_a_mapping_and_no_prepacking(tmp_path):
     database = meta_schedule.database.JSONDatabase(work_dir=str(tmp_path))
     for task in cut.tasks:
         commit(database, task)
-    tune = tuning_pipeline(0, {"kind": "llvm", "num-cores": 2}, str(tmp_path))
+    tune = tuning_pipeline(0, dict(TARGET.export()), str(tmp_path))
     module = tune(loaded.module)
     assert [module[n].attrs["tirx.is_scheduled"] for n in called_kernels(module)] == [True] * 3
     expected = loaded.reference.run(loaded.inputs)

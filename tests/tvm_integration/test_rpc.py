@@ -26,11 +26,11 @@ from tvm_integration.compat import (
     connect_rpc_tracker,
     meta_schedule,
 )
-from tvm_integration.rpc_runner import _START_ALLOWANCE_S as _WAIT_S
 from tvm_integration.rpc_runner import count_devices, parse_rpc
 
 KEY = "testdevice"
 START_LIMIT_S = 90
+WAIT_S = 3.0
 
 
 class Tracker:
@@ -95,7 +95,7 @@ def kill(process):
 
 def _release_later(sessions):
     """Hold a device for longer than a program waits for one at a time."""
-    time.sleep(_WAIT_S + 5)
+    time.sleep(3 * WAIT_S)
     sessions.clear()
 
 
@@ -128,16 +128,25 @@ def test_two_devices_measure_and_one_dies(tmp_path):
         runner.close()
 
 
+@pytest.fixture(scope="module")
+def device_elsewhere(tmp_path_factory):
+    """A tracker with one server; first it had none."""
+    with tracker(tmp_path_factory.mktemp("rpc")) as devices:
+        with pytest.raises(InputError, match=f"must have a server of key '{KEY}', got none"):
+            WarmRPCRunner(devices.config)
+        devices.add_servers(1)
+        yield devices
+
+
 @pytest.mark.slow
-def test_collect_on_devices_elsewhere(tmp_path):
+def test_collect_on_devices_elsewhere(device_elsewhere, tmp_path):
     device = tmp_path / "device.toml"
     device.write_text(example_device("far away").to_toml())
-    with tracker(tmp_path) as devices:
-        devices.add_servers(1)
-        arguments = ["collect", "zoo:mlp", "--out", str(tmp_path / "d"), "--per-task", "3"]
-        arguments += ["--rpc-tracker", devices.address, "--rpc-key", KEY, "--device", str(device)]
-        result = CliRunner().invoke(app, arguments, catch_exceptions=False)
-        assert result.exit_code == 0, result.output
+    arguments = ["collect", "zoo:mlp", "--out", str(tmp_path / "d"), "--per-task", "3"]
+    arguments += ["--rpc-tracker", device_elsewhere.address, "--rpc-key", KEY]
+    arguments += ["--device", str(device)]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
     found = read_dataset(tmp_path / "d")
     assert len(found.records) >= 3
     assert all(isinstance(record.measurement, Measured) for record in found.records)
@@ -148,7 +157,8 @@ def test_collect_on_devices_elsewhere(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_server_with_too_few_threads_and_one_that_others_hold(tmp_path, caplog):
+def test_a_server_with_too_few_threads_and_one_that_others_hold(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("tvm_integration.rpc_runner._START_ALLOWANCE_S", WAIT_S)
     built = [str(each.artifact_path) for each in WarmBuilder().build(build_inputs(2))]
     config = EvaluatorConfig(number=1, repeat=2, min_repeat_ms=0)
     with tracker(tmp_path, threads=1) as devices:
@@ -175,19 +185,15 @@ def test_a_server_with_too_few_threads_and_one_that_others_hold(tmp_path, caplog
 
 
 @pytest.mark.slow
-def test_stock_rpc_runner_runs_our_artifacts_and_a_tracker_without_devices(tmp_path):
+def test_stock_rpc_runner_runs_our_artifacts(device_elsewhere):
     (built,) = WarmBuilder(max_workers=1).build(build_inputs(1))
     assert built.error_msg is None
-    with tracker(tmp_path) as devices:
-        with pytest.raises(InputError, match=f"must have a server of key '{KEY}', got none"):
-            WarmRPCRunner(devices.config)
-        devices.add_servers(1)
-        runner = meta_schedule.runner.RPCRunner(
-            rpc_config=devices.config,
-            evaluator_config=EvaluatorConfig(number=1, repeat=2, min_repeat_ms=0),
-        )
-        (future,) = runner.run([runner_input(str(built.artifact_path))])
-        result = future.result()
+    runner = meta_schedule.runner.RPCRunner(
+        rpc_config=device_elsewhere.config,
+        evaluator_config=EvaluatorConfig(number=1, repeat=2, min_repeat_ms=0),
+    )
+    (future,) = runner.run([runner_input(str(built.artifact_path))])
+    result = future.result()
     assert result.error_msg is None
     assert len(result.run_secs) == 2
     assert all(float(t) > 0 for t in result.run_secs)

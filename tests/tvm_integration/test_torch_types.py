@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from sampled_database import TARGET
 
 from costmodels.errors import InputError
 from tvm_integration.candidates import CandidateSource
@@ -32,7 +33,7 @@ class Net(torch.nn.Module):
 
 def check(function, *inputs, tolerance=None):
     network = from_torch("net", Net(function).eval(), inputs, {})
-    built = build(fuse(network.module, host_target()))
+    built = build(fuse(network.module, TARGET))
     got = run(built, network.inputs)
     with torch.no_grad():
         expected = function(*inputs)
@@ -169,7 +170,7 @@ def test_a_layer_with_a_bias_keeps_its_type(dtype):
     layer = torch.nn.Linear(8, 4).to(dtype)
     network = from_torch("net", layer.eval(), (real(3, 8, dtype=dtype),), {})
     assert str(network.module["main"].ret_ty.dtype) == str(dtype).removeprefix("torch.")
-    (got,) = run(build(fuse(network.module, host_target())), network.inputs)
+    (got,) = run(build(fuse(network.module, TARGET)), network.inputs)
     with torch.no_grad():
         expected = layer(torch.from_numpy(network.inputs[0])).numpy()
     assert compare_outputs([got], [expected]).match
@@ -277,7 +278,7 @@ def test_norms_around_a_mean_far_above_the_spread():
 @pytest.mark.parametrize("norm", NORMS[:4])
 def test_the_norm_of_equal_numbers_is_zero(norm):
     network = from_torch("net", Net(norm).eval(), (torch.full((2, 4, 7, 9), 77.7),), {})
-    (found,) = run(build(fuse(network.module, host_target())), network.inputs)
+    (found,) = run(build(fuse(network.module, TARGET)), network.inputs)
     assert abs(found).max() == 0
 
 
@@ -292,7 +293,7 @@ def test_an_encoder_with_hidden_inputs_equals_its_reference():
         (real(2, 6, 16), hidden),
         {},
     )
-    got = run(build(fuse(network.module, host_target())), network.inputs)
+    got = run(build(fuse(network.module, TARGET)), network.inputs)
     assert compare_outputs(got, network.reference.run(network.inputs)).match
     assert torch.backends.mha.get_fastpath_enabled()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import COMMAND, costmodels
 from onnx import helper
 from onnx_graphs import save, value
 from rich.console import Console
@@ -21,26 +22,15 @@ from costmodels.checkpoint import load_checkpoint
 from costmodels.errors import InputError
 from tvm_integration.cli import app
 from tvm_integration.cost_model import LEARNED
+from tvm_integration.frontend import load_network
 from tvm_integration.progress import duration_text
 from tvm_integration.targets import host_target
-from tvm_integration.tune import batch_size
+from tvm_integration.tune import batch_size, tune_network
 from tvm_integration.tune_display import print_result, seconds_text, status_text
-from tvm_integration.tune_state import KernelState, TuneResult, TuneState
+from tvm_integration.tune_state import KernelState, TuneOptions, TuneResult, TuneState
 from tvm_integration.work_dir import CHECKPOINT, NETWORK, RECORDS, network_latency_s
 
 SMALL = ["zoo:mlp", "--trials-per-iter", "8"]
-COMMAND = [sys.executable, "-m", "tvm_integration.cli"]
-
-
-def costmodels(*arguments, cwd=None, timeout=300):
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=timeout,
-        check=False,
-    )
 
 
 def refused(*arguments):
@@ -60,18 +50,6 @@ def records(work_dir):
 
 def learned(work_dir):
     return len(load_checkpoint(Path(work_dir) / CHECKPOINT).arrays[LEARNED])
-
-
-@pytest.fixture(scope="module")
-def tuned(tmp_path_factory):
-    """A finished run, its document, and its library."""
-    folder = tmp_path_factory.mktemp("tuned")
-    done = costmodels(
-        "tune", *SMALL, "--trials", "32", "--work-dir", str(folder / "work"),
-        "--out", str(folder / "mlp.so"), "--json",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return folder, done
 
 
 def test_stdout_is_one_document(tuned):
@@ -358,9 +336,6 @@ def test_a_folder_in_use_is_refused(tmp_path):
 
 def test_a_full_disk_ends_in_order(tmp_path, monkeypatch):
     from tvm_integration import tune as tuning
-    from tvm_integration.frontend import load_network
-    from tvm_integration.targets import host_target
-    from tvm_integration.tune_state import TuneOptions
 
     monkeypatch.setattr(tuning, "LEAST_FREE_BYTES", 1 << 62)
     options = TuneOptions(tmp_path / "work", trials=16, trials_per_iter=8)
@@ -382,9 +357,9 @@ def test_records_of_one_thread_are_warned_of(tmp_path, caplog):
     assert not (tmp_path / MARK).exists()
 
 
-@pytest.mark.parametrize("choice", [["8"], ["0", "--cost-model", "pretrained:halide"]])
-def test_a_network_with_a_kernel_that_cannot_be_searched_is_tuned(workplace, choice):
-    """TVM cannot schedule a ScatterND with what follows it: it stays as it is, the rest goes on."""
+@pytest.fixture
+def unsearchable(workplace):
+    """TVM cannot schedule a ScatterND with what follows it."""
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["m"]),
         helper.make_node("ScatterND", ["m", "places", "new"], ["s"]),
@@ -397,14 +372,26 @@ def test_a_network_with_a_kernel_that_cannot_be_searched_is_tuned(workplace, cho
         ("new", rng.standard_normal((2, 16), np.float32)),
     ]
     save("net.onnx", nodes, [value("x", [4, 16])], [value("y", [4, 16])], weights)
-    done = costmodels(
-        "tune", "net.onnx", "--trials-per-iter", "4", "--trials", *choice, "--json", cwd=workplace
-    )
-    assert done.returncode == 0, done.stderr
-    assert "stays unscheduled: TVM cannot search it" in done.stderr
-    found = json.loads(done.stdout)
-    assert found["outputs_match"] is True
-    best = {kernel["name"]: kernel["best_s"] for kernel in found["kernels"]}
+    return workplace / "net.onnx"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"trials": 4, "trials_per_iter": 4}, {"trials": 0, "cost_model": "pretrained:halide"}],
+)
+def test_a_kernel_that_cannot_be_searched_stays_as_it_is(
+    unsearchable, tmp_path, monkeypatch, caplog, options
+):
+    small = {"population_size": 16, "genetic_num_iters": 1, "eps_greedy": 0.0}
+    for module in ("tune", "model_search"):
+        monkeypatch.setattr(f"tvm_integration.{module}.EVOLUTION", small)
+    with caplog.at_level("WARNING"):
+        found = tune_network(
+            load_network(str(unsearchable)), host_target(), TuneOptions(tmp_path / "w", **options)
+        )
+    assert "stays unscheduled: TVM cannot search it" in caplog.text
+    assert found.outputs_match
+    best = {kernel.name: kernel.best_s for kernel in found.kernels}
     (scattered,) = (name for name in best if "scatter" in name)
     assert best[scattered] is None
 

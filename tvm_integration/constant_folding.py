@@ -1,0 +1,65 @@
+"""Operators of constants are computed at compile time: each distinct one is built once.
+
+TVM's `FoldConstant` builds it at each call: a batch norm is six operators of its weights, and a
+network has fifty. What this pass leaves, that one folds.
+"""
+
+from functools import cache
+from typing import Any
+
+from tvm_integration.compat import IRModule, Target, relax, tvm
+
+_CALL_TIR = tvm.ir.Op.get("relax.call_tir")
+_EVALUATED_FOR = Target("llvm")
+"""As `FoldConstant` does, whatever the network is built for."""
+
+
+@tvm.transform.module_pass(opt_level=0, name="FoldConstantCalls")
+class FoldConstantCalls:
+    """Replace each call of a kernel whose arguments are all constants by what it gives."""
+
+    def transform_module(self, module: IRModule, _: tvm.transform.PassContext) -> IRModule:
+        """Fold the constants of all Relax functions; called by TVM."""
+        folder = _Folder(module)
+        for variable, function in module.functions_items():
+            if isinstance(function, relax.Function):
+                folder.builder_.update_func(variable, folder.visit_expr(function))
+        return folder.builder_.get()
+
+
+@relax.expr_functor.mutator
+class _Folder(relax.expr_functor.PyExprMutator):
+    """Walks through Relax functions; `module` has the kernels that they call."""
+
+    def __init__(self, module: IRModule) -> None:
+        super().__init__(module)
+        self._module = module
+        self._built = cache(self._build)
+
+    def visit_call_(self, call: relax.Call) -> relax.Expr:
+        """Compute what can be computed."""
+        call = self.visit_expr_post_order(call)
+        if call.op != _CALL_TIR or not isinstance(call.ty, relax.TensorType):
+            return call
+        arguments = [self._constant(each) for each in call.args[1].fields]
+        if not arguments or None in arguments:
+            return call
+        kernel = self._built(call.args[0])
+        if kernel is None:
+            return call
+        found = tvm.runtime.empty([int(n) for n in call.ty.shape.values], str(call.ty.dtype))
+        kernel(*arguments, found)
+        return relax.const(found)
+
+    def _constant(self, argument: relax.Expr) -> tvm.runtime.Tensor | None:
+        if isinstance(argument, relax.Var):
+            argument = self.lookup_binding(argument)
+        value = getattr(argument, "value", None)
+        return value if isinstance(value, tvm.runtime.Tensor) else None
+
+    def _build(self, variable: tvm.ir.GlobalVar) -> Any:
+        kernel = self._module[variable].with_attr("global_symbol", "main")
+        try:
+            return tvm.tirx.build(kernel, _EVALUATED_FOR)["main"]
+        except Exception:  # LLVM lacks some types: `FoldConstant` leaves such a call, and so do we
+            return None
