@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from costmodels.cores import usable_cpus
+from costmodels.cores import core_count, usable_cpus
 from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.shipped import dataset_path
 from costmodels.dataset.writer import DatasetWriter
@@ -25,6 +25,8 @@ from tvm_integration.network_process import NetworkProcess
 from tvm_integration.overheads_file import Calibrated, known_overheads, save_overheads
 from tvm_integration.targets import device_of, host_target, parse_target
 
+QUICK = f"llvm -num-cores={core_count()} -opt-level=0"
+"""LLVM builds for it in a twentieth of the time."""
 NETWORKS = [f"zoo:{name},number=1" for name in ("fire", "mixer", "encoder", "nasbench201")]
 
 
@@ -48,7 +50,7 @@ def until_steady(monkeypatch):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     found = tmp_path_factory.mktemp("networks") / "d"
-    result = run("collect", *NETWORKS, "--networks", "--out", found)
+    result = run("collect", *NETWORKS, "--networks", "--target", QUICK, "--out", found)
     assert result.exit_code == 0, result.output
     assert "4 networks, 0 failed" in result.stdout
     return found
@@ -113,7 +115,7 @@ def test_a_disturbed_network_is_measured_again_and_the_steadiest_attempt_counts(
 ):
     told = iter([[1e-3] * 3, [2e-3] * 3, [1e-3] * 3, [1.5e-3] * 3] + [[1e-3] * 3, [9e-3] * 3] * 9)
     monkeypatch.setattr(NetworkProcess, "measure_s", lambda *_: next(told))
-    target = host_target()
+    target = parse_target(QUICK)
     with DatasetWriter(tmp_path / "d") as writer:
         collector = NetworkCollector(writer, target, device_of(target))
         assert collector.run(["zoo:mlp"]) == {}
@@ -206,13 +208,14 @@ def test_a_launch_takes_what_an_estimate_takes_it_for(workplace):
 
 def test_what_is_there_is_not_measured_again(folder):
     before = read_dataset(folder)
-    result = run("collect", *NETWORKS, "--networks", "--out", folder)
+    result = run("collect", *NETWORKS, "--networks", "--target", QUICK, "--out", folder)
     assert result.exit_code == 0, result.output
     assert read_dataset(folder).networks == before.networks
 
 
 def test_without_fusion_there_are_more_kernels(folder, tmp_path):
-    result = run("collect", NETWORKS[0], "--networks", "--unfused", "--out", tmp_path / "d")
+    arguments = [NETWORKS[0], "--networks", "--unfused", "--target", QUICK]
+    result = run("collect", *arguments, "--out", tmp_path / "d")
     assert result.exit_code == 0, result.output
     (row,) = read_dataset(tmp_path / "d").networks
     fused = next(each for each in read_dataset(folder).networks if each.network == NETWORKS[0])
@@ -221,7 +224,7 @@ def test_without_fusion_there_are_more_kernels(folder, tmp_path):
 
 
 def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(tmp_path):
-    target = host_target()
+    target = parse_target(QUICK)
     with DatasetWriter(tmp_path / "d") as writer:
         collector = NetworkCollector(writer, target, device_of(target))
         try:
@@ -278,7 +281,7 @@ def test_a_calibration_is_of_a_model_and_its_weights(tmp_path):
 
 def test_calibration_is_fitted_kept_and_found(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    target, model = host_target(), resolve_model("pretrained:best", seed=0)
+    target, model = parse_target(QUICK), resolve_model("pretrained:best", seed=0)
     device = device_of(target)
     measured = tmp_path / "measured"  # as a killed calibration leaves it
     shutil.copytree(folder, measured)
@@ -297,7 +300,8 @@ def test_calibration_is_fitted_kept_and_found(folder, tmp_path, monkeypatch):
     paleo = Calibrated.of(target, device, "paleo")
     begun = paleo.path.with_suffix(".networks")
     shutil.copytree(folder, begun)
-    result = run("calibrate", "--model", "paleo", "--minutes", "1e-6")  # begins no network
+    # In so short a time it begins no network.
+    result = run("calibrate", "--model", "paleo", "--target", QUICK, "--minutes", "1e-6")
     assert result.exit_code == 0, result.output
     assert "fitted on 4 networks:\n  a launch takes" in result.stdout
     assert f"kept in {paleo.path}" in result.stdout
