@@ -5,7 +5,8 @@ The ensemble learns all programs but those of one processor, whose networks with
 `costmodels calibrate` measures, or by some kernels of one each as `--quick` does, and judged on the
 other networks of these families, and on families that calibrate nothing. The correction of single
 kernels was not chosen by these networks; what launches and cold weights are taken for before any
-calibration was, by those of them with chosen schedules. Writes docs/unseen_processor.md.
+calibration was, by those of them with chosen schedules. The networks were measured on November 27
+and 28, 2026, on one thread: default schedules are serial. Writes docs/unseen_processor.md.
 """
 
 import argparse
@@ -52,7 +53,7 @@ WAYS = {
     "networks": "`calibrate`",
 }
 FAMILIES = ("calibrating families", "other families")
-COLUMNS = ("networks", "mape", "median_ape", "within_10pct", "spearman", "coverage")
+COLUMNS = ("networks", "supported", "mape", "median_ape", "within_10pct", "spearman", "coverage")
 COLUMNS += ("interval_width",)
 
 

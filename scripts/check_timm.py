@@ -131,7 +131,8 @@ def page(values: Mapping[str, Any], header: str) -> str:
         "weights, from torch: "
         + ", ".join(f"{counts[kind]} {text}" for kind, text in KINDS.items() if counts[kind])
         + f". Of {checked} the outputs were compared with torch's, and are equal. Estimates are of "
-        "unscheduled kernels, by `pretrained:best`, as calibrated as the machine was.",
+        "unscheduled kernels, by `pretrained:best`, for the machine that each was made on, as "
+        "calibrated as it was: do not compare them.",
         "",
         "| family | network | kernels | estimate, ms | outputs |",
         "|---|---|---|---|---|",

@@ -173,7 +173,6 @@ def test_a_shape_that_depends_on_data_is_refused():
         PERCEPTRON,
         "zoo:vit_tiny,image=32",
         "zoo:mixer_s32,image=64",
-        pytest.param(DEPTHWISE, marks=pytest.mark.slow),
     ],
 )
 def test_untuned_outputs_equal_torch(model):

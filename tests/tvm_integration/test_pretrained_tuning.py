@@ -48,7 +48,7 @@ def test_tune_relax(tmp_path, monkeypatch):
 def test_tune(tmp_path, monkeypatch):
     """The best has one of each kind in it."""
     monkeypatch.setattr("tvm_integration.tune.EVOLUTION", SMALL_SEARCH)
-    options = TuneOptions(tmp_path, trials=24, trials_per_iter=8, cost_model="pretrained:best")
+    options = TuneOptions(tmp_path, 8, 4, tasks="1", cost_model="pretrained:best")
     found = tune_network(load_network(NETWORK), host_target(), options)
     assert found.outputs_match
     assert found.trials_by_model == found.trials > 0
@@ -58,7 +58,7 @@ def test_tune(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["stock", "random"])
 def test_models_that_learned_nothing_tune_too(name, tmp_path, monkeypatch):
     monkeypatch.setattr("tvm_integration.tune.EVOLUTION", SMALL_SEARCH)
-    options = TuneOptions(tmp_path, trials=8, trials_per_iter=4, cost_model=name)
+    options = TuneOptions(tmp_path, 4, 4, tasks="1", cost_model=name)
     found = tune_network(load_network(NETWORK), host_target(), options)
     assert found.outputs_match
     assert found.trials > 0
