@@ -39,16 +39,17 @@ class _Folder(relax.expr_functor.PyExprMutator):
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         """Compute what can be computed."""
         call = self.visit_expr_post_order(call)
-        if call.op != _CALL_TIR or not isinstance(call.ty, relax.TensorType):
+        if call.op != _CALL_TIR or len(call.args) != 2 or not _is_fixed(call.ty):
             return call
         arguments = [self._constant(each) for each in call.args[1].fields]
         if not arguments or None in arguments:
             return call
-        kernel = self._built(call.args[0])
-        if kernel is None:
+        try:
+            kernel = self._built(call.args[0])
+            found = tvm.runtime.empty([int(n) for n in call.ty.shape.values], str(call.ty.dtype))
+            kernel(*arguments, found)
+        except Exception:  # LLVM lacks some types: `FoldConstant` leaves such a call, and so do we
             return call
-        found = tvm.runtime.empty([int(n) for n in call.ty.shape.values], str(call.ty.dtype))
-        kernel(*arguments, found)
         return relax.const(found)
 
     def _constant(self, argument: relax.Expr) -> tvm.runtime.Tensor | None:
@@ -59,7 +60,11 @@ class _Folder(relax.expr_functor.PyExprMutator):
 
     def _build(self, variable: tvm.ir.GlobalVar) -> Any:
         kernel = self._module[variable].with_attr("global_symbol", "main")
-        try:
-            return tvm.tirx.build(kernel, _EVALUATED_FOR)["main"]
-        except Exception:  # LLVM lacks some types: `FoldConstant` leaves such a call, and so do we
-            return None
+        return tvm.tirx.build(kernel, _EVALUATED_FOR)["main"]
+
+
+def _is_fixed(ty: Any) -> bool:
+    """Whether it is one tensor whose shape is known."""
+    if not isinstance(ty, relax.TensorType) or not isinstance(ty.shape, relax.ShapeExpr):
+        return False
+    return all(isinstance(n, tvm.tirx.IntImm) for n in ty.shape.values)
