@@ -14,6 +14,7 @@ from costmodels.dataset.shipped import dataset_path
 from costmodels.dataset.splits import read_split
 from costmodels.files import write_atomically
 from costmodels.kernel import Measured
+from tvm_integration.tune_display import seconds_text
 
 BEGIN, END = "<!-- figures: scripts/dataset_card.py -->\n", "<!-- end of figures -->"
 
@@ -58,8 +59,8 @@ def figures(dataset: StoredDataset) -> str:
     spread, latency, noise = found["spread"], found["latency_s"], found["repeat_cv"]
     lines += [
         "",
-        f"Latencies from {latency['least'] * 1e6:.2g} µs to {_shown(latency['most'])}; the slowest "
-        f"program of a task takes {spread['median']:.1f} times as long as its fastest at the "
+        f"Latencies from {seconds_text(latency['least'])} to {seconds_text(latency['most'])}; the "
+        f"slowest program of a task takes {spread['median']:.1f} times as long as its fastest at the "
         f"median task. Repeats of a program differ by {noise['median']:.2%} (standard deviation "
         f"over mean) at the median, {noise['p95']:.1%} at the 95th percentile." + _drift(found),
         "",
@@ -72,10 +73,6 @@ def figures(dataset: StoredDataset) -> str:
         names = ", ".join(f"`{name}` ({count})" for name, count in found["networks"].items())
         lines += [f"Networks: {names}.", ""]
     return "\n".join(lines)
-
-
-def _shown(latency_s: float) -> str:
-    return f"{latency_s:.2f} s" if latency_s >= 0.1 else f"{latency_s * 1e3:.2g} ms"
 
 
 def _drift(found: Mapping[str, Any]) -> str:
