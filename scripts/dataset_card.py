@@ -60,9 +60,10 @@ def figures(dataset: StoredDataset) -> str:
     lines += [
         "",
         f"Latencies from {seconds_text(latency['least'])} to {seconds_text(latency['most'])}; the "
-        f"slowest program of a task takes {spread['median']:.1f} times as long as its fastest at the "
-        f"median task. Repeats of a program differ by {noise['median']:.2%} (standard deviation "
-        f"over mean) at the median, {noise['p95']:.1%} at the 95th percentile." + _drift(found),
+        f"slowest program of a task takes {spread['median']:.1f} times as long as its fastest at "
+        f"the median task. Repeats of a program differ by {noise['median']:.2%} (standard "
+        f"deviation over mean) at the median, {noise['p95']:.1%} at the 95th percentile."
+        + _drift(found),
         "",
         f"Failures: {counted(found['failures']) or 'none'}.",
         "",
