@@ -13,7 +13,7 @@ from costmodels.json_text import json_text
 
 if TYPE_CHECKING:
     from costmodels.dataset.folder import StoredDataset
-    from tvm_integration.progress import OnProgress
+    from costmodels.progress import OnProgress
 
 MOST_TOLD = 10
 """Contradictions of one data set that are told one by one."""

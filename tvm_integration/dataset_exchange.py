@@ -18,11 +18,11 @@ from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.json_text import parse_json
 from costmodels.kernel import LONGEST_S, Failure, Measured
+from costmodels.progress import OnProgress, no_progress
 from tvm_integration.compat import Target, meta_schedule, tvm
 from tvm_integration.dataset_rows import TraceApplier, schedule_of, target_of, task_row, workload_of
 from tvm_integration.identity import program_hash, target_text, trace_text
 from tvm_integration.kernel_graph import operator_kinds
-from tvm_integration.progress import OnProgress, no_progress
 from tvm_integration.record_json import check_record
 from tvm_integration.targets import device_of, host_target, parse_target
 from tvm_integration.work_dir import RECORDS, WORKLOADS, has_database, measurement_of

@@ -15,10 +15,10 @@ from costmodels.errors import CheckpointError, InputError
 from costmodels.evaluation import Scores, TestSet, evaluate
 from costmodels.kernel import KernelDataset, KernelPrediction, Measured
 from costmodels.learned_tasks import count_learned
+from costmodels.progress import OnProgress, no_progress
 from costmodels.registry import kernel_model_names
 from tvm_integration.cost_model import checkpoint_of, resolve_model
 from tvm_integration.featurise import featurise
-from tvm_integration.progress import OnProgress, no_progress
 from tvm_integration.stock_model import StockModel
 
 RANDOM, STOCK = "random", "stock"

@@ -21,11 +21,11 @@ from costmodels.errors import InputError
 from costmodels.graph import KernelGraph, StagedGraph
 from costmodels.graph_json import graphs_from_json, graphs_to_json
 from costmodels.kernel import IndexArray, KernelBatch, KernelDataset, RowArray, Task
+from costmodels.progress import OnProgress, no_progress
 from costmodels.schema import PER_STORE
 from tvm_integration.compat import MeasureCandidate, Target, load_json, meta_schedule
 from tvm_integration.dataset_rows import TraceApplier
 from tvm_integration.features import FeatureExtractor, distinct_graphs
-from tvm_integration.progress import OnProgress, no_progress
 from tvm_integration.worker_batch import JobResult
 from tvm_integration.worker_pool import WorkerPool
 

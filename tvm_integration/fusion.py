@@ -7,7 +7,6 @@ tuned one is no longer recognised as a reshape: it becomes a copy at run time.
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from costmodels.errors import InputError
@@ -26,6 +25,7 @@ from tvm_integration.constant_folding import FoldConstantCalls
 from tvm_integration.foreign_errors import one_line
 from tvm_integration.interrupt import interrupted_after
 from tvm_integration.legalizations import LEGALIZATIONS
+from tvm_integration.relax_calls import calls_of
 from tvm_integration.threads import unbound
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "InputSpec",
     "UntunableKernel",
     "callee",
-    "check_fixed_shapes",
     "fuse",
     "fusion_passes",
 ]
@@ -186,7 +185,7 @@ def fuse(
             ) from error
     calls = Counter[str]()
     untunable = Counter[tuple[str, str]]()
-    for call in _calls(module):
+    for call in calls_of(module):
         name, reason = callee(module, call)
         if reason is None:
             calls[name] += 1
@@ -205,46 +204,6 @@ def fuse(
 def _input_spec(parameter: relax.Var) -> InputSpec:
     shape = tuple(int(n) for n in parameter.ty.shape.values)
     return InputSpec(str(parameter.name), shape, str(parameter.ty.dtype))
-
-
-def _calls(module: IRModule) -> Iterator[relax.Call]:
-    """Yield the calls of every Relax function, in order; check that their shapes are fixed."""
-    for function in module.functions.values():
-        if isinstance(function, relax.Function):
-            yield from _calls_of(function.body)
-
-
-def _calls_of(body: relax.SeqExpr) -> Iterator[relax.Call]:
-    for block in body.blocks:
-        for binding in block.bindings:
-            _check_fixed_shape(binding)
-            value = getattr(binding, "value", None)
-            if isinstance(value, relax.Call):
-                yield value
-            elif isinstance(value, relax.If):
-                yield from _calls_of(value.true_branch)
-                yield from _calls_of(value.false_branch)
-
-
-def check_fixed_shapes(module: IRModule) -> None:
-    """Raise InputError for the first tensor inside a network whose shape depends on data."""
-    for _ in _calls(module):
-        pass
-
-
-def _check_fixed_shape(binding: relax.Binding) -> None:
-    ty = binding.var.ty
-    for tensor in ty.fields if isinstance(ty, relax.TupleType) else [ty]:
-        if not isinstance(tensor, relax.TensorType):
-            continue
-        shape = tensor.shape
-        if not isinstance(shape, relax.ShapeExpr) or not all(
-            isinstance(n, tvm.tirx.IntImm) for n in shape.values
-        ):
-            raise InputError(
-                f"shapes inside the network must be fixed, got {tensor} for {binding.var.name}"
-                ": take out the operators whose output shape depends on data"
-            )
 
 
 LIBRARY = "a library function"

@@ -10,9 +10,9 @@ from costmodels.kernel import Measured
 from costmodels.learning.calibration import NORMAL_REACH
 from costmodels.network_models.kernel_latency import KernelLatency, predicted_latencies
 from costmodels.network_models.sum_of_kernels import MeasuredNetwork
+from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import KernelCostModel
 from tvm_integration.featurise import FeaturisedRecords, featurise
-from tvm_integration.progress import OnProgress, no_progress
 
 LEAST_REPEAT_SPREAD = 0.01
 """Of the log seconds of a measurement: repeats within one run agree better than runs do."""

@@ -356,7 +356,7 @@ def _check_outputs(path: str, model: "onnx.ModelProto", module: "IRModule") -> N
 
 def _check_fixed(path: str, model: "onnx.ModelProto", module: "IRModule") -> None:
     """Refuse shapes that depend on data by the operator that makes the first of them."""
-    from tvm_integration.fusion import check_fixed_shapes
+    from tvm_integration.relax_calls import check_fixed_shapes
 
     try:
         check_fixed_shapes(module)

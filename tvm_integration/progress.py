@@ -3,20 +3,14 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-OnProgress: TypeAlias = Callable[[int, int], None]
-"""Told how much is done, and how much there is."""
+from costmodels.progress import OnProgress
 
 EVERY_S = 15.0
 """Between two lines where there is no terminal to draw on."""
-
-
-def no_progress(done: int, total: int) -> None:
-    """Show nothing."""
 
 
 def duration_text(seconds: float | None) -> str:

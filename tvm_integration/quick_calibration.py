@@ -19,6 +19,7 @@ from costmodels.errors import InputError
 from costmodels.kernel import Measured
 from costmodels.network_models.overheads_fit import corrected_by_others, fit_errors
 from costmodels.network_models.sum_of_kernels import MeasuredNetwork, Overheads
+from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import KernelCostModel
 from costmodels.task_keys import with_target
 from tvm_integration.collect_networks import UNSCHEDULED
@@ -28,7 +29,6 @@ from tvm_integration.featurise import FeaturisedRecords, featurise
 from tvm_integration.identity import target_text
 from tvm_integration.measured_networks import latency_of, places_of_tasks, predicted_programs
 from tvm_integration.program_measurer import ProgramMeasurer
-from tvm_integration.progress import OnProgress, no_progress
 
 DATASET = "shipped:networks"
 """Has the kernels; no network is imported."""

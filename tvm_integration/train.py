@@ -15,10 +15,10 @@ from costmodels.errors import CheckpointError, InputError
 from costmodels.files import check_can_be_written, path_beside
 from costmodels.kernel import KernelDataset
 from costmodels.learned_tasks import learned_array
+from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import Adaptable, FitProgress, KernelCostModel
 from tvm_integration.cost_model import checkpoint_of, resolve_model
 from tvm_integration.featurise import featurise
-from tvm_integration.progress import OnProgress, no_progress
 
 UNFINISHED = ".unfinished"
 """Behind the name of a checkpoint: what a killed training goes on from."""
