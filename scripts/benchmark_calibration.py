@@ -36,8 +36,8 @@ GOALS = {"none": "holds 80 %", "quick": "12 %, holds 85 to 95 %", "networks": "8
 
 def measured(model: str) -> float | str:
     """Seconds of a network, or why it was not measured."""
+    from tvm_integration.collect.network_process import NetworkProcess
     from tvm_integration.identity import target_text
-    from tvm_integration.network_process import NetworkProcess
     from tvm_integration.targets import host_target
 
     try:
@@ -49,11 +49,11 @@ def measured(model: str) -> float | str:
 
 def calibrated(way: str, name: str) -> dict[str, Any]:
     """Overheads of a way to calibrate, and how long it took."""
-    from tvm_integration.calibrate import calibrate
-    from tvm_integration.cost_model import resolve_model
-    from tvm_integration.overheads_file import known_overheads
-    from tvm_integration.quick_calibration import calibrate_quickly
+    from tvm_integration.estimate.calibrate import calibrate
+    from tvm_integration.estimate.overheads_file import known_overheads
+    from tvm_integration.estimate.quick_calibration import calibrate_quickly
     from tvm_integration.targets import device_of, host_target
+    from tvm_integration.tune.cost_model import resolve_model
 
     target, model = host_target(), resolve_model(name, seed=0)
     device = device_of(target)
@@ -72,10 +72,10 @@ def calibrated(way: str, name: str) -> dict[str, Any]:
 
 def estimated(model: str, name: str, overheads: str) -> dict[str, float] | str:
     """The estimate of a network, or why there is none."""
-    from tvm_integration.cost_model import resolve_model
-    from tvm_integration.described_network import describe_network
-    from tvm_integration.estimate import EstimateOptions, estimate_network
+    from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
+    from tvm_integration.estimate.network import describe_network
     from tvm_integration.targets import device_of, host_target
+    from tvm_integration.tune.cost_model import resolve_model
 
     target = host_target()
     options = EstimateOptions(overheads=Overheads.from_dict(json.loads(overheads)))

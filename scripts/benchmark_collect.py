@@ -40,10 +40,10 @@ AGAIN_S = 100.0
 def collect(folder: Path) -> dict[str, float]:
     """Collect as `costmodels collect` does; start and fusion are not counted."""
     from costmodels.dataset.writer import DatasetWriter
-    from tvm_integration.collect import CollectOptions, Collector
-    from tvm_integration.collect_tasks import tasks_of_networks
+    from tvm_integration.collect.kernels import CollectOptions, Collector
+    from tvm_integration.collect.tasks import tasks_of_networks
     from tvm_integration.targets import device_of, host_target
-    from tvm_integration.worker_session import shared_session
+    from tvm_integration.workers.session import shared_session
 
     shared_session().root()  # has imported TVM
     target = host_target()
@@ -67,9 +67,9 @@ def measure_sample(folder: Path, who: str) -> dict[str, float]:
     """Build and measure some of the programs collected."""
     from costmodels.dataset.folder import read_dataset
     from tvm_integration import WarmBuilder, WarmRunner
+    from tvm_integration.collect.program_records import MEASURE
     from tvm_integration.compat import BuilderInput, RunnerInput, meta_schedule
-    from tvm_integration.dataset_rows import schedule_of, target_of, workload_of
-    from tvm_integration.program_records import MEASURE
+    from tvm_integration.records.rows import schedule_of, target_of, workload_of
 
     dataset = read_dataset(folder)
     inputs = []
@@ -128,8 +128,8 @@ def featurise(dataset_name: str) -> dict[str, float]:
     """Extract the features of programs, then read them from the cache."""
     from costmodels.dataset.folder import read_dataset
     from costmodels.dataset.shipped import dataset_path
-    from tvm_integration import featurise as module
-    from tvm_integration.worker_session import shared_session
+    from tvm_integration.collect import featurize as module
+    from tvm_integration.workers.session import shared_session
 
     whole = read_dataset(dataset_path(dataset_name))
     dataset = replace(whole, records=whole.records[:FEATURISED], files_digest="a part")
@@ -155,7 +155,7 @@ def memory(dataset_name: str) -> dict[str, float]:
     """Peak memory of featurising many programs: those of the data set, again and again."""
     from costmodels.dataset.folder import read_dataset
     from costmodels.dataset.shipped import dataset_path
-    from tvm_integration import featurise as module
+    from tvm_integration.collect import featurize as module
 
     whole = read_dataset(dataset_path(dataset_name))
     many = (whole.records * (MANY // len(whole.records) + 1))[:MANY]

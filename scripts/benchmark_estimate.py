@@ -36,17 +36,17 @@ def write_onnx(path: Path) -> None:
 
 def _import_packages() -> None:
     """Import what is otherwise imported when first needed, so that it is not counted."""
-    for name in ("onnx", "torch", "tvm_integration.onnx_file"):
+    for name in ("onnx", "torch", "tvm_integration.frontends.onnx_file"):
         import_module(name)
 
 
 def estimate(path: str) -> dict[str, float]:
     """Estimate a network with the cache that the environment names."""
     _import_packages()
-    from tvm_integration.cost_model import resolve_model
-    from tvm_integration.described_network import describe_network
-    from tvm_integration.estimate import estimate_network
+    from tvm_integration.estimate.estimate import estimate_network
+    from tvm_integration.estimate.network import describe_network
     from tvm_integration.targets import device_of, host_target
+    from tvm_integration.tune.cost_model import resolve_model
 
     target = host_target()
     device = device_of(target)
@@ -72,9 +72,9 @@ def estimate(path: str) -> dict[str, float]:
 def measure(path: str) -> dict[str, float]:
     """Import, fuse, build and run it: what the estimate saves."""
     _import_packages()
-    from tvm_integration.execution import measure_s
-    from tvm_integration.frontend import load_network
-    from tvm_integration.pipeline import build, fuse
+    from tvm_integration.compile.build import build, fuse
+    from tvm_integration.compile.execution import measure_s
+    from tvm_integration.frontends.load import load_network
     from tvm_integration.targets import host_target
 
     start = time.perf_counter()
@@ -95,10 +95,10 @@ def predict_many() -> dict[str, float]:
     from costmodels.dataset.shipped import dataset_path
     from costmodels.kernel import Task, concatenate
     from tvm_integration.compat import MeasureCandidate, Schedule, meta_schedule
-    from tvm_integration.cost_model import resolve_model
-    from tvm_integration.dataset_rows import workload_of
-    from tvm_integration.features import FeatureExtractor
+    from tvm_integration.records.rows import workload_of
     from tvm_integration.targets import device_of, host_target
+    from tvm_integration.tir.features import FeatureExtractor
+    from tvm_integration.tune.cost_model import resolve_model
 
     target = host_target()
     device = device_of(target)

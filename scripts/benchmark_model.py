@@ -62,7 +62,7 @@ def collect(path: Path) -> dict[str, int]:
     from tvm.s_tir.meta_schedule.runner import RunnerInput
 
     from tvm_integration import WarmBuilder, WarmRunner
-    from tvm_integration.features import FeatureExtractor
+    from tvm_integration.tir.features import FeatureExtractor
 
     builder, runner, extractor = WarmBuilder(), WarmRunner(), FeatureExtractor()
     rows, own, counts, times, tasks = [], [], [], [], []

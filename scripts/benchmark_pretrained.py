@@ -64,7 +64,7 @@ def workload(key: str) -> tuple[str, Any]:
     """Name and program of a task."""
     from costmodels.dataset.folder import read_dataset
     from costmodels.dataset.shipped import dataset_path
-    from tvm_integration.dataset_rows import workload_of
+    from tvm_integration.records.rows import workload_of
 
     task = read_dataset(dataset_path(DATASET)).tasks[key]
     return task.name, workload_of(task)
@@ -75,8 +75,8 @@ def tune_once(model: str, key: str, seed: int, trials: int, batch: int) -> dict[
     from tvm.s_tir import meta_schedule as ms
 
     from tvm_integration import MetaScheduleCostModel, WarmBuilder, WarmRunner
+    from tvm_integration.records.database import RECORDS
     from tvm_integration.targets import host_target
-    from tvm_integration.work_dir import RECORDS
 
     _, mod = workload(key)
     start = time.perf_counter()
@@ -116,9 +116,9 @@ def choose_once(model: str, key: str, seed: int) -> dict[str, Any]:
     from tvm.s_tir import meta_schedule as ms
 
     from tvm_integration import MetaScheduleCostModel
-    from tvm_integration.fusion import FusedTask
-    from tvm_integration.model_search import choose_schedules
+    from tvm_integration.compile.fusion import FusedTask
     from tvm_integration.targets import host_target
+    from tvm_integration.tune.zero_trial import choose_schedules
 
     name, mod = workload(key)
     target = host_target()
@@ -140,7 +140,7 @@ def train(model: str, path: Path) -> None:
     """Train a model on the training networks, unless that was done."""
     from costmodels.dataset.folder import read_dataset
     from costmodels.dataset.shipped import dataset_path
-    from tvm_integration.train import train_model
+    from tvm_integration.learn.train import train_model
 
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

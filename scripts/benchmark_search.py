@@ -37,7 +37,7 @@ def tune_once(model: str, task: str, seed: int) -> dict[str, object]:
     from tvm.s_tir import meta_schedule as ms
 
     from tvm_integration import MeasureLog, MetaScheduleCostModel, WarmBuilder, WarmRunner
-    from tvm_integration.measure_log import measure_callbacks
+    from tvm_integration.measure.measure_log import measure_callbacks
 
     target = tvm.target.Target({"kind": "llvm", "mcpu": host_cpu(tvm), "num-cores": 2})
     curve = []

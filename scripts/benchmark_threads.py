@@ -134,9 +134,9 @@ def reference_beside_alone(name: str) -> dict[str, list[float]]:
     import torch
 
     from tvm_integration import zoo
-    from tvm_integration.execution import run
-    from tvm_integration.frontend import load_network
-    from tvm_integration.pipeline import build, fuse
+    from tvm_integration.compile.build import build, fuse
+    from tvm_integration.compile.execution import run
+    from tvm_integration.frontends.load import load_network
     from tvm_integration.targets import host_target
     from tvm_integration.threads import KernelThread, thread_count
 

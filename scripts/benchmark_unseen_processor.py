@@ -35,9 +35,9 @@ from costmodels.network_models.sum_of_kernels import (
     Overheads,
 )
 from costmodels.protocol import KernelCostModel
-from tvm_integration.calibrate import NETWORKS
-from tvm_integration.measured_networks import measured_networks, places_of_tasks
-from tvm_integration.quick_calibration import in_turn, kernels_by_share
+from tvm_integration.estimate.calibrate import NETWORKS
+from tvm_integration.estimate.measured_networks import measured_networks, places_of_tasks
+from tvm_integration.estimate.quick_calibration import in_turn, kernels_by_share
 
 DATASET = "shipped:networks"
 CALIBRATE = {name.removeprefix("zoo:").partition(",")[0] for name in NETWORKS}

@@ -32,7 +32,7 @@ def estimates(*, is_busy: bool, measured: bool) -> dict[str, Any]:
             found: dict[str, Any] = {}
             for network in NETWORKS:
                 code = (HIDDEN if measured else "") + (
-                    "from tvm_integration.cli import main; import sys; "
+                    "from tvm_integration.cli.app import main; import sys; "
                     f"sys.argv = ['costmodels', 'estimate', {network!r}, '--json']; main()"
                 )
                 done = subprocess.run(

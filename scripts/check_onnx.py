@@ -21,7 +21,7 @@ import numpy as np
 from benchmark_results import ROOT, Results
 from rich.console import Console
 
-from tvm_integration.progress import counted
+from tvm_integration.cli.progress import counted
 
 WAYS = ("inputs", "first input", "constants")
 """Which of a case's inputs are inputs of the graph: all, the first, none."""
@@ -159,9 +159,9 @@ def _check(case: Case, way: str) -> tuple[str, str]:
     import onnx
 
     from costmodels.errors import InputError
-    from tvm_integration.execution import run
-    from tvm_integration.frontend import load_network
-    from tvm_integration.pipeline import build, fuse
+    from tvm_integration.compile.build import build, fuse
+    from tvm_integration.compile.execution import run
+    from tvm_integration.frontends.load import load_network
     from tvm_integration.targets import host_target
 
     model, inputs = arranged(case, way)
@@ -210,7 +210,7 @@ def _difference(got: Sequence[Any], case: Case) -> str:
 
 def main() -> None:
     """Check what is missing, then write the page."""
-    from tvm_integration.worker_pool import WorkerPool
+    from tvm_integration.workers.pool import WorkerPool
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="check all cases anew")

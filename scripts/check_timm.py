@@ -20,7 +20,7 @@ from rich.console import Console
 from timm_networks import FAMILIES
 
 from costmodels.files import write_atomically
-from tvm_integration.progress import counted
+from tvm_integration.cli.progress import counted
 
 SCRIPTS = Path(__file__).resolve().parent
 TIMEOUT_S = 900

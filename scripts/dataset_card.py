@@ -14,7 +14,7 @@ from costmodels.dataset.shipped import dataset_path
 from costmodels.dataset.splits import read_split
 from costmodels.files import write_atomically
 from costmodels.kernel import Measured
-from tvm_integration.tune_display import seconds_text
+from tvm_integration.cli.formatting import seconds_text
 
 BEGIN, END = "<!-- figures: scripts/dataset_card.py -->\n", "<!-- end of figures -->"
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tvm_integration.cli import WIDTH_OF_FILES
+from tvm_integration.cli.tune import WIDTH_OF_FILES
 
 if TYPE_CHECKING:
-    from tvm_integration.estimate import Estimate
+    from tvm_integration.estimate.estimate import Estimate
 
 NETWORK = "zoo:vit_tiny"
 MODEL = "pretrained:best"
@@ -19,7 +19,7 @@ TRIALS, BATCH, MINUTES = 320, 16, 3.5
 
 def beside(estimate: "Estimate", measured_s: float | None) -> str:
     """An estimate and the measurement of the same."""
-    from tvm_integration.tune_display import seconds_text
+    from tvm_integration.cli.formatting import seconds_text
 
     total = estimate.total
     assert total is not None, f"not all kernels are known: {estimate.unsupported}"
@@ -31,15 +31,15 @@ def beside(estimate: "Estimate", measured_s: float | None) -> str:
 
 def main() -> None:
     """Do what `costmodels estimate`, `tune` and `estimate` again do."""
-    from tvm_integration.cost_model import resolve_model
-    from tvm_integration.described_network import describe_network
-    from tvm_integration.estimate import EstimateOptions, estimate_network
-    from tvm_integration.frontend import load_network
-    from tvm_integration.overheads_file import known_overheads
+    from tvm_integration.cli.tune_display import live_display, print_result
+    from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
+    from tvm_integration.estimate.network import describe_network
+    from tvm_integration.estimate.overheads_file import known_overheads
+    from tvm_integration.frontends.load import load_network
     from tvm_integration.targets import device_of, host_target
-    from tvm_integration.tune import tune_network
-    from tvm_integration.tune_display import live_display, print_result
-    from tvm_integration.tune_state import TuneOptions
+    from tvm_integration.tune.cost_model import resolve_model
+    from tvm_integration.tune.session import tune_network
+    from tvm_integration.tune.state import TuneOptions
 
     console, progress = (Console(stderr=err, highlight=False) for err in (False, True))
     for each in (console, progress):

@@ -34,7 +34,7 @@ from costmodels.kernel import KernelDataset, concatenate
 from costmodels.kernel_models.ensemble import MEMBERS, Ensemble
 from costmodels.protocol import Adaptable, KernelCostModel
 from costmodels.registry import kernel_model_class, new_kernel_model
-from tvm_integration.featurise import FeaturisedRecords, featurise
+from tvm_integration.collect.featurize import FeaturisedRecords, featurise
 
 JUDGED = ("shipped:cpu", "shipped:cpu_one_core")
 """Data sets with a split."""

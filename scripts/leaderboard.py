@@ -28,8 +28,8 @@ from costmodels.kernel import KernelDataset, KernelPrediction
 from costmodels.metrics import mape, median_ape
 from costmodels.protocol import KernelCostModel
 from costmodels.registry import kernel_model_names, new_kernel_model
-from tvm_integration.evaluate import RANDOM, STOCK, SplitParts, split_parts
-from tvm_integration.stock_model import StockModel
+from tvm_integration.learn.evaluate import RANDOM, STOCK, SplitParts, split_parts
+from tvm_integration.learn.stock_model import StockModel
 
 SEEDS = (0, 1, 2)
 SPLITS = ("networks", "tasks")
@@ -120,7 +120,7 @@ def parts_of(dataset: str, split: str) -> tuple[SplitParts, NearBest]:
     from costmodels.dataset.folder import read_dataset
     from costmodels.dataset.shipped import dataset_path
     from costmodels.dataset.splits import read_split
-    from tvm_integration.featurise import featurise
+    from tvm_integration.collect.featurize import featurise
 
     stored = read_dataset(dataset_path(dataset))
     test = read_split(stored, split).test

@@ -31,8 +31,8 @@ from costmodels.network_models.unseen_families import (
     factor_that_holds,
 )
 from costmodels.registry import new_kernel_model
-from tvm_integration.featurise import featurise
-from tvm_integration.measured_networks import measured_networks
+from tvm_integration.collect.featurize import featurise
+from tvm_integration.estimate.measured_networks import measured_networks
 from tvm_integration.zoo import zoo_families
 
 KERNELS = ("shipped:cpu", "shipped:cpu_one_core")

@@ -21,8 +21,8 @@ from costmodels.dataset.shipped import dataset_path
 from costmodels.kernel_models.ensemble import MEMBERS, Ensemble
 from costmodels.learned_tasks import learned_array
 from costmodels.network_models.unseen_families import FACTORS, write_factors
-from tvm_integration.progress import counted, timed_bar
-from tvm_integration.train import train_model
+from tvm_integration.cli.progress import counted, timed_bar
+from tvm_integration.learn.train import train_model
 
 DATASETS = (*KERNELS, NETWORKS)
 MODELS = ("ensemble", *MEMBERS)

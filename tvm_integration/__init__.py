@@ -12,22 +12,22 @@ from tvm_integration.versions import check_versions
 check_versions()
 
 if TYPE_CHECKING:
-    from tvm_integration.builder import WarmBuilder
-    from tvm_integration.cost_model import MetaScheduleCostModel
-    from tvm_integration.measure_log import MeasureLog
-    from tvm_integration.pipeline import tuning_pipeline
-    from tvm_integration.rpc_runner import WarmRPCRunner
-    from tvm_integration.runner import WarmRunner
-    from tvm_integration.task_scheduler import EagerScheduler
+    from tvm_integration.measure.builder import WarmBuilder
+    from tvm_integration.measure.measure_log import MeasureLog
+    from tvm_integration.measure.rpc_runner import WarmRPCRunner
+    from tvm_integration.measure.runner import WarmRunner
+    from tvm_integration.tune.cost_model import MetaScheduleCostModel
+    from tvm_integration.tune.relax_pass import tuning_pipeline
+    from tvm_integration.tune.scheduler import EagerScheduler
 
 _HOME = {
-    "MeasureLog": "measure_log",
-    "MetaScheduleCostModel": "cost_model",
-    "EagerScheduler": "task_scheduler",
-    "WarmBuilder": "builder",
-    "WarmRPCRunner": "rpc_runner",
-    "WarmRunner": "runner",
-    "tuning_pipeline": "pipeline",
+    "MeasureLog": "measure.measure_log",
+    "MetaScheduleCostModel": "tune.cost_model",
+    "EagerScheduler": "tune.scheduler",
+    "WarmBuilder": "measure.builder",
+    "WarmRPCRunner": "measure.rpc_runner",
+    "WarmRunner": "measure.runner",
+    "tuning_pipeline": "tune.relax_pass",
 }
 
 __all__ = [

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     import torch
 
 from costmodels.errors import CheckpointError, InputError, SchemaError  # noqa: E402
-from tvm_integration.worker_session import WorkerError  # noqa: E402
+from tvm_integration.workers.session import WorkerError  # noqa: E402
 
 # On their way through TVM's C++ code, which calls cost models, builders and runners, all others
 # become RuntimeError.

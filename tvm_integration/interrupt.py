@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as of shells."""
 _SHOW_CURSOR = b"\x1b[?25h"
 
 
@@ -22,7 +24,7 @@ def end_at_once() -> NoReturn:
     os.write(2, b"\ninterrupted\n")
     if sys.stderr.isatty():
         os.write(2, _SHOW_CURSOR)
-    os._exit(130)
+    os._exit(INTERRUPTED)
 
 
 @contextmanager

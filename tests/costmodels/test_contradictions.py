@@ -12,7 +12,7 @@ from costmodels.dataset.contradictions import contradictions
 from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.kernel import Failure, Measured
-from tvm_integration.cli import app
+from tvm_integration.cli.app import app
 
 
 def stored(folder, *factors):

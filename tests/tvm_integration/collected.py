@@ -3,11 +3,11 @@
 from search_tasks import matmul, relu
 
 from costmodels.dataset.writer import DatasetWriter
-from tvm_integration.collect import CollectOptions, Collector
+from tvm_integration.collect.kernels import CollectOptions, Collector
 from tvm_integration.compat import Target
-from tvm_integration.dataset_rows import target_of, task_row
-from tvm_integration.kernel_graph import operator_kinds
+from tvm_integration.records.rows import target_of, task_row
 from tvm_integration.targets import device_of, host_target
+from tvm_integration.tir.kernel_graph import operator_kinds
 
 
 def rows(*sizes: int, target: Target | None = None):

@@ -6,7 +6,7 @@ from sampled_database import TARGET
 
 from costmodels.errors import InputError
 from tvm_integration.compat import relax, tvm
-from tvm_integration.frontend import load_network
+from tvm_integration.frontends.load import load_network
 
 SMALL_NETWORK = "zoo:nasbench201,number=3"
 """With branches, and imported within seconds."""

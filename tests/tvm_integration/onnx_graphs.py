@@ -3,10 +3,10 @@
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tvm_integration.execution import compare_outputs, run
-from tvm_integration.frontend import load_network
-from tvm_integration.fusion import fuse
-from tvm_integration.pipeline import build
+from tvm_integration.compile.build import build
+from tvm_integration.compile.execution import compare_outputs, run
+from tvm_integration.compile.fusion import fuse
+from tvm_integration.frontends.load import load_network
 from tvm_integration.targets import host_target
 
 

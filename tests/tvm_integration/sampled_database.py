@@ -3,8 +3,8 @@
 from functools import cache
 
 from tvm_integration.compat import Target, meta_schedule
-from tvm_integration.frontend import Network, load_network
-from tvm_integration.pipeline import FusedNetwork, FusedTask, fuse
+from tvm_integration.compile.build import FusedNetwork, FusedTask, fuse
+from tvm_integration.frontends.load import Network, load_network
 
 TARGET = Target({"kind": "llvm", "num-cores": 2, "opt-level": 0})
 """For what is built: a network takes LLVM a twentieth of the time when it does not optimise."""

@@ -91,3 +91,15 @@ def context_for(module: IRModule, name: str = "task") -> meta_schedule.TuneConte
 def made_up_results(count: int, seed: int = 0) -> list[RunnerResult]:
     times = np.random.default_rng(seed).uniform(1e-4, 1e-2, size=count)
     return [RunnerResult([float(t), float(t) * 1.01], None) for t in times]
+
+
+def write_database(work_dir, task, results, target=TARGET):
+    database = meta_schedule.database.JSONDatabase(work_dir=str(work_dir))
+    workload = database.commit_workload(task.context.mod)
+    for chosen, result in zip(task.candidates, results, strict=True):
+        times = [1e10] if result.run_secs is None else result.run_secs
+        database.commit_tuning_record(
+            meta_schedule.database.TuningRecord(
+                chosen.sch.trace, workload, times, target, chosen.args_info
+            )
+        )

@@ -12,11 +12,11 @@ from costmodels.kernel_models.gbt import GradientBoostedTrees
 from costmodels.task_keys import canonical_key, task_key, with_target
 from tvm_integration import identity
 from tvm_integration.compat import meta_schedule
-from tvm_integration.cost_model import MetaScheduleCostModel, resolve_model
-from tvm_integration.described_network import describe_network
+from tvm_integration.estimate.network import describe_network
+from tvm_integration.records.database import open_database, replay
 from tvm_integration.targets import device_of, host_target, parse_target
-from tvm_integration.tune_measure import known_untuned
-from tvm_integration.work_dir import open_database, replay
+from tvm_integration.tune.cost_model import MetaScheduleCostModel, resolve_model
+from tvm_integration.tune.network_timing import known_untuned
 
 TARGETS = (
     "host",
@@ -112,9 +112,9 @@ def test_measured_programs_are_predicted_by_what_was_learned_of_their_tasks(tune
 
 
 def test_explain_asks_by_the_same_keys(monkeypatch):
-    from tvm_integration import explain
-    from tvm_integration.frontend import load_network
-    from tvm_integration.fusion import fuse
+    from tvm_integration.compile.fusion import fuse
+    from tvm_integration.frontends.load import load_network
+    from tvm_integration.learn import explain
     from tvm_integration.targets import device_of
 
     asked = []

@@ -30,7 +30,7 @@ from tvm_integration.threads import (
     thread_environment,
     unbound,
 )
-from tvm_integration.worker_pool import WorkerPool
+from tvm_integration.workers.pool import WorkerPool
 
 needs_two_cores = pytest.mark.skipif(core_count() < 2, reason="the machine has one core")
 
@@ -197,8 +197,8 @@ def test_folding_constants_binds_no_thread():
     """In a fresh process, for the first kernel binds its thread."""
 
     def job(_):
-        from tvm_integration.frontend import load_network
-        from tvm_integration.pipeline import build, fuse
+        from tvm_integration.compile.build import build, fuse
+        from tvm_integration.frontends.load import load_network
         from tvm_integration.targets import parse_target
 
         del os.environ[threads.BINDING]

@@ -1,0 +1,134 @@
+"""The command line: ``costmodels calibrate``."""
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from costmodels.errors import InputError
+from costmodels.files import check_can_be_written
+from tvm_integration.cli.arguments import TargetText
+from tvm_integration.cli.estimate_display import DISTURBED
+
+if TYPE_CHECKING:
+    from costmodels.network_models.sum_of_kernels import Overheads, Parameter
+    from tvm_integration.collect.networks import NetworkProgress
+
+FAR_OFF = 5.0
+"""Times the measured sum, or as little of it: no calibration mends such a model."""
+
+
+def calibrate(
+    target: TargetText = "host",
+    cost_model: Annotated[
+        str, typer.Option("--model", help="The model whose errors are learned as well.")
+    ] = "pretrained:best",
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin no network after this many minutes.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the result here; by default where estimate looks.")
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Kernels alone, in 45 seconds: corrects the model's errors."),
+    ] = False,
+) -> None:
+    """Measure small networks here, and fit what a sum of kernels leaves out; takes minutes.
+
+    `costmodels estimate` uses the result from then on. The same command goes on when killed.
+    """
+    import shutil
+
+    from rich.console import Console
+
+    if quick and minutes is not None:
+        raise InputError(f"--minutes must not be given with --quick, got {minutes:g}")
+
+    from tvm_integration.cli.time_limit import TimeLimit
+    from tvm_integration.workers.session import shared_session
+
+    if out is not None:
+        check_can_be_written(out, needed=[Path(cost_model)])
+    limit = TimeLimit(minutes)
+    shared_session()  # the workers import TVM while this process does
+    console = Console(stderr=True, highlight=False)
+    from tvm_integration.cli.formatting import duration_text
+    from tvm_integration.cli.progress import progress_bar
+    from tvm_integration.compile.execution import check_runs_here
+    from tvm_integration.estimate.calibrate import calibrate as fit
+    from tvm_integration.estimate.estimate import check_model
+    from tvm_integration.estimate.overheads_file import Calibrated, save_overheads
+    from tvm_integration.targets import device_of, parse_target
+    from tvm_integration.tune.cost_model import resolve_model
+
+    parsed = parse_target(target)
+    check_runs_here(parsed)
+    model = resolve_model(cost_model, seed=0)
+    check_model(model, cost_model)
+    device = device_of(parsed)
+    of = Calibrated.of(parsed, device, cost_model)
+    path = out or of.path
+    if quick:
+        from tvm_integration.cli.progress import counted
+        from tvm_integration.estimate.quick_calibration import calibrate_quickly
+
+        with counted(console, "kernels") as on_kernels:
+            found = calibrate_quickly(parsed, device, model, on_progress=on_kernels)
+        save_overheads(path, found, of)
+        sys.stdout.write(_overheads_text(found, cost_model) + f"kept in {path}\n")
+        return
+    with progress_bar(console, "networks") as show:
+
+        def on_progress(state: "NetworkProgress") -> None:
+            text = f"{state.current}, ETA {duration_text(state.remaining_s)}"
+            show(state.done, state.wanted, text)
+
+        measured = of.path.with_suffix(".networks")
+        found = fit(
+            parsed, device, model, measured, on_progress=on_progress, should_stop=limit.is_over
+        )
+    save_overheads(path, found, of)
+    shutil.rmtree(measured)  # the next calibration measures anew
+    sys.stdout.write(_overheads_text(found, cost_model) + f"kept in {path}\n")
+
+
+def _overheads_text(found: "Overheads", cost_model: str) -> str:
+    """What was fitted, a line for each number."""
+
+    def both(parameter: "Parameter", scale: float = 1.0) -> str:
+        return f"{parameter.value * scale:.2f} ± {parameter.deviation * scale:.2f}"
+
+    errors = [
+        f"  {cost_model} predicts {math.exp(-found.bias):.2f} times the measured sum of kernels",
+        f"  the errors of its kernels have a correlation of {found.common_error:.2f}",
+    ]
+    if found.networks:
+        lines = [
+            f"fitted on {found.networks} networks:",
+            f"  a launch takes {both(found.launch_s, 1e6)} µs beyond its kernel",
+            f"  cold weights take {both(found.cold_share)} of the time that memory needs for them",
+            f"  {found.residual:.1%} of a network's latency stay unexplained",
+            *errors,
+        ]
+        if found.discrepancy is not None:
+            lines.append(
+                f"  predictions of untuned kernels are corrected by "
+                f"{len(found.discrepancy.weights)} that were measured"
+            )
+    else:
+        from tvm_integration.estimate.quick_calibration import SECONDS
+
+        lines = [f"fitted on the {found.kernels} kernels measured in {SECONDS:g} s:", *errors]
+    if found.disturbance > DISTURBED:
+        lines.append(
+            f"the machine was disturbed: the same program took up to {1 + found.disturbance:.1f} "
+            "times as long; calibrate again when it is quiet"
+        )
+    if abs(found.bias) > math.log(FAR_OFF):
+        lines.append(
+            f"{cost_model} is so far off here that its kernels differ by much, too: take another"
+        )
+    return "\n".join(lines) + "\n"

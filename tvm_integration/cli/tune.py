@@ -1,0 +1,147 @@
+"""The command line: ``costmodels tune``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from costmodels.json_text import json_text
+from tvm_integration.cli.arguments import NetworkName, TargetText
+from tvm_integration.cli.clean_stdout import clean_stdout
+from tvm_integration.interrupt import INTERRUPTED
+
+WIDTH_OF_FILES = 120
+"""Columns of output that goes to a file or a pipe."""
+
+
+def tune(
+    model: NetworkName,
+    target: TargetText = "host",
+    trials: Annotated[
+        int,
+        typer.Option(
+            help="Candidates to measure, earlier runs included; 0 lets a trained model choose."
+        ),
+    ] = 512,
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin no batch after this many minutes.")
+    ] = None,
+    trials_per_iter: Annotated[int, typer.Option(help="Candidates of one batch at most.")] = 32,
+    cost_model: Annotated[
+        str,
+        typer.Option(
+            help="A registered name (`costmodels models`), pretrained:NAME, a checkpoint, or stock "
+            "(XGBModel)."
+        ),
+    ] = "gbt",
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(help="Database, checkpoint and log; costmodels_work/MODEL by default."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="For weights, search and a new model.")] = 0,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Only the N heaviest kernels, or those with these parts in their name."),
+    ] = None,
+    device: Annotated[
+        Path | None, typer.Option(help="Device file of the target; see `costmodels device`.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the tuned library here (.so or .tar).")
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(help="Compare what the network computes with its framework before tuning."),
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Tune a network with a learned cost model and measure what it gained.
+
+    The same command resumes a run that was killed or interrupted.
+    """
+    from tvm_integration.frontends.model_spec import default_work_dir
+
+    # A network's own code may change the working directory.
+    work_dir = (work_dir or default_work_dir(model, target)).absolute()
+    out = None if out is None else out.absolute()
+    with clean_stdout(as_json) as stdout:
+        from rich.console import Console
+
+        from costmodels.device import read_device
+        from costmodels.registry import check_model_text
+        from tvm_integration.frontends.model_spec import check_library_name, check_model_name
+        from tvm_integration.workers.session import shared_session
+
+        console = Console(stderr=as_json, highlight=False)
+        progress = Console(stderr=True, highlight=False)
+        for each in (console, progress):
+            if not each.is_terminal:
+                each.width = WIDTH_OF_FILES
+        named = check_model_name(model)
+        if out is not None:
+            check_library_name(named, out)
+        if cost_model != "stock":
+            check_model_text(cost_model)
+        if device is not None:
+            read_device(device)
+        shared_session()  # the workers import TVM while this process does
+        with (
+            progress.status("importing TVM and the network") if progress.is_terminal else _nothing()
+        ):
+            from tvm_integration.cli.tune_display import live_display, print_result
+            from tvm_integration.compile.execution import (
+                check_library_path,
+                check_runs_here,
+                export,
+            )
+            from tvm_integration.frontends.load import load_network
+            from tvm_integration.records.database import keep_network
+            from tvm_integration.targets import parse_target
+            from tvm_integration.tune.session import check_cost_model, tune_network
+            from tvm_integration.tune.state import TuneOptions
+
+            options = TuneOptions(
+                work_dir=work_dir,
+                trials=trials,
+                minutes=minutes,
+                trials_per_iter=trials_per_iter,
+                cost_model=cost_model,
+                seed=seed,
+                tasks=tasks,
+                device=None if device is None else read_device(device),
+                check=check,
+            )
+            parsed_target = parse_target(target)
+            check_runs_here(parsed_target)
+            check_cost_model(options)
+            if out is not None:
+                check_library_path(out)
+            network = load_network(model, seed=seed)
+        with live_display(progress) as on_state:
+            result = tune_network(network, parsed_target, options, on_state)
+        if trials and result.tuned_s is not None:
+            keep_network(work_dir, model, parsed_target, result.tuned_s)
+        if as_json:
+            document = result.as_json() | {"work_dir": str(options.work_dir)}
+            stdout.write(json_text(document))
+            stdout.flush()
+        else:
+            print_result(console, result)
+            if options.trials:
+                console.print(f"measurements are kept in {work_dir}", markup=False, soft_wrap=True)
+        if out is not None and result.built is not None:
+            lines = export(result.built, out)
+            console.print(f"the tuned library is {out}; to run it:\n")
+            for line in lines:
+                console.print(line, markup=False, emoji=False, soft_wrap=True)
+        if result.interrupted:
+            raise typer.Exit(INTERRUPTED)
+        if result.outputs_match is False:
+            raise typer.Exit(1)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield

@@ -1,0 +1,1 @@
+"""Measuring kernels and networks for data sets: which ones, which schedules, and by whom."""

@@ -1,0 +1,326 @@
+"""Data set -> features: worker processes apply the traces again and extract rows and graphs."""
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from costmodels.cores import core_count
+from costmodels.dataset.feature_cache import FeatureTable, cache_key, load_features, save_features
+from costmodels.dataset.folder import StoredDataset
+from costmodels.dataset.rows import RecordRow
+from costmodels.dataset.splits import Split
+from costmodels.errors import InputError
+from costmodels.graph import KernelGraph, StagedGraph
+from costmodels.graph_json import graphs_from_json, graphs_to_json
+from costmodels.kernel import IndexArray, KernelBatch, KernelDataset, RowArray, Task
+from costmodels.progress import OnProgress, no_progress
+from costmodels.schema import PER_STORE
+from tvm_integration.compat import MeasureCandidate, Target, load_json, meta_schedule
+from tvm_integration.records.rows import TraceApplier
+from tvm_integration.tir.features import FeatureExtractor, distinct_graphs
+from tvm_integration.workers.batch import JobResult
+from tvm_integration.workers.pool import WorkerPool
+
+PROGRAMS_PER_JOB = 48
+JOB_LIMIT_S = 300.0
+NAMED = 20
+"""Records whose trace no longer applies that are named; the others are counted."""
+
+_log = logging.getLogger(__name__)
+
+_Job: TypeAlias = tuple[str, str, list[str], str]
+
+
+@dataclass(frozen=True)
+class FeaturisedRecords:
+    """Records with the features of their programs.
+
+    Parameters
+    ----------
+    kernels : KernelDataset
+        Features and measurements.
+    records : tuple of RecordRow
+        In the same order.
+    """
+
+    kernels: KernelDataset
+    records: tuple[RecordRow, ...]
+
+    def select(self, wanted: Callable[[RecordRow], bool]) -> KernelDataset:
+        """The kernels of some of the records."""
+        positions = [i for i, record in enumerate(self.records) if wanted(record)]
+        return self.kernels.take(positions)
+
+    def training_parts(self, split: Split) -> tuple[KernelDataset, KernelDataset | None]:
+        """What a split lets a model learn from and stop by; the latter None without such tasks.
+
+        Raises
+        ------
+        InputError
+            When no program of its training tasks ran.
+        """
+        train = self.select(lambda record: record.task in split.train)
+        if not np.any(train.measured):
+            raise InputError(
+                f"split {split.name} must have training programs that ran, got none: make another"
+            )
+        return train, self.select(lambda record: record.task in split.validation) or None
+
+
+def featurise(
+    dataset: StoredDataset, *, on_progress: OnProgress = no_progress
+) -> FeaturisedRecords:
+    """Give the features of a data set's programs with what was measured of them.
+
+    They are kept in a cache, as long as the data set does not change.
+
+    Parameters
+    ----------
+    dataset : StoredDataset
+        As it was read.
+    on_progress : callable
+        Told how many programs are done, and how many there are.
+
+    Returns
+    -------
+    FeaturisedRecords
+        In the order of the records; those whose trace no longer applies are left out.
+
+    Raises
+    ------
+    InputError
+        When there are no records, or the trace of none applies.
+    """
+    records = dataset.records
+    if not records:
+        raise InputError(
+            f"data set {dataset.path} must have records that can be used, got none: "
+            "`costmodels dataset verify` says what is wrong"
+        )
+    extractor = f"tvm {version('apache-tvm')}"
+    key = cache_key(dataset.files_digest, PER_STORE, extractor) if dataset.files_digest else ""
+    table = load_features(key, len(records)) if key else None
+    if table is None:
+        table = extract_features(dataset, records, on_progress=on_progress)
+        if key:
+            save_features(key, table, dataset.path)
+    applied = np.flatnonzero(table.applies)
+    if not len(applied):
+        raise InputError(
+            f"a trace of data set {dataset.path} must apply to its workload, got none of "
+            f"{len(records)}: `costmodels dataset verify` says why"
+        )
+    _name_broken(dataset, table)
+    kept = tuple(records[int(i)] for i in applied)
+    used = sorted({record.task for record in kept})
+    index = {task: position for position, task in enumerate(used)}
+    counts = np.diff(table.row_offsets)[applied]
+    batch = KernelBatch(
+        schema=PER_STORE,
+        rows=np.asarray(table.rows),  # programs that do not apply have none
+        row_offsets=np.cumsum([0, *counts], dtype=np.int64),
+        tasks=tuple(Task(task, dataset.tasks[task].device) for task in used),
+        task_index=np.array([index[record.task] for record in kept], np.int64),
+        graphs=table.graphs,
+        graph_index=np.asarray(table.graph_index)[applied],
+    )
+    return FeaturisedRecords(KernelDataset(batch, tuple(r.measurement for r in kept)), kept)
+
+
+def _name_broken(dataset: StoredDataset, table: FeatureTable) -> None:
+    broken = np.flatnonzero(~table.applies)
+    for position in broken[:NAMED]:
+        problem = dataset.problem(
+            dataset.records[int(position)], "its trace must apply to its workload"
+        )
+        _log.warning("%s: %s; it is kept out", dataset.path, problem)
+    if len(broken) > NAMED:
+        _log.warning("%s: likewise %d more", dataset.path, len(broken) - NAMED)
+
+
+def extract_features(
+    dataset: StoredDataset,
+    records: Sequence[RecordRow],
+    *,
+    on_progress: OnProgress = no_progress,
+) -> FeatureTable:
+    """Apply every trace again and extract rows and graphs.
+
+    Parameters
+    ----------
+    dataset : StoredDataset
+        Its tasks.
+    records : sequence of RecordRow
+        Of some of these tasks.
+    on_progress : callable
+        Told how many programs are done, and how many there are.
+    """
+    by_task: dict[str, list[int]] = {}
+    for position, record in enumerate(records):
+        by_task.setdefault(record.task, []).append(position)
+    rows: list[RowArray] = [np.empty((0, len(PER_STORE.columns)), np.float32)] * len(records)
+    applies = np.zeros(len(records), bool)
+    graphs = _GraphTable()
+    graph_index = np.full(len(records), -1, np.int64)
+    done = 0
+    alone: list[list[int]] = []
+    workers = core_count()
+    with (
+        tempfile.TemporaryDirectory(prefix="costmodels-features-") as folder,
+        WorkerPool(_prepare, stage="run", max_workers=workers, timeout_sec=JOB_LIMIT_S) as pool,
+    ):
+        names = count()
+
+        def job(part: Sequence[int]) -> _Job:
+            row = dataset.tasks[records[part[0]].task]
+            path = str(Path(folder) / f"{next(names)}.npz")
+            return row.workload, row.target, [records[i].trace for i in part], path
+
+        def take(part: Sequence[int], path: Path, result: JobResult) -> None:
+            nonlocal done
+            if result.failure is not None and len(part) > 1:
+                alone.extend([position] for position in part)
+                return
+            done += len(part)
+            on_progress(done, len(records))
+            if result.failure is not None:
+                return
+            with np.load(path, allow_pickle=False) as found:
+                pieces = np.split(found["rows"], np.cumsum(found["counts"])[:-1])
+                for position, piece, good in zip(part, pieces, found["applies"], strict=True):
+                    rows[position], applies[position] = piece, good
+                where = graphs.add(records[part[0]].task, str(found["graphs"]))
+                graph_index[part] = where[found["graph_index"]]
+            path.unlink()
+
+        def run(parts: Sequence[Sequence[int]]) -> None:
+            jobs = [job(part) for part in parts]
+
+            def on_result(number: int, result: JobResult) -> None:
+                take(parts[number], Path(jobs[number][-1]), result)
+
+            pool.map(jobs, on_result=on_result)
+
+        run(
+            [
+                positions[start : start + PROGRAMS_PER_JOB]
+                for positions in by_task.values()
+                for start in range(0, len(positions), PROGRAMS_PER_JOB)
+            ]
+        )
+        # What ends or stops a worker is one trace: the others of its job are good.
+        run(alone)
+    offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in rows])]).astype(np.int64)
+    return FeatureTable(
+        np.concatenate(rows), offsets, applies, *numbered_by_use(graphs.graphs, graph_index)
+    )
+
+
+def numbered_by_use(
+    graphs: Sequence[StagedGraph], graph_index: IndexArray
+) -> tuple[tuple[StagedGraph, ...], IndexArray]:
+    """Number graphs in the order in which programs use them.
+
+    Jobs end in any order, and training repeats bit for bit only where the numbers do.
+
+    Parameters
+    ----------
+    graphs : sequence of StagedGraph
+        In any order.
+    graph_index : numpy.ndarray
+        int64 [programs]; position in `graphs`, -1 for none.
+
+    Returns
+    -------
+    tuple
+        The graphs that are used, and the new positions, int64 [programs].
+    """
+    used, first = np.unique(graph_index[graph_index >= 0], return_index=True)
+    order = used[np.argsort(first)]
+    position = np.full(len(graphs) + 1, -1, np.int64)  # the last entry stands for none
+    position[order] = np.arange(len(order))
+    return tuple(graphs[int(number)] for number in order), position[graph_index]
+
+
+class _GraphTable:
+    """Graphs of many jobs, those of one task that are equal kept once."""
+
+    def __init__(self) -> None:
+        self._kernels: dict[str, KernelGraph] = {}
+        self._positions: dict[tuple[str, tuple[tuple[int, int], ...], int], int] = {}
+        self._graphs: list[StagedGraph] = []
+
+    @property
+    def graphs(self) -> tuple[StagedGraph, ...]:
+        """All of them."""
+        return tuple(self._graphs)
+
+    def add(self, task: str, text: str) -> IndexArray:
+        """Add the graphs of a job.
+
+        Parameters
+        ----------
+        task : str
+            Key of the task of all its programs.
+        text : str
+            The graphs as JSON.
+
+        Returns
+        -------
+        numpy.ndarray
+            int64 [graphs of the job + 1]: where each is now. The last entry stands for none.
+        """
+        numbers = []
+        for graph in graphs_from_json(text):
+            kernel = self._kernels.setdefault(task, graph.graph)
+            key = (task, graph.stages, graph.rows)
+            if key not in self._positions:
+                self._positions[key] = len(self._graphs)
+                self._graphs.append(StagedGraph(kernel, graph.stages, graph.rows))
+            numbers.append(self._positions[key])
+        return np.array([*numbers, -1], np.int64)
+
+
+def _prepare() -> Callable[[_Job], None]:
+    """Make the function that does a job; called in the worker."""
+    extractor = FeatureExtractor(programs_kept=0)
+
+    def work(job: _Job) -> None:
+        workload, target, traces, path = job
+        mod = load_json(workload)
+        context = meta_schedule.TuneContext(mod, target=Target(json.loads(target)), num_threads=1)
+        candidates: list[Any] = []
+        applies = []
+        applier = TraceApplier(mod)
+        for trace in traces:
+            try:
+                candidates.append(MeasureCandidate(applier.schedule(trace), []))
+                applies.append(True)
+            except InputError:
+                applies.append(False)
+        good = np.flatnonzero(applies)
+        programs = extractor.programs(context, candidates)
+        counts = np.zeros(len(traces), np.int64)
+        counts[good] = [len(program.rows) for program in programs]
+        graphs, numbers = distinct_graphs(mod, programs)
+        graph_index = np.full(len(traces), -1, np.int64)
+        graph_index[good] = numbers
+        empty = np.empty((0, len(PER_STORE.columns)), np.float32)
+        np.savez(
+            path,
+            rows=np.concatenate([empty, *(program.rows for program in programs)]),
+            counts=counts,
+            applies=np.array(applies),
+            graphs=graphs_to_json(graphs),
+            graph_index=graph_index,
+        )
+
+    return work

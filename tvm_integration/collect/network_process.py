@@ -1,0 +1,285 @@
+"""One network in a process of its own: imported, fused, built once, measured whenever asked.
+
+Importing networks by the hundred leaves memory behind, and what one of them does to a process
+concerns no other.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from costmodels.cores import usable_cpus
+from costmodels.errors import CostModelError, InputError
+from costmodels.fused_graph import FusedGraph
+from costmodels.json_text import parse_json
+from tvm_integration.foreign_errors import one_line
+from tvm_integration.identity import task_key, trace_text
+
+if TYPE_CHECKING:
+    from tvm_integration.compat import Target
+    from tvm_integration.compile.fusion import FusedNetwork
+    from tvm_integration.tune.zero_trial import ChosenSchedule
+
+READY_LIMIT_S = 1800.0
+"""After which a network that is not built yet is given up; a search by a model takes minutes."""
+MEASURE_LIMIT_S = 120.0
+GOODBYE_LIMIT_S = 2.0
+"""After which a process that was told to end is killed."""
+SLOWEST_S = 2.0
+"""Of a network that is measured; slower ones would hold up all others."""
+
+
+@dataclass(frozen=True)
+class BuiltKernel:
+    """A kernel of a network that was built.
+
+    Attributes
+    ----------
+    name : str
+        TVM's name for it.
+    weight : int
+        How often it is called.
+    workload : str
+        TVM's JSON of the task.
+    trace : str
+        Of the program it was built with, as TVM's JSON; of an unscheduled one it is empty.
+    """
+
+    name: str
+    weight: int
+    workload: str
+    trace: str
+
+
+@dataclass(frozen=True)
+class KnownProgram:
+    """A program of a kernel, as a data set has it.
+
+    Attributes
+    ----------
+    workload : str
+        TVM's JSON of the task that its trace was made for.
+    trace : str
+        As TVM's JSON.
+    """
+
+    workload: str
+    trace: str
+
+
+@dataclass(frozen=True)
+class NetworkDescription:
+    """What a process tells of its network once it is built.
+
+    Attributes
+    ----------
+    graph : FusedGraph
+        Launches; kernels by TVM's name.
+    kernels : tuple of BuiltKernel
+        Each once.
+    """
+
+    graph: FusedGraph
+    kernels: tuple[BuiltKernel, ...]
+
+
+class NetworkProcess:
+    """Builds a network and measures it; a context manager.
+
+    Parameters
+    ----------
+    model : str
+        As `costmodels tune` takes it.
+    target : str
+        As TVM's JSON.
+    schedules_by : str, optional
+        A trained model that chooses schedules; by default kernels are unscheduled.
+    programs : mapping, optional
+        Instead of a model: key of a task -> the program that it is built with; others are
+        unscheduled.
+    fused : bool
+        Whether operators are fused.
+    seed : int
+        Of weights, inputs and search.
+
+    Raises
+    ------
+    InputError
+        When the network cannot be imported, fused or built, or runs for more than two seconds.
+    CostModelError
+        When the process ended or did not answer.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        target: str,
+        *,
+        schedules_by: str | None = None,
+        programs: Mapping[str, KnownProgram] | None = None,
+        fused: bool = True,
+        seed: int = 0,
+    ) -> None:
+        order = _Order(
+            model, target, schedules_by, dict(programs or {}), fused, seed, usable_cpus()
+        )
+        context = multiprocessing.get_context("spawn")  # TVM's threads do not survive a fork
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_serve,
+            args=(theirs, order),
+            daemon=True,
+        )
+        self._process.start()
+        theirs.close()
+        try:
+            values = self._answer(READY_LIMIT_S)
+        except BaseException:
+            self.close()
+            raise
+        self.description = NetworkDescription(
+            FusedGraph.from_json(values["graph"]),
+            tuple(BuiltKernel(**each) for each in values["kernels"]),
+        )
+
+    def measure_s(self, repeat: int) -> list[float]:
+        """Seconds of so many repeats, at least 100 ms each."""
+        with contextlib.suppress(OSError):  # it has ended: then there is no answer, either
+            self._connection.send(repeat)
+        found: list[float] = self._answer(MEASURE_LIMIT_S)
+        return found
+
+    def _answer(self, limit_s: float) -> Any:
+        try:
+            if not self._connection.poll(limit_s):
+                raise CostModelError(f"a network must answer within {limit_s:g} s, got nothing")
+            kind, value = self._connection.recv()
+        except (EOFError, OSError):
+            self._process.join(5)
+            code = self._process.exitcode
+            raise CostModelError(f"the process of a network must live, got exit {code}") from None
+        if kind == "refused":
+            raise InputError(value)
+        return value
+
+    def close(self) -> None:
+        """End the process."""
+        self._connection.close()  # it hears of that when it waits for orders
+        self._process.join(GOODBYE_LIMIT_S)  # killed it would leave semaphores behind
+        self._process.terminate()
+        self._process.join(5)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def __enter__(self) -> "NetworkProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What a process shall build."""
+
+    model: str
+    target: str
+    schedules_by: str | None
+    programs: Mapping[str, KnownProgram]
+    fused: bool
+    seed: int
+    cpus: frozenset[int]
+
+
+def _serve(connection: Connection, order: _Order) -> None:
+    """Be the process: tell what was built, then measure as often as asked."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the user's process
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)  # TVM prints warnings of C++
+    os.dup2(quiet, 2)
+    try:
+        built, inputs, description = _build(order)
+        from tvm_integration.compile.execution import measure_s
+
+        (once,) = measure_s(built, inputs, repeat=1, min_repeat_ms=1)
+        if once > SLOWEST_S:
+            raise InputError(
+                f"it must run within {SLOWEST_S:g} s, got {once:.1f} s: take a smaller one"
+            )
+        connection.send(("built", description))
+        while True:
+            connection.send(("measured", measure_s(built, inputs, repeat=connection.recv())))
+    except EOFError:
+        return
+    except Exception as error:  # whatever it is, the other process must hear of it
+        reason = str(error) if isinstance(error, CostModelError) else one_line(error)
+        connection.send(("refused", reason))
+
+
+def _build(order: _Order) -> tuple[Any, Any, Mapping[str, Any]]:
+    from tvm_integration.compat import Target, save_json
+    from tvm_integration.compile.build import build, fuse
+    from tvm_integration.compile.fused_graph import fused_graph
+    from tvm_integration.frontends.load import load_network
+    from tvm_integration.threads import set_threads, thread_count
+
+    parsed = Target(parse_json(order.target))
+    os.sched_setaffinity(0, order.cpus)  # the thread that started this process may be bound
+    set_threads(thread_count(parsed))
+    network = load_network(order.model, seed=order.seed)
+    fused = fuse(network.module, parsed, prepack_weights=False, fuse_operators=order.fused)
+    traces: dict[str, str] = {}
+    database = None
+    if order.schedules_by is not None or order.programs:
+        from tvm_integration.tune.zero_trial import schedule_database
+
+        chosen = _chosen(order, fused, parsed)
+        database = schedule_database(fused.tasks, chosen)
+        traces = {
+            name: trace_text(each.trace) for name, each in chosen.items() if each.trace is not None
+        }
+    built = build(fused, database)
+    kernels = [
+        {
+            "name": task.name,
+            "weight": task.weight,
+            "workload": save_json(task.mod),
+            "trace": traces.get(task.name, ""),
+        }
+        for task in fused.tasks
+    ]
+    return built, network.inputs, {"graph": fused_graph(fused).as_json(), "kernels": kernels}
+
+
+def _chosen(order: _Order, fused: "FusedNetwork", target: "Target") -> dict[str, "ChosenSchedule"]:
+    """What kernels are built with, by name: as a model chooses, or as a data set has them."""
+    from tvm_integration.compat import save_json
+    from tvm_integration.records.rows import schedule_of, trace_for
+    from tvm_integration.tune.cost_model import MetaScheduleCostModel
+    from tvm_integration.tune.zero_trial import QUICK_EVOLUTION, ChosenSchedule, choose_schedules
+
+    if order.schedules_by is not None:
+        cost_model = MetaScheduleCostModel(order.schedules_by, seed=order.seed)
+        return choose_schedules(
+            fused.tasks, target, cost_model, seed=order.seed, evolution=QUICK_EVOLUTION
+        )
+    found = {}
+    for task in fused.tasks:
+        program = order.programs.get(task_key(task.mod, target))
+        if program is not None:
+            trace = trace_for(program.trace, program.workload, save_json(task.mod))
+            found[task.name] = ChosenSchedule(schedule_of(task.mod, trace).trace, None)
+    return found
+
+
+def by_key(graph: FusedGraph, keys: Mapping[str, str]) -> FusedGraph:
+    """The same graph, its kernels called by the keys of their tasks."""
+    return FusedGraph(
+        tuple(replace(each, name=keys.get(each.name, each.name)) for each in graph.launches)
+    )

@@ -1,0 +1,72 @@
+"""What became of a program that was built and run -> a row of a data set."""
+
+from typing import Any, TypeAlias
+
+from costmodels.dataset.rows import RecordRow, now
+from costmodels.kernel import Failure, Measurement
+from tvm_integration.compat import EvaluatorConfig, RunnerResult, Schedule, Target
+from tvm_integration.identity import program_hash, trace_text
+from tvm_integration.measure.failures import failure_from_message
+from tvm_integration.records.database import measurement_of
+from tvm_integration.records.rows import evaluator_text
+
+MEASURE = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=25)
+"""How programs are measured; see `tvm_integration.tune.session.MEASURE`."""
+
+Outcome: TypeAlias = tuple[Measurement, str | None]
+"""What was measured, and for a failure ``"build"`` or ``"run"``."""
+
+
+def build_failure(message: Any) -> Outcome:
+    """Of a program that was not built, from the builder's message."""
+    return failure_from_message(str(message)), "build"
+
+
+def outcome_of(result: RunnerResult) -> Outcome:
+    """Of a program that was built, from the runner's result."""
+    if result.error_msg is not None:
+        return failure_from_message(str(result.error_msg)), "run"
+    measurement = measurement_of(result.run_secs) or Failure("run", "no valid time")
+    return measurement, "run" if isinstance(measurement, Failure) else None
+
+
+def program_record(
+    key: str,
+    schedule: Schedule,
+    outcome: Outcome,
+    *,
+    origin: str,
+    processor: str,
+    early_stopped: bool = False,
+) -> RecordRow:
+    """A row for a program measured as `MEASURE` says, just now.
+
+    Parameters
+    ----------
+    key : str
+        Of its task.
+    schedule : Schedule
+        Of the program.
+    outcome : tuple
+        From `build_failure` or `outcome_of`.
+    origin, processor, early_stopped
+        As of `RecordRow`.
+    """
+    measurement, failed_in = outcome
+    return RecordRow(
+        task=key,
+        trace=trace_text(schedule.trace),
+        program=program_hash(schedule),
+        measurement=measurement,
+        failed_in=failed_in,
+        origin=origin,
+        early_stopped=early_stopped,
+        evaluator=evaluator_text(MEASURE),
+        measured_at=now(),
+        processor=processor,
+    )
+
+
+def device_type(target: Target) -> str:
+    """What TVM's runners call the device of a target."""
+    return "cpu" if target.kind.name == "llvm" else str(target.kind.name)

@@ -1,0 +1,494 @@
+"""The latency of a whole network from its kernels, without running it."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from costmodels.device import Device
+from costmodels.errors import InputError
+from costmodels.fused_graph import FusedGraph
+from costmodels.kernel import KernelBatch, Measured, concatenate
+from costmodels.kernel_models.lookup_table import LookupTable
+from costmodels.learning.calibration import NORMAL_REACH
+from costmodels.network_models.kernel_latency import KernelLatency, predicted_latencies
+from costmodels.network_models.sum_of_kernels import NOTHING, TYPICAL, Overheads, Total, add_up
+from costmodels.network_models.unseen_families import pretrained_factors, unseen_factor
+from costmodels.operator_costs import kernel_cost
+from costmodels.protocol import KernelCostModel
+from tvm_integration.compat import Schedule, Target
+from tvm_integration.estimate.measured_networks import latency_of
+from tvm_integration.estimate.network import DescribedNetwork, features_of
+from tvm_integration.identity import task_key
+from tvm_integration.records.database import has_database, measurement_of, open_database
+from tvm_integration.tune.cost_model import MetaScheduleCostModel
+from tvm_integration.tune.network_timing import fastest_record, known_untuned
+from tvm_integration.tune.zero_trial import choose_schedules
+
+SCHEDULES = {
+    "default": "untuned",
+    "database": "as tuned",
+    "model": "with schedules that the model chose",
+}
+"""Of `EstimateOptions.schedules`: what a latency is of."""
+
+
+@dataclass(frozen=True, slots=True)
+class EstimatedKernel:
+    """One kernel of an estimate.
+
+    Attributes
+    ----------
+    name : str
+        TVM's name for it.
+    count : int
+        How often the network calls it.
+    latency : KernelLatency, optional
+        Of one call; None where nothing is known.
+    bound : str
+        ``"compute"`` or ``"memory"``: what limits it at the device's peaks.
+    note : str
+        Why nothing is known, or how far the table's entry is.
+    layers : tuple of str
+        Layers of the user's network whose weights it reads, over all calls; as far as they are
+        known.
+    """
+
+    name: str
+    count: int
+    latency: KernelLatency | None
+    bound: str
+    note: str = ""
+    layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unestimated:
+    """Launches that are not in the total: name, how many, and why."""
+
+    name: str
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The latency of a network, and what it is made of.
+
+    Attributes
+    ----------
+    network : str
+        Its name.
+    graph : FusedGraph
+        Its launches.
+    total : Total, optional
+        None while something is missing and a partial one was not asked for.
+    has_interval : bool
+        Whether the model gives intervals; without one that of the total means nothing.
+    kernels : tuple of EstimatedKernel
+        The largest share first; those of unknown latency at the end.
+    unsupported : tuple of Unestimated
+        What is missing.
+    provenance : mapping
+        Model, schedules, target, device, releases.
+    """
+
+    network: str
+    graph: FusedGraph
+    total: Total | None
+    has_interval: bool
+    kernels: tuple[EstimatedKernel, ...]
+    unsupported: tuple[Unestimated, ...]
+    provenance: Mapping[str, Any]
+
+    @property
+    def calibration(self) -> str:
+        """What the model's errors on this device are known from.
+
+        Returns
+        -------
+        str
+            ``"networks"``, ``"kernels"`` alone, or ``"none"``.
+        """
+        overheads = self.provenance["overheads"]
+        return next((each for each in ("networks", "kernels") if overheads[each]), "none")
+
+    def as_json(self) -> dict[str, Any]:
+        """The document that ``costmodels estimate --json`` prints."""
+        total, interval = self.total, self.has_interval
+        return {
+            "network": self.network,
+            "total_s": None if total is None else total.total_s,
+            "low_s": None if total is None or not interval else total.low_s,
+            "high_s": None if total is None or not interval else total.high_s,
+            "kernels_s": None if total is None else total.kernels_s,
+            "launches_s": None if total is None else total.launches_s,
+            "cold_s": None if total is None else total.cold_s,
+            "kernels": [_kernel_json(kernel, interval) for kernel in self.kernels],
+            "unsupported": [
+                {"name": each.name, "count": each.count, "reason": each.reason}
+                for each in self.unsupported
+            ],
+            "provenance": dict(self.provenance),
+        }
+
+
+def _kernel_json(kernel: EstimatedKernel, has_interval: bool) -> dict[str, Any]:
+    latency = kernel.latency
+    interval = latency is not None and (has_interval or latency.source == "measured")
+    return {
+        "name": kernel.name,
+        "count": kernel.count,
+        "latency_s": None if latency is None else latency.latency_s,
+        "low_s": latency.low_s if latency is not None and interval else None,
+        "high_s": latency.high_s if latency is not None and interval else None,
+        "source": None if latency is None else latency.source,
+        "bound": kernel.bound,
+        "note": kernel.note,
+        "layers": list(kernel.layers),
+    }
+
+
+@dataclass(frozen=True)
+class EstimateOptions:
+    """How a network is estimated.
+
+    Parameters
+    ----------
+    schedules : str
+        ``"default"``: programs as TVM builds them untuned; ``"database"``: the best records of a
+        work directory; ``"model"``: chosen by the model without measuring.
+    work_dir : Path, optional
+        Of a tuning run; for ``"database"``.
+    partial : bool
+        Give a total also where something is missing.
+    overheads : Overheads
+        What a sum leaves out.
+    seed : int
+        Of the search.
+    """
+
+    schedules: str = "default"
+    work_dir: Path | None = None
+    partial: bool = False
+    overheads: Overheads = NOTHING
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.schedules not in SCHEDULES:
+            raise InputError(
+                f"schedules must be one of {', '.join(SCHEDULES)}, got {self.schedules!r}"
+            )
+        if (self.work_dir is None) == (self.schedules == "database"):
+            raise InputError(
+                "a work directory must be given with schedules database and only then, got "
+                f"{self.work_dir or 'none'} with schedules {self.schedules}"
+            )
+
+
+DEFAULT = EstimateOptions()
+FILLED = "it writes constants: its bytes over the bandwidth"
+FILLED_WITHIN = 4.0
+"""Times as long or short as memory needs for the bytes; caches are faster, plain loops slower."""
+
+
+def check_model(model: KernelCostModel, name: str) -> None:
+    """Raise InputError unless a model can estimate seconds."""
+    if not model.claims.seconds:
+        raise InputError(
+            f"model must be one that predicts seconds, got {name!r}: take pretrained:best; "
+            "`costmodels models` lists what each claims"
+        )
+    if not model.is_fitted:
+        raise InputError(
+            f"model must be one that has learned, got {name!r}: take pretrained:best, or a "
+            "checkpoint of `costmodels train`"
+        )
+
+
+def estimate_network(
+    network: DescribedNetwork,
+    target: Target,
+    device: Device,
+    model: KernelCostModel,
+    options: EstimateOptions = DEFAULT,
+    *,
+    model_name: str = "",
+    on_kernel: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Estimate:
+    """Estimate a network.
+
+    Parameters
+    ----------
+    network : DescribedNetwork
+        From `describe_network` or `describe_module`.
+    target : Target
+        What it was fused for.
+    device : Device
+        What it runs on.
+    model : KernelCostModel
+        One that predicts seconds and has learned.
+    options : EstimateOptions
+        How.
+    model_name : str
+        What the user called the model; its registered name by default.
+    on_kernel : callable
+        With schedules ``"model"``, told how many kernels have one, and how many there are.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    InputError
+        When the model gives no seconds, the device is a GPU and schedules are default, or the work
+        directory is none, or one of another target or another network.
+    """
+    check_model(model, model_name or model.name)
+    if device.kind == "gpu" and options.schedules == "default":
+        raise InputError(
+            "schedules must be database or model on a GPU, where no program runs untuned, got "
+            "default: tune the network, or let a model choose that has learned from GPUs"
+        )
+    start = time.perf_counter()
+    known: dict[str, KernelLatency] = {}
+    batch = network.batch(device)
+    if options.schedules == "database":
+        assert options.work_dir is not None
+        known = _measured(network, target, options.work_dir)
+    elif options.schedules == "model":
+        batch = _chosen(network, target, device, model, options.seed, on_kernel)
+    launches = network.graph.counts("kernel")
+    empty = {launch.name for launch in network.graph.launches if not launch.output_bytes}
+    overheads = _overheads_of(options, device, model_name)
+    scale = math.exp(overheads.bias)
+    open_places = [i for i, kernel in enumerate(network.kernels) if kernel.name not in known]
+    asked = batch.take(open_places)
+    prediction = model.predict(asked)
+    predicted = predicted_latencies(prediction)
+    notes = {problem.kernel: problem.reason for problem in prediction.unsupported}
+    if isinstance(model, LookupTable):
+        notes |= _looked_up(model, asked, predicted)
+    if overheads.discrepancy is not None:
+        predicted = overheads.discrepancy.corrected(asked, predicted)
+    reasons: dict[str, str] = {}
+    wide: dict[str, KernelLatency] = {}
+    for place, kernel in enumerate(open_places):
+        name = network.kernels[kernel].name
+        latency = predicted[place]
+        if latency is not None:
+            is_predicted = latency.source == "predicted"
+            known[name] = latency.times(scale) if is_predicted else latency
+            wide[name] = _of_unseen_device(known[name], overheads.device_error)
+        reasons[name] = notes.get(place, "")
+        if latency is None and name in empty:
+            reasons[name] = "it writes a tensor without elements"
+        elif latency is None and asked.row_offsets[place] == asked.row_offsets[place + 1]:
+            known[name] = wide[name] = _filled(batch, kernel, device)
+            reasons[name] = FILLED
+    kernels = [
+        EstimatedKernel(
+            each.name,
+            launches[each.name],
+            wide.get(each.name, known.get(each.name)),
+            _bound(batch, place, device),
+            reasons.get(each.name, ""),
+            network.layers.get(each.name, ()),
+        )
+        for place, each in enumerate(network.kernels)
+        if each.name in launches  # others are inside what is not supported
+    ]
+    unsupported = _unsupported(network.graph, kernels)
+    total = None
+    if not unsupported or options.partial:
+        total = add_up(network.graph, known, device, replace(overheads, bias=0.0))
+        if unsupported and total.total_s == 0:
+            total = None  # nothing is known
+    return Estimate(
+        network=network.name,
+        graph=network.graph,
+        total=total,
+        has_interval=model.claims.interval,
+        kernels=tuple(sorted(kernels, key=_share, reverse=True)),
+        unsupported=unsupported,
+        provenance={
+            "model": model_name or model.name,
+            "schedules": options.schedules,
+            "target": str(target),
+            "device": device.as_dict(),
+            "overheads": _told(overheads),
+            "costmodels": version("costmodels"),
+            "tvm": version("apache-tvm"),
+            "network_from_cache": network.from_cache,
+            "predicting_s": time.perf_counter() - start,
+        },
+    )
+
+
+def _overheads_of(options: EstimateOptions, device: Device, model_name: str) -> Overheads:
+    """Overheads of an estimate.
+
+    A calibration measures unscheduled networks, which a sum fits better than it does tuned ones,
+    and of families that a pretrained model has learned.
+    """
+    found = options.overheads
+    if not found.is_calibrated:
+        return found
+    # A kernel that a tuning run has no record of is predicted unscheduled.
+    schedules = "model" if options.schedules == "model" else "default"
+    factor = unseen_factor(pretrained_factors(model_name), device, schedules)
+    found = replace(found, unseen_factor=factor)
+    if options.schedules == "default":
+        return found
+    return replace(found, residual=max(found.residual, TYPICAL.residual))
+
+
+def _told(overheads: Overheads) -> dict[str, Any]:
+    """What an estimate says of its overheads: of a discrepancy from how many kernels it is."""
+    told = replace(overheads, discrepancy=None).as_dict()
+    found = overheads.discrepancy
+    if found is not None:
+        told["discrepancy"] = {"kernels": len(found.weights), "spread": found.spread}
+    return told
+
+
+def _of_unseen_device(latency: KernelLatency, device_error: float) -> KernelLatency:
+    """A prediction with the interval that holds on a device that the model never saw."""
+    if latency.source != "predicted" or not device_error:
+        return latency
+    reach = NORMAL_REACH * math.hypot(latency.deviation, device_error)
+    middle = math.sqrt(latency.low_s * latency.high_s)
+    low_s, high_s = middle * math.exp(-reach), middle * math.exp(reach)
+    return replace(latency, low_s=min(low_s, latency.low_s), high_s=max(high_s, latency.high_s))
+
+
+def _share(kernel: EstimatedKernel) -> float:
+    return -1.0 if kernel.latency is None else kernel.count * kernel.latency.latency_s
+
+
+def _looked_up(
+    model: LookupTable, batch: KernelBatch, predicted: list[KernelLatency | None]
+) -> dict[int, str]:
+    """Name the entries that are the kernel itself, in place, and the distance of the others."""
+    notes = {}
+    for place, found in enumerate(model.look_up(batch)):
+        latency = predicted[place]
+        if found is None or latency is None:
+            continue
+        if found.distance == 0:
+            predicted[place] = replace(latency, source="looked up")
+        else:
+            notes[place] = f"nearest entry at distance {found.distance:.1f}"
+    return notes
+
+
+def _measured(
+    network: DescribedNetwork, target: Target, work_dir: Path
+) -> dict[str, KernelLatency]:
+    """What a tuning run measured of each kernel: its best record, or its unscheduled program.
+
+    As `tune` builds the network, whichever is faster.
+    """
+    if not has_database(work_dir):
+        raise InputError(
+            f"work directory must be that of a tuning run, got {work_dir} and no database in it: "
+            "`costmodels tune` the network first, or give its --work-dir"
+        )
+    database = open_database(work_dir, target, read_only=True)
+    untuned = known_untuned(work_dir)
+    found = {}
+    for kernel in network.kernels:
+        mod = kernel.mod
+        candidates: list[KernelLatency] = []
+        record = fastest_record(database, mod)
+        if record is not None:
+            measured = measurement_of(record.run_secs)
+            assert isinstance(measured, Measured)
+            candidates.append(latency_of(measured))
+        seconds = untuned.get(task_key(mod, target))
+        if seconds is not None:
+            candidates.append(latency_of(Measured((seconds,))))
+        if candidates:
+            found[kernel.name] = min(candidates, key=lambda each: each.latency_s)
+    if network.kernels and not len(database):
+        raise InputError(
+            f"work directory {work_dir} must hold programs that were measured, got none: "
+            "`costmodels tune` the network with --trials above 0, or take schedules default"
+        )
+    if network.kernels and not found:
+        raise InputError(
+            f"work directory {work_dir} must be that of a run that tuned {network.name}, got none "
+            "of its kernels: tune it first, or take schedules default"
+        )
+    return found
+
+
+def _chosen(
+    network: DescribedNetwork,
+    target: Target,
+    device: Device,
+    model: KernelCostModel,
+    seed: int,
+    on_kernel: Callable[[int, int], None],
+) -> KernelBatch:
+    """Features of the programs that the model takes for the fastest."""
+    if not model.claims.ranks:
+        raise InputError(
+            f"model must be one that tells the schedules of a kernel apart to choose them, got "
+            f"{model.name!r}: take pretrained:best, or schedules default"
+        )
+    # What has no stage, as one of a tensor without elements, has no schedules either.
+    whole = np.flatnonzero(np.diff(network.row_offsets))
+    tasks = [network.kernels[place].task() for place in whole]
+    if not tasks:
+        return network.batch(device)
+    chosen = choose_schedules(
+        tasks,
+        target,
+        MetaScheduleCostModel(model, device=device, seed=seed),
+        seed=seed,
+        on_kernel=lambda done: on_kernel(done, len(tasks)),
+    )
+    schedules = []
+    for kernel in network.kernels:
+        schedule = Schedule(kernel.mod)
+        trace = chosen[kernel.name].trace if kernel.name in chosen else None
+        if trace is not None:
+            trace.apply_to_schedule(schedule, remove_postproc=False)
+        schedules.append(schedule)
+    return concatenate(features_of(network.kernels, schedules, target, device))
+
+
+def _filled(batch: KernelBatch, kernel: int, device: Device) -> KernelLatency:
+    """Of a kernel that writes only constants: TVM extracts no features of such a program."""
+    assert batch.graph_index is not None
+    cost = kernel_cost(batch.graphs[batch.graph_index[kernel]].graph)
+    seconds = cost.moved_bytes / device.bandwidth_byte_per_s
+    return KernelLatency(
+        seconds, seconds / FILLED_WITHIN, seconds * FILLED_WITHIN, source="predicted"
+    )
+
+
+def _bound(batch: KernelBatch, kernel: int, device: Device) -> str:
+    assert batch.graph_index is not None
+    cost = kernel_cost(batch.graphs[batch.graph_index[kernel]].graph)
+    compute_s = cost.flop / device.peak_flop_per_s
+    return "compute" if compute_s > cost.moved_bytes / device.bandwidth_byte_per_s else "memory"
+
+
+def _unsupported(graph: FusedGraph, kernels: list[EstimatedKernel]) -> tuple[Unestimated, ...]:
+    found = [
+        Unestimated(kernel.name, kernel.count, kernel.note or "the model has no seconds for it")
+        for kernel in kernels
+        if kernel.latency is None
+    ]
+    for kind in ("library", "unsupported"):
+        reasons = {each.name: each.reason for each in graph.launches if each.kind == kind}
+        found += [Unestimated(n, count, reasons[n]) for n, count in graph.counts(kind).items()]
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Training, judging and explaining models with the data sets of this project."""

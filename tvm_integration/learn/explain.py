@@ -1,0 +1,254 @@
+"""Why a kernel takes as long as predicted: the terms of the Halide-style model, by stage."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from costmodels.device import Device
+from costmodels.errors import InputError
+from costmodels.files import write_atomically
+from costmodels.graph import StagedGraph
+from costmodels.kernel import KernelBatch, Task
+from halide_style.model import HalideStyleModel
+from halide_style.terms import TERMS
+from tvm_integration.compat import MeasureCandidate, Schedule, Target, meta_schedule
+from tvm_integration.compile.fusion import FusedTask
+from tvm_integration.identity import task_key
+from tvm_integration.records.database import has_database, open_database, replay
+from tvm_integration.tir.features import FeatureExtractor
+from tvm_integration.tune.cost_model import resolve_model
+
+CHART_ENDINGS = (".png", ".svg", ".pdf")
+SHOWN_TERMS = 8
+"""Terms with a colour of their own in the chart; the others are drawn as one."""
+
+
+@dataclass(frozen=True)
+class StageTerms:
+    """One stage of a program.
+
+    Attributes
+    ----------
+    operators : tuple of str
+        Opcodes of what it computes.
+    seconds, coefficients : dict
+        Term -> what it adds, and how much the model lets it count; the largest first.
+    """
+
+    operators: tuple[str, ...]
+    seconds: dict[str, float]
+    coefficients: dict[str, float]
+
+    @property
+    def total_s(self) -> float:
+        """Sum of its terms."""
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A kernel's predicted seconds and what they are made of.
+
+    Attributes
+    ----------
+    kernel : str
+        Its name.
+    schedule : str
+        Which of its programs: ``"default"`` or ``"best measured"``.
+    latency_s, low_s, high_s : float
+        Predicted; the interval holds 90 % of kernels.
+    stages : tuple of StageTerms
+        Their seconds add up to `latency_s`.
+    """
+
+    kernel: str
+    schedule: str
+    latency_s: float
+    low_s: float
+    high_s: float
+    stages: tuple[StageTerms, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The document that ``costmodels explain --json`` prints."""
+        return {
+            "kernel": self.kernel,
+            "schedule": self.schedule,
+            "latency_s": self.latency_s,
+            "low_s": self.low_s,
+            "high_s": self.high_s,
+            "stages": [
+                {
+                    "operators": list(stage.operators),
+                    "seconds": stage.seconds,
+                    "coefficients": stage.coefficients,
+                }
+                for stage in self.stages
+            ],
+        }
+
+
+def find_kernel(tasks: Sequence[FusedTask], wanted: str | None) -> FusedTask:
+    """The kernel that a user means: by a part of its name, or the one with most operations.
+
+    Raises
+    ------
+    InputError
+        When none has that part in its name.
+    """
+    if not tasks:
+        raise InputError("the network must have a kernel that can be scheduled, got none")
+    if wanted is None:
+        return max(tasks, key=lambda task: task.flop * task.weight)
+    found = [task for task in tasks if wanted in task.name]
+    exact = [task for task in found if task.name == wanted]
+    if not found:
+        names = ", ".join(task.name for task in tasks)
+        raise InputError(f"kernel must be a part of a kernel's name, got {wanted!r}: {names}")
+    return (exact or found)[0]
+
+
+def explain_kernel(
+    task: FusedTask, target: Target, device: Device, *, model: str, work_dir: Path | None = None
+) -> Explanation:
+    """Predict a kernel and say what the seconds are made of.
+
+    Parameters
+    ----------
+    task : FusedTask
+        The kernel.
+    target : Target
+        What it is for.
+    device : Device
+        What it runs on.
+    model : str
+        A trained Halide-style model: ``pretrained:halide``, or a checkpoint.
+    work_dir : Path, optional
+        Explain the best program of this tuning run instead of the unscheduled one.
+
+    Raises
+    ------
+    InputError
+        When the model is another, or the folder has no program of the kernel.
+    """
+    found = resolve_model(model, seed=0)
+    if not isinstance(found, HalideStyleModel):
+        raise InputError(
+            f"the model to explain must be a Halide-style one, got {found.name!r}: take "
+            "pretrained:halide, or a checkpoint of `costmodels train --model halide`"
+        )
+    schedule = Schedule(task.mod) if work_dir is None else _best(task, work_dir)
+    context = meta_schedule.TuneContext(task.mod, target=target, num_threads=1)
+    batch = FeatureExtractor().extract(
+        context,
+        [MeasureCandidate(schedule, [])],
+        Task(task_key(task.mod, target), device),
+        graphs=True,
+    )
+    table = found.explain(batch)
+    prediction = found.predict(batch)
+    assert prediction.latency_s is not None
+    assert prediction.low_s is not None
+    assert prediction.high_s is not None
+    return Explanation(
+        kernel=task.name,
+        schedule="default" if work_dir is None else "best measured",
+        latency_s=float(prediction.latency_s[0]),
+        low_s=float(prediction.low_s[0]),
+        high_s=float(prediction.high_s[0]),
+        stages=tuple(
+            _stage(_operators(batch, row), table.seconds[row], table.coefficients[row])
+            for row in range(len(batch.rows))
+        ),
+    )
+
+
+def _best(task: FusedTask, work_dir: Path) -> Schedule:
+    if not has_database(work_dir):
+        raise InputError(f"{work_dir} must be the work directory of a tuning run, got none")
+    database = open_database(work_dir, read_only=True)
+    if database.has_workload(task.mod):
+        workload = database.commit_workload(task.mod)
+        for _, candidate in replay(database.get_top_k(workload, 1)):
+            if candidate is not None:
+                return candidate.sch
+    raise InputError(f"{work_dir} must hold a program of {task.name}, got none: tune it first")
+
+
+def _operators(batch: KernelBatch, row: int) -> tuple[str, ...]:
+    assert batch.graph_index is not None
+    staged: StagedGraph = batch.graphs[batch.graph_index[0]]
+    names = [staged.graph.operators[node].opcode for node, at in staged.stages if at == row]
+    return tuple(dict.fromkeys(name for name in names if name != "parameter"))
+
+
+def _stage(operators: tuple[str, ...], seconds: np.ndarray, coefficients: np.ndarray) -> StageTerms:
+    order = [int(term) for term in np.argsort(-seconds) if seconds[term] > 0]
+    return StageTerms(
+        operators,
+        {TERMS[term].name: float(seconds[term]) for term in order},
+        {TERMS[term].name: float(coefficients[term]) for term in order},
+    )
+
+
+def draw(explanation: Explanation, path: Path) -> None:
+    """Draw the terms of each stage as a bar.
+
+    Parameters
+    ----------
+    explanation : Explanation
+        What to draw.
+    path : Path
+        A file that ends in .png, .svg or .pdf.
+
+    Raises
+    ------
+    InputError
+        When it ends otherwise.
+    """
+    if path.suffix not in CHART_ENDINGS:
+        raise InputError(f"a chart must end in {', '.join(CHART_ENDINGS)}, got {path.name!r}")
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import EngFormatter
+
+    totals: dict[str, float] = {}
+    for stage in explanation.stages:
+        for name, value in stage.seconds.items():
+            totals[name] = totals.get(name, 0.0) + value
+    largest = sorted(totals, key=lambda name: -totals[name])[:SHOWN_TERMS]
+    labels = [
+        f"{number}: {', '.join(stage.operators) or 'stage'}"
+        for number, stage in enumerate(explanation.stages, 1)
+    ]
+    figure, axes = pyplot.subplots(figsize=(9, 1.6 + 0.45 * len(labels)), layout="constrained")
+    left = np.zeros(len(labels))
+    colours = pyplot.get_cmap("tab10")
+    for number, name in enumerate([*largest, "others"]):
+        values = np.array(
+            [
+                stage.seconds.get(name, 0.0)
+                if name != "others"
+                else sum(v for term, v in stage.seconds.items() if term not in largest)
+                for stage in explanation.stages
+            ]
+        )
+        colour = "lightgrey" if name == "others" else colours(number)
+        axes.barh(labels, values, left=left, label=name.replace("_", " "), color=colour)
+        left += values
+    axes.invert_yaxis()
+    axes.xaxis.set_major_formatter(EngFormatter(unit="s"))
+    axes.set_xlabel("predicted time")
+    axes.set_title(f"{explanation.kernel}, {explanation.schedule} program", loc="left", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    # Bars end anywhere within the axes.
+    axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    held = io.BytesIO()
+    figure.savefig(held, format=path.suffix[1:], dpi=150)
+    pyplot.close(figure)
+    write_atomically(path, held.getvalue())

@@ -1,0 +1,1 @@
+"""Tuning databases and data sets: their records, checked, by content, and from one to the other."""

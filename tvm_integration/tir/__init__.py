@@ -1,0 +1,1 @@
+"""Scheduled programs in TensorIR -> features, loops and graphs, without building them."""

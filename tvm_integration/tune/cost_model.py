@@ -1,0 +1,337 @@
+"""`MetaScheduleCostModel`: any kernel model of this project as a cost model of MetaSchedule."""
+
+import logging
+import os
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from costmodels.checkpoint import load_checkpoint, save_checkpoint
+from costmodels.device import Device
+from costmodels.errors import CheckpointError, CostModelError, InputError, SchemaError
+from costmodels.files import path_beside
+from costmodels.kernel import FloatArray
+from costmodels.pretrained import is_pretrained, pretrained_path
+from costmodels.protocol import KernelCostModel
+from costmodels.registry import kernel_model_class, kernel_model_names, new_kernel_model
+from tvm_integration.compat import (
+    MeasureCandidate,
+    PyCostModel,
+    RunnerResult,
+    derived_object,
+    meta_schedule,
+)
+from tvm_integration.identity import record_hash, task_key
+from tvm_integration.records.database import CHECKPOINT, has_database, open_database, replay
+from tvm_integration.tune.scores import CandidateScores, RoundReport
+
+logger = logging.getLogger(__name__)
+
+LEARNED = "tuning.learned_records"
+"""Array of a tuning run's checkpoint: one hash for each record that the model has learned."""
+ORIGIN = "tuning_began_with"
+"""In a tuning run's provenance: digest of the checkpoint that it began with, if any."""
+REPLAY_BATCH = 64
+
+
+def resolve_model(model: str | os.PathLike[str] | KernelCostModel, *, seed: int) -> KernelCostModel:
+    """Turn what a user names into a model.
+
+    Parameters
+    ----------
+    model : str, path or KernelCostModel
+        A registered name, ``pretrained:NAME``, a checkpoint file, the export of a lookup table
+        (.csv), or a model.
+    seed : int
+        For a new model.
+
+    Raises
+    ------
+    InputError
+        When it is none of these.
+    CheckpointError, SchemaError
+        When the file cannot be used.
+    """
+    if isinstance(model, KernelCostModel) and not isinstance(model, type):
+        return model
+    if seed < 0:
+        raise InputError(f"seed must be at least 0, got {seed}")
+    if not isinstance(model, str | os.PathLike):
+        raise InputError(
+            f"model must be a registered name ({', '.join(kernel_model_names())}), a checkpoint "
+            f"file or a KernelCostModel, got {type(model).__name__}"
+        )
+    if isinstance(model, str) and model in kernel_model_names():
+        return new_kernel_model(model, rng=np.random.default_rng(seed))
+    if isinstance(model, str) and is_pretrained(model):
+        model = pretrained_path(model)
+    if os.fspath(model).endswith(".csv"):
+        from costmodels.kernel_models.lookup_table import LookupTable
+
+        return LookupTable.from_export(model)
+    if os.fspath(model).endswith(".ckpt") or _is_file(model):
+        checkpoint = load_checkpoint(model)
+        return kernel_model_class(checkpoint.model).load(model)
+    try:
+        return new_kernel_model(os.fspath(model), rng=np.random.default_rng(seed))
+    except InputError as error:
+        raise InputError(f"{error}; a trained one is pretrained:NAME or a file") from None
+
+
+def _is_file(path: str | os.PathLike[str]) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # no name of a file, as one that is too long
+        return False
+
+
+def checkpoint_of(model: str | os.PathLike[str]) -> Path | None:
+    """File of a trained model as a user names it; None for a registered name."""
+    if isinstance(model, str) and model in kernel_model_names():
+        return None
+    if isinstance(model, str) and is_pretrained(model):
+        return pretrained_path(model)
+    return Path(model)
+
+
+def _origin(model: str | os.PathLike[str] | KernelCostModel) -> str | None:
+    """What tells one given model from another; None for a new one."""
+    if isinstance(model, KernelCostModel):
+        return f"object {id(model)}" if model.is_fitted else None
+    path = checkpoint_of(model)
+    return None if path is None else blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
+class TuningModel:
+    """What `MetaScheduleCostModel` does, as a plain class: scores, learning, saving, resuming.
+
+    Parameters
+    ----------
+    model : KernelCostModel
+        To score with.
+    work_dir : path, optional
+        Where the checkpoint and the database are.
+    device : Device, optional
+        What candidates run on.
+    origin : str, optional
+        What tells the model from others, if it has learned before.
+    """
+
+    def __init__(
+        self,
+        model: KernelCostModel,
+        work_dir: str | os.PathLike[str] | None = None,
+        device: Device | None = None,
+        origin: str | None = None,
+    ) -> None:
+        self.scores = CandidateScores(model, device)
+        self._origin = origin
+        self._learned: set[int] = set()
+        if not isinstance(work_dir, str | os.PathLike | None):
+            raise InputError(f"work_dir must be a path, got {work_dir!r}")
+        self._checkpoint = None if work_dir is None else Path(work_dir).absolute() / CHECKPOINT
+        if self._checkpoint is None:
+            return
+        try:
+            self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"work_dir {work_dir} cannot be made: {error.strerror}") from None
+        if self._checkpoint.exists():
+            self._resume(self._checkpoint)
+        if has_database(self._checkpoint.parent):
+            self._replay_database()
+
+    def update(
+        self,
+        context: meta_schedule.TuneContext,
+        candidates: Sequence[MeasureCandidate],
+        results: Sequence[RunnerResult],
+    ) -> None:
+        """Learn a batch and save."""
+        if len(candidates) and self.scores.learn(context, candidates, results):
+            if self._checkpoint is None and not self._learned:
+                logger.warning("nothing is saved: give work_dir to keep what the cost model learns")
+            self._learned.update(record_hash(context.mod, c.sch.trace) for c in candidates)
+            self._save()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint that also says which records were learned."""
+        path = Path(path)
+        beside = path_beside(path.with_name(f"{path.name}.model"))
+        try:
+            self.scores.model.save(beside)
+            made = load_checkpoint(beside)
+        except CheckpointError as error:  # the user named the file, not the one beside it
+            raise CheckpointError(str(error).replace(str(beside), str(path))) from None
+        finally:
+            beside.unlink(missing_ok=True)
+        learned = np.fromiter(sorted(self._learned), np.uint64, len(self._learned))
+        save_checkpoint(
+            path,
+            model=made.model,
+            schema=self.scores.model.schema,
+            arrays={**made.arrays, LEARNED: learned},
+            settings=made.settings,
+            provenance={**made.provenance, ORIGIN: self._origin},
+        )
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Read a checkpoint of the same model, registered or not, or of any registered one."""
+        checkpoint = load_checkpoint(path)
+        current = type(self.scores.model)
+        same = checkpoint.model == current.name
+        self.scores.model = (current if same else kernel_model_class(checkpoint.model)).load(path)
+        learned = checkpoint.arrays.get(LEARNED, np.empty(0, np.uint64))
+        self._learned = {int(value) for value in learned}
+
+    def _save(self) -> None:
+        if self._checkpoint is None:
+            return
+        try:
+            self.save(self._checkpoint)
+        except CostModelError:  # a full disk must not end the run; the database has the records
+            logger.exception("the cost model could not be saved")
+
+    def _resume(self, path: Path) -> None:
+        way_out = "use another work directory, or delete that file to begin anew"
+        try:
+            checkpoint = load_checkpoint(path)
+            wanted = self.scores.model.name
+            if checkpoint.model != wanted:
+                raise CheckpointError(
+                    f"{path} must be of model {wanted!r}, got {checkpoint.model!r}"
+                )
+            began_with = checkpoint.provenance.get(ORIGIN)
+            if self._origin not in (None, began_with):
+                logger.warning(
+                    "%s goes on, the model given is not used: to begin with that, %s", path, way_out
+                )
+            self.load(path)
+            self._origin = began_with
+        except (CheckpointError, SchemaError) as error:
+            raise type(error)(f"{error}: {way_out}") from None
+        logger.info("%s: resumed, %d records learned", path, len(self._learned))
+
+    def _replay_database(self) -> None:
+        """Learn the records of the database that this model has not learned."""
+        assert self._checkpoint is not None
+        records = open_database(self._checkpoint.parent).get_all_tuning_records()
+        new = [r for r in records if record_hash(r.workload.mod, r.trace) not in self._learned]
+        if not new:
+            return
+        groups: dict[str, list[tuple[Any, MeasureCandidate]]] = {}
+        unusable = 0
+        for record, candidate in replay(new):
+            if candidate is None:
+                unusable += 1
+                continue
+            key = task_key(record.workload.mod, record.target)
+            groups.setdefault(key, []).append((record, candidate))
+        for group in groups.values():
+            self._learn_records(group)
+        if unusable:
+            logger.warning("%d records were left out: their traces no longer apply", unusable)
+        logger.info("%d records of the database were learned", len(new) - unusable)
+        self._save()
+
+    def _learn_records(self, group: Sequence[tuple[Any, MeasureCandidate]]) -> None:
+        first = group[0][0]
+        context = meta_schedule.TuneContext(
+            mod=first.workload.mod, target=first.target, task_name="replayed"
+        )
+        # The database is sorted by latency; a model that holds out the newest needs a mixture.
+        order = np.random.default_rng(0).permutation(len(group))
+        for start in range(0, len(group), REPLAY_BATCH * 8):
+            part = [group[i] for i in order[start : start + REPLAY_BATCH * 8]]
+            candidates = [candidate for _, candidate in part]
+            results = [RunnerResult(list(record.run_secs), None) for record, _ in part]
+            if self.scores.learn(context, candidates, results):
+                self._learned.update(record_hash(first.workload.mod, r.trace) for r, _ in part)
+
+
+@derived_object
+class MetaScheduleCostModel(PyCostModel):
+    """A cost model for ``tune_tir``, ``tune_tasks`` and ``tune_relax``.
+
+    Parameters
+    ----------
+    model : str, path or KernelCostModel
+        A registered name (``costmodels.registry``), ``pretrained:NAME``, a checkpoint file, or a
+        model.
+    work_dir : path, optional
+        The work directory of the tuning run. The model is saved there after every update, and a
+        later run with the same folder starts with it (a warning says so where `model` is another
+        one that has learned), after learning the records of the database that it has not learned.
+        Without it nothing is saved.
+    device : Device, optional
+        What the candidates run on. Without it this host, limited to what the target allows.
+    seed : int
+        For a new model.
+
+    Raises
+    ------
+    InputError
+        When the model is unknown or the folder cannot be used.
+    CheckpointError, SchemaError
+        When a checkpoint cannot be used.
+
+    Notes
+    -----
+    Scores lie in (0, 1] and rise with the predicted speed; see
+    `tvm_integration.tune.scores`. An error inside a model never ends a tuning run: it is
+    logged, and the run goes on with the model as it last was.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | KernelCostModel = "gbt",
+        work_dir: str | os.PathLike[str] | None = None,
+        *,
+        device: Device | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        resolved = resolve_model(model, seed=seed)
+        self.tuning = TuningModel(resolved, work_dir, device, _origin(model))
+
+    @property
+    def kernel_model(self) -> KernelCostModel:
+        """The model as it is now."""
+        return self.tuning.scores.model
+
+    @property
+    def reports(self) -> list[RoundReport]:
+        """One for each batch learned, oldest first."""
+        return self.tuning.scores.reports
+
+    def load(self, path: str) -> None:
+        """Read a checkpoint of any registered model."""
+        self.tuning.load(path)
+
+    def save(self, path: str) -> None:
+        """Write a checkpoint."""
+        self.tuning.save(path)
+
+    def update(
+        self,
+        context: meta_schedule.TuneContext,
+        candidates: list[MeasureCandidate],
+        results: list[RunnerResult],
+    ) -> None:
+        """Learn a batch of measurements; called by TVM."""
+        self.tuning.update(context, candidates, results)
+
+    def predict(
+        self, context: meta_schedule.TuneContext, candidates: list[MeasureCandidate]
+    ) -> FloatArray:
+        """Scores of candidates; called by TVM.
+
+        Returns
+        -------
+        numpy.ndarray
+            float64 [candidates] in (0, 1].
+        """
+        return self.tuning.scores.score(context, candidates)

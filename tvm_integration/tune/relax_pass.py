@@ -1,0 +1,104 @@
+"""Fusing, tuning and building as one Relax pass, for scripts that compile by themselves."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tvm_integration.compat import IRModule, Target, meta_schedule, relax, tvm
+from tvm_integration.compile.build import prepacking_passes
+from tvm_integration.compile.fusion import fusion_passes
+from tvm_integration.measure.builder import WarmBuilder
+from tvm_integration.measure.runner import WarmRunner
+from tvm_integration.threads import thread_count, unbound
+from tvm_integration.tune.cost_model import MetaScheduleCostModel
+
+__all__ = ["tuning_pipeline"]
+
+
+def tuning_pipeline(
+    total_trials: int,
+    target: str | Mapping[str, Any] | Target,
+    work_dir: str = "tuning_logs",
+    cpu_weight_prepack: bool = False,
+    max_trials_per_task: int | None = None,
+    *,
+    cost_model: Any = None,
+    builder: Any = None,
+    runner: Any = None,
+    **tune_options: Any,
+) -> tvm.transform.Pass:
+    """Return `relax.get_pipeline("static_shape_tuning")` with this package's three objects.
+
+    Parameters
+    ----------
+    total_trials : int
+        Trials of the whole run; with 0 nothing is tuned and the records in `work_dir` are used.
+    target : str, Mapping or Target
+        What to tune for.
+    work_dir : str
+        Directory of the database; a second run with it goes on where the first ended.
+    cpu_weight_prepack : bool
+        Let schedules choose the layout of the weights. Weights that are constants of the module
+        are rearranged in it; for weights that are parameters (`num_input` is set) the module
+        gets a function `main_transform_params`, to be called once, as with stock TVM.
+    max_trials_per_task : int, optional
+        Trials of one kernel at most.
+    cost_model : meta_schedule.CostModel or str, optional
+        By default gradient-boosted trees that are kept in `work_dir`.
+    builder : meta_schedule.Builder or str, optional
+        By default `WarmBuilder()`.
+    runner : meta_schedule.Runner or str, optional
+        By default a `WarmRunner` with as many threads as the target has cores.
+    **tune_options : Any
+        Further options of `meta_schedule.relax_integration.tune_relax`: `seed`,
+        `num_trials_per_iter`, `measure_callbacks`, `task_scheduler`, …
+
+    Returns
+    -------
+    tvm.transform.Pass
+        From an imported module to a tuned one, for `tvm.compile`. The process that runs the
+        library must have ``TVM_NUM_THREADS`` set to the target's cores before its first kernel
+        runs: TVM takes half of the logical processors otherwise.
+
+    Examples
+    --------
+    >>> tune = tuning_pipeline(1000, {"kind": "llvm", "num-cores": 8}, cpu_weight_prepack=True)
+    >>> executable = tvm.compile(tune(module), target="llvm")  # doctest: +SKIP
+    """
+    target = target if isinstance(target, Target) else Target(target)
+
+    def run(module: IRModule, _context: tvm.transform.PassContext) -> IRModule:
+        with target, unbound():
+            passes = fusion_passes(target, prepack_weights=cpu_weight_prepack)
+            module = tvm.transform.Sequential(passes)(module)
+            if total_trials > 0 and meta_schedule.relax_integration.extract_tasks(module, target):
+                meta_schedule.relax_integration.tune_relax(
+                    module,
+                    params={},
+                    target=target,
+                    work_dir=work_dir,
+                    max_trials_global=total_trials,
+                    max_trials_per_task=max_trials_per_task,
+                    **_measuring(target, work_dir, cost_model, builder, runner),
+                    **tune_options,
+                )
+            Path(work_dir).mkdir(parents=True, exist_ok=True)
+            module = relax.transform.MetaScheduleApplyDatabase(work_dir)(module)
+            if cpu_weight_prepack:
+                module = tvm.transform.Sequential(prepacking_passes())(module)
+        return module
+
+    return tvm.transform.module_pass(run, opt_level=0, name="tuning_pipeline")
+
+
+def _measuring(
+    target: Target, work_dir: str, cost_model: Any, builder: Any, runner: Any
+) -> dict[str, Any]:
+    """Return the three objects of a tuning run, ours where the user gave none."""
+    if cost_model is None:
+        cost_model = MetaScheduleCostModel("gbt", work_dir=work_dir)
+    if builder is None:
+        builder = WarmBuilder()
+    if runner is None:
+        runner = WarmRunner(threads=thread_count(target))
+    return {"cost_model": cost_model, "builder": builder, "runner": runner}

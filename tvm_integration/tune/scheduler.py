@@ -1,0 +1,103 @@
+"""A task scheduler that commits every batch at once and can be told to stop.
+
+Stock schedulers join a task's batch when they come back to it, so that in the first round nothing
+is in the database and nothing is learned until every task has had a batch.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tvm_integration.compat import PyTaskScheduler, RunnerResult, TaskRecord, derived_object
+from tvm_integration.records.database import measurement_of
+
+RECENT_BATCHES = 3
+"""Batches over which the recent gain is averaged, as in Ansor (Zheng et al., OSDI 2020)."""
+RECENT_SHARE = 0.2
+"""Weight of the recent gain against the gain still hoped for, likewise."""
+
+FAILED_BATCH_SHARE = 0.25
+"""What is left of a task's promise after a batch in which every candidate failed."""
+
+
+@derived_object
+class EagerScheduler(PyTaskScheduler):
+    """Gives the next batch to the task that promises to shorten the network most.
+
+    The promise is Ansor's gradient: weight x (0.2 x recent gain per batch + 0.8 x best latency /
+    (batches + 1)). A task without any batch yet counts with its untuned latency, or with its
+    operations at 1 Gflop/s where that is not known, so that heavy kernels come first and kernels
+    that do not matter may get no batch at all.
+
+    Parameters
+    ----------
+    untuned_s : sequence of float or None, optional
+        Latency of each task's unscheduled program, in seconds, in the order of the tasks.
+    best_s : sequence of float or None, optional
+        Best latency of each task known from earlier runs.
+    should_stop : callable, optional
+        Asked before each batch; true ends the tuning in order.
+    on_batch : callable, optional
+        Called with the index of a task after its batch has been committed and learned.
+    """
+
+    def __init__(
+        self,
+        *,
+        untuned_s: Sequence[float | None] = (),
+        best_s: Sequence[float | None] = (),
+        should_stop: Callable[[], bool] | None = None,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self._untuned_s = list(untuned_s)
+        self._known_s = list(best_s)
+        self._should_stop = should_stop
+        self._on_batch = on_batch
+        self._history: dict[int, list[float]] = {}
+
+    def next_task_id(self) -> int:
+        """Commit the batch in flight, then choose; called by TVM.
+
+        Returns
+        -------
+        int
+            Index of a task; -1 to end.
+        """
+        tasks = self._outer().tasks_
+        for index, task in enumerate(tasks):
+            if task.runner_futures is not None:
+                self._note(index, self.join_running_task(index))
+                if self._on_batch is not None:
+                    self._on_batch(index)
+        if self._should_stop is not None and self._should_stop():
+            return -1
+        alive = [i for i, task in enumerate(tasks) if not task.is_terminated]
+        if not alive:
+            return -1
+        return max(alive, key=lambda i: self._promise_s(i, tasks[i]))
+
+    def _note(self, index: int, results: Sequence[RunnerResult]) -> None:
+        times = [measurement_of(result.run_secs) for result in results]
+        medians = [getattr(measured, "latency_s", float("inf")) for measured in times]
+        history = self._history.setdefault(index, [])
+        history.append(min([*medians, *history[-1:]], default=float("inf")))
+
+    def _promise_s(self, index: int, task: TaskRecord) -> float:
+        """Seconds of the network that the next batch of a task may save."""
+        history = self._history.get(index, [])
+        best = min([*history[-1:], *_known(self._known_s, index), float("inf")])
+        if not np.isfinite(best):
+            untuned = _known(self._untuned_s, index) or [task.flop / 1e9]
+            return task.task_weight * untuned[0] * FAILED_BATCH_SHARE ** len(history)
+        recent = history[-1 - RECENT_BATCHES :]
+        gain = 0.0
+        if len(recent) > 1 and np.isfinite(recent[0]):
+            gain = (recent[0] - recent[-1]) / (len(recent) - 1)
+        hope = best / (len(history) + 1)
+        return task.task_weight * (RECENT_SHARE * gain + (1 - RECENT_SHARE) * hope)
+
+
+def _known(values: Sequence[float | None], index: int) -> list[float]:
+    value = values[index] if index < len(values) else None
+    return [] if value is None else [value]
