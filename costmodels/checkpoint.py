@@ -21,9 +21,9 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from costmodels.errors import CheckpointError, SchemaError
+from costmodels.features.schema import FeatureSchema
 from costmodels.files import write_atomically
 from costmodels.json_text import parse_json
-from costmodels.schema import FeatureSchema
 
 FORMAT = "costmodels-checkpoint"
 FORMAT_VERSION = 2

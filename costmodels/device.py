@@ -77,7 +77,7 @@ class Device:
                 )
 
     def features(self) -> NDArray[np.float32]:
-        """Columns of `costmodels.schema.DEVICE`.
+        """Columns of `costmodels.features.schema.DEVICE`.
 
         Returns
         -------

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.graph import StagedGraph
+from costmodels.features.kernel_graph import StagedGraph
+from costmodels.features.schema import DEVICE, FeatureSchema
 from costmodels.ragged import gather, offsets_of
-from costmodels.schema import DEVICE, FeatureSchema
 
 FloatArray: TypeAlias = NDArray[np.float64]
 RowArray: TypeAlias = NDArray[np.float32]

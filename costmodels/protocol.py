@@ -12,8 +12,8 @@ from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 
+from costmodels.features.schema import FeatureSchema
 from costmodels.kernel import KernelBatch, KernelDataset, KernelPrediction, Measurement
-from costmodels.schema import FeatureSchema
 
 
 @dataclass(frozen=True, slots=True)

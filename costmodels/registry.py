@@ -1,7 +1,7 @@
 """Registered kernel models by name, loaded on first use.
 
 Third parties register theirs with an entry point in the group ``costmodels.kernel_models``; an
-entry point cannot replace a model of this package.
+entry point cannot replace a model of this project.
 """
 
 import difflib
@@ -20,14 +20,15 @@ ENTRY_POINT_GROUP = "costmodels.kernel_models"
 
 KERNEL_MODELS: Mapping[str, str] = {
     "ensemble": "costmodels.kernel_models.ensemble:Ensemble",
-    "gbt": "costmodels.kernel_models.gbt:GradientBoostedTrees",
+    "gbt": "costmodels.kernel_models.gbt.model:GradientBoostedTrees",
     "graphsage": "costmodels.kernel_models.graphsage:GraphSage",
+    "halide": "halide_style.model:HalideStyleModel",
     "lookup_table": "costmodels.kernel_models.lookup_table:LookupTable",
     "paleo": "costmodels.kernel_models.paleo:Paleo",
     "random": "costmodels.kernel_models.random:RandomModel",
     "sparse_polynomial": "costmodels.kernel_models.sparse_polynomial:SparsePolynomial",
 }
-"""Name -> ``module:class`` of the models that come with this package."""
+"""Name -> ``module:class`` of the models of this project."""
 
 
 def kernel_model_names() -> tuple[str, ...]:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from costmodels.checkpoint import packed, unpacked
 from costmodels.device import Device
-from costmodels.graph import StagedGraph
-from costmodels.graph_json import graphs_from_json, graphs_to_json
+from costmodels.features.kernel_graph import StagedGraph
+from costmodels.features.kernel_graph_json import graphs_from_json, graphs_to_json
+from costmodels.features.schema import FeatureSchema
 from costmodels.kernel import (
     FloatArray,
     IndexArray,
@@ -21,7 +22,6 @@ from costmodels.kernel import (
     concatenate,
 )
 from costmodels.metrics import task_groups
-from costmodels.schema import FeatureSchema
 from costmodels.task_keys import canonical_key
 
 PROTECTED_SHARE = 0.25

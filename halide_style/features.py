@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from costmodels.features.roofline import log_bound
+from costmodels.features.schema import PER_STORE
 from costmodels.kernel import FloatArray, KernelBatch, RowArray
-from costmodels.roofline import log_bound
-from costmodels.schema import PER_STORE
 from halide_style.stages import Stages
 from halide_style.terms import TERMS, term_seconds
 
@@ -80,7 +80,7 @@ def halide_inputs(batch: KernelBatch) -> RowArray:
     Parameters
     ----------
     batch : KernelBatch
-        Of the schema `costmodels.schema.PER_STORE`.
+        Of the schema `costmodels.features.schema.PER_STORE`.
 
     Returns
     -------

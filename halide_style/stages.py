@@ -6,8 +6,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from costmodels.features.schema import BUFFERS_PER_STORE, CACHE_BYTES, LOG2
 from costmodels.kernel import FloatArray, KernelBatch
-from costmodels.schema import BUFFERS_PER_STORE, CACHE_BYTES, LOG2
 
 ROUNDING = 2e-6
 """Relative distance from a whole number that is none."""
@@ -22,7 +22,7 @@ class Stages:
     Parameters
     ----------
     batch : KernelBatch
-        Of the schema `costmodels.schema.PER_STORE`.
+        Of the schema `costmodels.features.schema.PER_STORE`.
     """
 
     batch: KernelBatch

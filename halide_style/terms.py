@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from costmodels.features.schema import CONFLICT_PERIODS
 from costmodels.kernel import FloatArray
-from costmodels.schema import CONFLICT_PERIODS
 from halide_style.stages import Stages
 
 LINE_BYTES = 64

@@ -122,9 +122,9 @@ def learn_stock(rows: list[np.ndarray], times: np.ndarray, tasks: np.ndarray) ->
 def learn_ours(rows: list[np.ndarray], times: np.ndarray, tasks: np.ndarray) -> dict[str, float]:
     """Learn all but the last batches, then these one by one."""
     from costmodels.device import detect_host
+    from costmodels.features.schema import PER_STORE
     from costmodels.kernel import KernelBatch, KernelDataset, Measured, Task
-    from costmodels.kernel_models.gbt import GradientBoostedTrees
-    from costmodels.schema import PER_STORE
+    from costmodels.kernel_models.gbt.model import GradientBoostedTrees
 
     offsets = np.concatenate([[0], np.cumsum([len(r) for r in rows])]).astype(np.int64)
     known = tuple(Task(name, detect_host()) for name in TASKS)

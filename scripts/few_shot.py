@@ -25,7 +25,7 @@ from benchmark_results import ROOT, Results
 from leaderboard import SEEDS, shown
 
 from costmodels.dataset.folder import StoredDataset, read_dataset
-from costmodels.dataset.rows import RecordRow
+from costmodels.dataset.kernel_rows import RecordRow
 from costmodels.dataset.shipped import dataset_path
 from costmodels.dataset.splits import read_split
 from costmodels.evaluation import TestSet, evaluate

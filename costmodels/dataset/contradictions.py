@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from costmodels.dataset.folder import Problem, StoredDataset
-from costmodels.dataset.rows import RecordRow
+from costmodels.dataset.kernel_rows import RecordRow
 from costmodels.kernel import CONTRADICTION, Measured
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from costmodels.dataset.folder import StoredDataset
-from costmodels.dataset.rows import RecordRow
+from costmodels.dataset.kernel_rows import RecordRow
 from costmodels.kernel import Failure, Measured
 
 MOST_NETWORKS = 200

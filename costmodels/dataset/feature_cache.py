@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from costmodels import files
 from costmodels.errors import InputError
-from costmodels.graph import OPCODES, STAGES_VERSION, StagedGraph
-from costmodels.graph_json import graphs_from_json, graphs_to_json
+from costmodels.features.kernel_graph import OPCODES, STAGES_VERSION, StagedGraph
+from costmodels.features.kernel_graph_json import graphs_from_json, graphs_to_json
+from costmodels.features.schema import FeatureSchema
 from costmodels.kernel import IndexArray, RowArray
-from costmodels.schema import FeatureSchema
 
 MANIFEST = "manifest.json"
 GRAPHS = "graphs.json"

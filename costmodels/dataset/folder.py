@@ -15,8 +15,15 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from costmodels.dataset.kernel_rows import (
+    RECORDS,
+    REFERENCE,
+    TASKS,
+    RecordRow,
+    ReferenceRow,
+    TaskRow,
+)
 from costmodels.dataset.network_rows import NETWORKS, NetworkIdentity, NetworkRow
-from costmodels.dataset.rows import RECORDS, REFERENCE, TASKS, RecordRow, ReferenceRow, TaskRow
 from costmodels.errors import InputError
 from costmodels.json_text import parse_json
 

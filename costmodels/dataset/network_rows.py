@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.fused_graph import FusedGraph
 from costmodels.json_text import parse_json
 from costmodels.kernel import Measured
+from costmodels.networks.fused_graph import FusedGraph
 
 SCHEDULES = ("default", "model")
 """Programs as TVM builds them unscheduled; chosen by a cost model without measuring."""

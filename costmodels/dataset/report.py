@@ -12,8 +12,8 @@ from costmodels.dataset.describe import (
     reference_readings,
 )
 from costmodels.dataset.folder import StoredDataset
-from costmodels.html_page import key_figures, page, svg
 from costmodels.kernel import Failure, Measured
+from costmodels.pages.html_page import key_figures, page, svg
 
 
 def report_html(dataset: StoredDataset) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from costmodels.dataset.folder import StoredDataset
-from costmodels.dataset.rows import TaskRow
+from costmodels.dataset.kernel_rows import TaskRow
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
 from costmodels.json_text import json_text, parse_json

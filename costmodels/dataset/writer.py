@@ -33,8 +33,8 @@ from costmodels.dataset.folder import (
     read_dataset,
     tasks_of,
 )
+from costmodels.dataset.kernel_rows import RecordRow, ReferenceRow, TaskRow, now
 from costmodels.dataset.network_rows import NetworkIdentity, NetworkRow
-from costmodels.dataset.rows import RecordRow, ReferenceRow, TaskRow, now
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
 from costmodels.json_text import json_text

@@ -16,6 +16,7 @@ import numpy as np
 
 from costmodels.checkpoint import load_checkpoint, require, save_checkpoint
 from costmodels.errors import InputError
+from costmodels.features.schema import PER_STORE, FeatureSchema
 from costmodels.kernel import (
     FloatArray,
     KernelBatch,
@@ -32,7 +33,6 @@ from costmodels.learning.familiarity import Familiarity
 from costmodels.learning.holding_out import hold_out
 from costmodels.protocol import Adaptable, Claims, FitProgress, KernelCostModel
 from costmodels.registry import kernel_model_class, new_kernel_model
-from costmodels.schema import PER_STORE, FeatureSchema
 
 MEMBERS = ("gbt", "halide", "graphsage")
 """Registered names."""

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from costmodels.errors import InputError
-from costmodels.graph import OPCODES
+from costmodels.features.kernel_graph import OPCODES
+from costmodels.features.schema import DEVICE, OPERATOR, PER_STORE
 from costmodels.learning.kernel_tensors import (
     GraphTensors,
     KernelEncoding,
@@ -32,7 +33,6 @@ from costmodels.learning.layers import (
 )
 from costmodels.learning.network import KernelNetwork
 from costmodels.learning.neural_model import NeuralKernelModel
-from costmodels.schema import DEVICE, OPERATOR, PER_STORE
 
 POOLINGS = {"mean": segment_mean, "max": segment_max, "sum": segment_sum}
 SCHEDULES = ("nodes", "kernel", "both", "none")

@@ -21,8 +21,10 @@ import numpy as np
 from costmodels.checkpoint import load_checkpoint, packed, require, save_checkpoint, unpacked
 from costmodels.device import Device
 from costmodels.errors import InputError
+from costmodels.features.kernel_graph import KernelGraph
+from costmodels.features.operator_costs import kernel_cost
+from costmodels.features.schema import PER_STORE, FeatureSchema
 from costmodels.files import write_atomically
-from costmodels.graph import KernelGraph
 from costmodels.kernel import (
     CONTRADICTION,
     LONGEST_S,
@@ -35,9 +37,7 @@ from costmodels.kernel import (
 )
 from costmodels.kernel_models.paleo import time_of
 from costmodels.learning.calibration import COVERAGE, LEAST_SPREAD, NORMAL_REACH, Interval
-from costmodels.operator_costs import kernel_cost
 from costmodels.protocol import Claims, FitProgress
-from costmodels.schema import PER_STORE, FeatureSchema
 
 KEPT = 64
 """Measurements of an entry that are kept, the newest: a median needs no more."""

@@ -17,7 +17,9 @@ from scipy.optimize import minimize
 from costmodels.checkpoint import load_checkpoint, require, save_checkpoint
 from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.graph import KernelGraph, Operator
+from costmodels.features.kernel_graph import KernelGraph, Operator
+from costmodels.features.operator_costs import Cost, flop, kernel_cost
+from costmodels.features.schema import PER_STORE, FeatureSchema
 from costmodels.kernel import (
     FloatArray,
     KernelBatch,
@@ -27,9 +29,7 @@ from costmodels.kernel import (
     Unsupported,
 )
 from costmodels.learning.calibration import COVERAGE, Interval, even_spread
-from costmodels.operator_costs import Cost, flop, kernel_cost
 from costmodels.protocol import Claims, FitProgress
-from costmodels.schema import PER_STORE, FeatureSchema
 
 ALGORITHMS = ("gemm", "fft")
 FFT_TILE = 32

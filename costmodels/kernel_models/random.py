@@ -8,9 +8,9 @@ from typing import ClassVar, Self
 import numpy as np
 
 from costmodels.checkpoint import load_checkpoint, require, save_checkpoint
+from costmodels.features.schema import PER_STORE, FeatureSchema
 from costmodels.kernel import KernelBatch, KernelDataset, KernelPrediction, Measurement
 from costmodels.protocol import Claims, FitProgress
-from costmodels.schema import PER_STORE, FeatureSchema
 
 
 class RandomModel:

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 from costmodels.checkpoint import load_checkpoint, require, save_checkpoint
 from costmodels.errors import InputError
+from costmodels.features.program_features import FEATURES, program_features
+from costmodels.features.roofline import log_bound
+from costmodels.features.schema import PER_STORE, FeatureSchema
 from costmodels.kernel import (
     FloatArray,
     KernelBatch,
@@ -30,11 +33,8 @@ from costmodels.kernel import (
 from costmodels.learning.calibration import COVERAGE, Interval, even_spread
 from costmodels.learning.holding_out import hold_out
 from costmodels.metrics import task_groups
-from costmodels.program_features import FEATURES, program_features
 from costmodels.protocol import Claims, FitProgress
 from costmodels.replay import ReplayMemory
-from costmodels.roofline import log_bound
-from costmodels.schema import PER_STORE, FeatureSchema
 
 SELECTIONS = ("lasso", "foba")
 FAILURE_GAP = 1.0
@@ -87,7 +87,7 @@ class Formula:
     Parameters
     ----------
     features : tuple of int
-        Columns of `costmodels.program_features`.
+        Columns of `costmodels.features.program_features`.
     terms : tuple of Term
         What is multiplied.
     coefficients : numpy.ndarray

@@ -14,10 +14,10 @@ from typing import Any, Self
 import numpy as np
 
 from costmodels.errors import InputError
+from costmodels.features.roofline import log_bound
 from costmodels.kernel import FloatArray, IndexArray, KernelBatch, KernelDataset
 from costmodels.learning.calibration import Interval
 from costmodels.learning.familiarity import DeviceKey, device_key
-from costmodels.roofline import log_bound
 
 PENALTY = 3.0
 """Of each coefficient but the constant: as much as so many kernels count against it."""
@@ -61,7 +61,7 @@ def properties(batch: KernelBatch, log_latency: FloatArray) -> FloatArray:
     Parameters
     ----------
     batch : KernelBatch
-        Of the schema `costmodels.schema.PER_STORE`.
+        Of the schema `costmodels.features.schema.PER_STORE`.
     log_latency : numpy.ndarray
         [kernels]; predicted log seconds.
 

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from costmodels.graph import KernelGraph, StagedGraph
+from costmodels.features.kernel_graph import KernelGraph, StagedGraph
+from costmodels.features.operator_features import opcode_numbers, operator_features
+from costmodels.features.roofline import log_bound
+from costmodels.features.schema import OPERATOR
 from costmodels.kernel import FloatArray, IndexArray, KernelBatch, RowArray
-from costmodels.operator_features import opcode_numbers, operator_features
 from costmodels.ragged import gather, offsets_of, owners
-from costmodels.roofline import log_bound
-from costmodels.schema import OPERATOR
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class GraphTensors:
     Parameters
     ----------
     opcode : Tensor
-        int64 [distinct nodes]; position in `costmodels.graph.OPCODES`.
+        int64 [distinct nodes]; position in `costmodels.features.kernel_graph.OPCODES`.
     features : Tensor
-        float32 [distinct nodes, columns of `costmodels.schema.OPERATOR`].
+        float32 [distinct nodes, columns of `costmodels.features.schema.OPERATOR`].
     node : Tensor
         int64 [nodes]; position among the distinct ones.
     node_kernel : Tensor
@@ -143,7 +143,7 @@ class KernelEncoding:
 
     @property
     def operators(self) -> RowArray:
-        """float32 [nodes, columns of `costmodels.schema.OPERATOR`]: each workload's once."""
+        """float32 [nodes, columns of `features.schema.OPERATOR`]: each workload's once."""
         return (
             np.empty((0, len(OPERATOR.columns)), np.float32)
             if self._graphs is None

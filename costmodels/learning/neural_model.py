@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from costmodels.checkpoint import Checkpoint, load_checkpoint, require, save_checkpoint
 from costmodels.errors import InputError
+from costmodels.features.roofline import log_bound
+from costmodels.features.schema import PER_STORE, FeatureSchema
 from costmodels.kernel import (
     FloatArray,
     IndexArray,
@@ -36,8 +38,6 @@ from costmodels.learning.training import Epoch, LabelledKernels, TrainingConfig,
 from costmodels.metrics import task_groups
 from costmodels.protocol import Claims, FitProgress
 from costmodels.replay import ReplayMemory
-from costmodels.roofline import log_bound
-from costmodels.schema import PER_STORE, FeatureSchema
 
 PREDICTED_AT_ONCE = 1024
 KEPT_OF_TASK = 16

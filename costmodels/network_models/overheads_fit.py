@@ -8,7 +8,6 @@ import numpy as np
 from scipy.optimize import minimize_scalar, nnls
 
 from costmodels.errors import InputError
-from costmodels.fused_graph import FusedGraph
 from costmodels.kernel import FloatArray, KernelBatch
 from costmodels.learning.calibration import NORMAL_REACH
 from costmodels.network_models.discrepancy import Discrepancy
@@ -21,6 +20,7 @@ from costmodels.network_models.sum_of_kernels import (
     add_up,
     cold_bytes,
 )
+from costmodels.networks.fused_graph import FusedGraph
 
 ROUNDS = 8
 """Of fitting, after which the residual does not change any more."""

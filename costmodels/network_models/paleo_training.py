@@ -11,9 +11,9 @@ from typing import TypeAlias
 
 from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.graph import CONTRACTIONS, KernelGraph
+from costmodels.features.kernel_graph import CONTRACTIONS, KernelGraph
+from costmodels.features.operator_costs import Cost, kernel_cost, size_bytes
 from costmodels.kernel_models.paleo import FULL_PEAK, Platform, time_of
-from costmodels.operator_costs import Cost, kernel_cost, size_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ import numpy as np
 
 from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.fused_graph import FusedGraph
 from costmodels.kernel import FloatArray
 from costmodels.learning.calibration import NORMAL_REACH
 from costmodels.network_models.discrepancy import Discrepancy
 from costmodels.network_models.kernel_latency import KernelLatency
+from costmodels.networks.fused_graph import FusedGraph
 
 LARGEST_PARAMETER = 1e3
 """Seconds of a launch, or times the bytes of cold weights: more is a damaged file."""

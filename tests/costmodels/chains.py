@@ -1,8 +1,8 @@
 """Networks whose kernels follow each other, and what is known of these."""
 
-from costmodels.example_data import example_device
-from costmodels.fused_graph import FusedGraph, Launch
 from costmodels.network_models.kernel_latency import KernelLatency
+from costmodels.networks.fused_graph import FusedGraph, Launch
+from costmodels.testing.example_data import example_device
 
 MB = 1 << 20
 DEVICE = example_device()

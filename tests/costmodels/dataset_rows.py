@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
-from costmodels.dataset.rows import RecordRow, ReferenceRow, TaskRow
-from costmodels.example_data import example_device
+from costmodels.dataset.kernel_rows import RecordRow, ReferenceRow, TaskRow
 from costmodels.kernel import Failure, Measured
+from costmodels.testing.example_data import example_device
 
 TIME = datetime(2026, 11, 20, 12, 0, 0, 123000, tzinfo=UTC)
 

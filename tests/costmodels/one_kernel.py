@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from costmodels.device import Device
-from costmodels.example_data import example_device
-from costmodels.graph import KernelGraph, Operator, StagedGraph
+from costmodels.features.kernel_graph import KernelGraph, Operator, StagedGraph
+from costmodels.features.schema import PER_STORE
 from costmodels.kernel import KernelBatch, KernelDataset, Measured, Task
-from costmodels.schema import PER_STORE
+from costmodels.testing.example_data import example_device
 
 MULTIPLY_ADD = {"add": 1, "mul": 1}
 

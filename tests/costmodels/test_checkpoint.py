@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from costmodels import checkpoint as checkpoints
 from costmodels.checkpoint import FORMAT, load_checkpoint, require, save_checkpoint
 from costmodels.errors import CheckpointError, SchemaError
-from costmodels.schema import PER_STORE
+from costmodels.features.schema import PER_STORE
 
 
 def write(path, **changes):

@@ -5,8 +5,8 @@ import pytest
 
 from costmodels.device import detect_host, read_device
 from costmodels.errors import InputError
-from costmodels.example_data import example_device
-from costmodels.schema import DEVICE
+from costmodels.features.schema import DEVICE
+from costmodels.testing.example_data import example_device
 
 
 def test_the_host_makes_sense():

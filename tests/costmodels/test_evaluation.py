@@ -7,9 +7,9 @@ import pytest
 
 from costmodels.errors import InputError
 from costmodels.evaluation import TestSet, evaluate
-from costmodels.example_data import example_dataset
 from costmodels.kernel import KernelDataset, KernelPrediction, Measured
 from costmodels.metrics import expected_pick_s
+from costmodels.testing.example_data import example_dataset
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from costmodels.errors import InputError, SchemaError
-from costmodels.example_data import example_dataset, example_device
+from costmodels.features.schema import DEVICE, PER_STORE
 from costmodels.kernel import (
     Failure,
     KernelBatch,
@@ -18,7 +18,7 @@ from costmodels.kernel import (
     Task,
     concatenate,
 )
-from costmodels.schema import DEVICE, PER_STORE
+from costmodels.testing.example_data import example_dataset, example_device
 
 COLUMNS = len(PER_STORE.columns)
 

@@ -9,10 +9,10 @@ from costmodels.checkpoint import load_checkpoint
 from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.shipped import dataset_path
 from costmodels.errors import InputError
-from costmodels.example_data import example_dataset
 from costmodels.network_models.unseen_families import pretrained_factors
 from costmodels.pretrained import BEST_MODEL, pretrained_models, pretrained_path
 from costmodels.registry import kernel_model_class
+from costmodels.testing.example_data import example_dataset
 
 MERGED = ("records", "networks")
 NAMES = ("ensemble", "gbt", "graphsage", "halide")

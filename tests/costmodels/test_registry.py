@@ -114,7 +114,7 @@ def test_a_plugin_is_found_by_its_name_but_replaces_nothing():
     assert {"mine", "gbt", "random"} <= set(kernel_model_names())
     model = new_kernel_model("mine", rng=np.random.default_rng(0))
     assert type(model).__name__ == "Mine"
-    assert kernel_model_class("gbt").__module__ == "costmodels.kernel_models.gbt"
+    assert kernel_model_class("gbt").__module__ == "costmodels.kernel_models.gbt.model"
 
 
 @pytest.mark.usefixtures("plugin")

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from costmodels.example_data import example_dataset
+from costmodels.features.schema import PER_STORE
 from costmodels.kernel import concatenate
 from costmodels.replay import ReplayMemory
-from costmodels.schema import PER_STORE
+from costmodels.testing.example_data import example_dataset
 
 
 def test_everything_is_kept_while_there_is_room():

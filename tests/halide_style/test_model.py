@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from costmodels.errors import InputError
-from costmodels.example_data import example_dataset
 from costmodels.registry import kernel_model_class
+from costmodels.testing.example_data import example_dataset
 from halide_style.model import HalideStyleModel
 from halide_style.terms import TERMS
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from costmodels.device import Device
-from costmodels.example_data import example_dataset, example_device
+from costmodels.features.schema import CACHE_BYTES, PER_STORE
 from costmodels.kernel import KernelBatch, Task
-from costmodels.schema import CACHE_BYTES, PER_STORE
+from costmodels.testing.example_data import example_dataset, example_device
 from halide_style.features import (
     HALIDE_SCHEDULE_FEATURES,
     OPERATIONS,

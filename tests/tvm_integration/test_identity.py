@@ -8,7 +8,7 @@ from command_line import costmodels
 from search_tasks import matmul
 
 from costmodels.dataset.folder import read_dataset
-from costmodels.kernel_models.gbt import GradientBoostedTrees
+from costmodels.kernel_models.gbt.model import GradientBoostedTrees
 from costmodels.task_keys import canonical_key, task_key, with_target
 from tvm_integration import identity
 from tvm_integration.compat import meta_schedule
@@ -55,7 +55,7 @@ def test_what_is_no_key_stays_as_it_is(text):
 
 def test_a_checkpoint_with_old_keys_opens(tmp_path):
     """Written as an earlier release did, by giving the model such keys."""
-    from costmodels.example_data import example_dataset
+    from costmodels.testing.example_data import example_dataset
 
     dataset = example_dataset(np.random.default_rng(0), tasks=2, kernels_per_task=12)
     mod, target = matmul(16), host_target()

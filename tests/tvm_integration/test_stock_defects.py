@@ -25,10 +25,10 @@ def test_the_tree_method_is_lost():
 
 
 def test_our_tree_parameters_arrive():
-    from costmodels.example_data import example_dataset
-    from costmodels.kernel_models.gbt import GradientBoostedTrees
-    from costmodels.kernel_models.row_sum_trees import TreeParameters, TreeTrainer
-    from costmodels.kernel_models.trees_config import Growth, TreesConfig
+    from costmodels.kernel_models.gbt.config import Growth, TreesConfig
+    from costmodels.kernel_models.gbt.model import GradientBoostedTrees
+    from costmodels.kernel_models.gbt.trees import TreeParameters, TreeTrainer
+    from costmodels.testing.example_data import example_dataset
 
     config = TreesConfig(online=Growth(TreeParameters(max_depth=2)))
     model = MetaScheduleCostModel(GradientBoostedTrees(config))
@@ -95,8 +95,8 @@ def test_our_normaliser_does_not_depend_on_the_call():
 
 def test_our_early_stopping_watches_kernels_held_out(monkeypatch):
     """XGBModel stops on its training error, after up to 10 000 rounds."""
-    from costmodels.example_data import example_dataset
     from costmodels.kernel_models import gbt
+    from costmodels.testing.example_data import example_dataset
 
     seen = []
     real = gbt.TreeTrainer.best_rounds

@@ -7,7 +7,7 @@ import pytest
 
 from costmodels.device import detect_host
 from costmodels.errors import InputError
-from costmodels.example_data import example_device
+from costmodels.testing.example_data import example_device
 from tvm_integration.compat import Target
 from tvm_integration.identity import target_text
 from tvm_integration.targets import device_of, host_target, parse_target

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import networkx as nx
 
-from costmodels.html_page import key_figures, page
+from costmodels.pages.html_page import key_figures, page
 from tvm_integration.cli.formatting import seconds_text
 from tvm_integration.estimate.estimate import SCHEDULES, Estimate, EstimatedKernel
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from costmodels.errors import InputError
 from costmodels.kernel import FloatArray, KernelBatch, Measurement, Task, concatenate
-from costmodels.kernel_models.gbt import GradientBoostedTrees
+from costmodels.kernel_models.gbt.model import GradientBoostedTrees
 from tvm_integration.collect.candidates import CandidateSource
 from tvm_integration.compat import MeasureCandidate, Trace
 from tvm_integration.tir.features import FeatureExtractor

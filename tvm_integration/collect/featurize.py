@@ -15,14 +15,14 @@ import numpy as np
 from costmodels.cores import core_count
 from costmodels.dataset.feature_cache import FeatureTable, cache_key, load_features, save_features
 from costmodels.dataset.folder import StoredDataset
-from costmodels.dataset.rows import RecordRow
+from costmodels.dataset.kernel_rows import RecordRow
 from costmodels.dataset.splits import Split
 from costmodels.errors import InputError
-from costmodels.graph import KernelGraph, StagedGraph
-from costmodels.graph_json import graphs_from_json, graphs_to_json
+from costmodels.features.kernel_graph import KernelGraph, StagedGraph
+from costmodels.features.kernel_graph_json import graphs_from_json, graphs_to_json
+from costmodels.features.schema import PER_STORE
 from costmodels.kernel import IndexArray, KernelBatch, KernelDataset, RowArray, Task
 from costmodels.progress import OnProgress, no_progress
-from costmodels.schema import PER_STORE
 from tvm_integration.compat import MeasureCandidate, Target, load_json, meta_schedule
 from tvm_integration.records.rows import TraceApplier
 from tvm_integration.tir.features import FeatureExtractor, distinct_graphs

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from costmodels.dataset.rows import RecordRow
+from costmodels.dataset.kernel_rows import RecordRow
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError

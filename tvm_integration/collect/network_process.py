@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from costmodels.cores import usable_cpus
 from costmodels.errors import CostModelError, InputError
-from costmodels.fused_graph import FusedGraph
 from costmodels.json_text import parse_json
+from costmodels.networks.fused_graph import FusedGraph
 from tvm_integration.foreign_errors import one_line
 from tvm_integration.identity import task_key, trace_text
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from costmodels.dataset.folder import StoredDataset
+from costmodels.dataset.kernel_rows import RecordRow, TaskRow, now
 from costmodels.dataset.network_rows import MeasuredKernel, NetworkRow, drift_of
-from costmodels.dataset.rows import RecordRow, TaskRow, now
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import CostModelError, InputError

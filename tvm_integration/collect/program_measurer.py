@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from costmodels.dataset.rows import RecordRow, ReferenceRow, now
+from costmodels.dataset.kernel_rows import RecordRow, ReferenceRow, now
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError

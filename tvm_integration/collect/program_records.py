@@ -2,7 +2,7 @@
 
 from typing import Any, TypeAlias
 
-from costmodels.dataset.rows import RecordRow, now
+from costmodels.dataset.kernel_rows import RecordRow, now
 from costmodels.kernel import Failure, Measurement
 from tvm_integration.compat import EvaluatorConfig, RunnerResult, Schedule, Target
 from tvm_integration.identity import program_hash, trace_text

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from costmodels.dataset.folder import StoredDataset
-from costmodels.dataset.rows import RecordRow, TaskRow
+from costmodels.dataset.kernel_rows import RecordRow, TaskRow
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from costmodels.dataset.rows import TaskRow
+from costmodels.dataset.kernel_rows import TaskRow
 from costmodels.device import Device
 from tvm_integration.collect.source import is_drawn, parse_drawn
 from tvm_integration.collect.synthetic_kernels import draw_kernels

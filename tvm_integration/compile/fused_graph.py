@@ -3,8 +3,8 @@
 from math import prod
 from typing import Any
 
-from costmodels.fused_graph import FusedGraph, Launch
-from costmodels.operator_features import dtype_bits
+from costmodels.features.operator_features import dtype_bits
+from costmodels.networks.fused_graph import FusedGraph, Launch
 from tvm_integration.compat import relax, tvm
 from tvm_integration.compile.fusion import LIBRARY, FusedNetwork, callee
 from tvm_integration.frontends.layer_names import LayerNames, digest_of

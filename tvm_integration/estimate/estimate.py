@@ -12,14 +12,14 @@ import numpy as np
 
 from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.fused_graph import FusedGraph
+from costmodels.features.operator_costs import kernel_cost
 from costmodels.kernel import KernelBatch, Measured, concatenate
 from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.learning.calibration import NORMAL_REACH
 from costmodels.network_models.kernel_latency import KernelLatency, predicted_latencies
 from costmodels.network_models.sum_of_kernels import NOTHING, TYPICAL, Overheads, Total, add_up
 from costmodels.network_models.unseen_families import pretrained_factors, unseen_factor
-from costmodels.operator_costs import kernel_cost
+from costmodels.networks.fused_graph import FusedGraph
 from costmodels.protocol import KernelCostModel
 from tvm_integration.compat import Schedule, Target
 from tvm_integration.estimate.measured_networks import latency_of

@@ -19,12 +19,12 @@ import numpy as np
 
 from costmodels.dataset.feature_cache import cache_key
 from costmodels.device import Device
+from costmodels.features.kernel_graph import StagedGraph
+from costmodels.features.kernel_graph_json import graphs_from_json, graphs_to_json
+from costmodels.features.schema import PER_STORE
 from costmodels.files import cache_folder, write_atomically
-from costmodels.fused_graph import FusedGraph
-from costmodels.graph import StagedGraph
-from costmodels.graph_json import graphs_from_json, graphs_to_json
 from costmodels.kernel import IndexArray, KernelBatch, RowArray, Task
-from costmodels.schema import PER_STORE
+from costmodels.networks.fused_graph import FusedGraph
 from tvm_integration.compat import (
     IRModule,
     MeasureCandidate,

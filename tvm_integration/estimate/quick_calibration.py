@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from costmodels.dataset.folder import StoredDataset, read_dataset
+from costmodels.dataset.kernel_rows import ReferenceRow, TaskRow
 from costmodels.dataset.network_rows import NetworkRow
-from costmodels.dataset.rows import ReferenceRow, TaskRow
 from costmodels.dataset.shipped import dataset_path
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device

@@ -9,7 +9,7 @@ import numpy as np
 
 from costmodels.checkpoint import load_checkpoint
 from costmodels.dataset.folder import StoredDataset
-from costmodels.dataset.rows import RecordRow, TaskRow
+from costmodels.dataset.kernel_rows import RecordRow, TaskRow
 from costmodels.dataset.splits import Split, read_split
 from costmodels.errors import CheckpointError, InputError
 from costmodels.evaluation import Scores, TestSet, evaluate

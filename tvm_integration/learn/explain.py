@@ -10,8 +10,8 @@ import numpy as np
 
 from costmodels.device import Device
 from costmodels.errors import InputError
+from costmodels.features.kernel_graph import StagedGraph
 from costmodels.files import write_atomically
-from costmodels.graph import StagedGraph
 from costmodels.kernel import KernelBatch, Task
 from halide_style.model import HalideStyleModel
 from halide_style.terms import TERMS

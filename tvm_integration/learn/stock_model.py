@@ -4,9 +4,9 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from costmodels.features.schema import PER_STORE, TVM_PER_STORE_COLUMNS, FeatureSchema
 from costmodels.kernel import KernelBatch, KernelDataset, KernelPrediction, RowArray
 from costmodels.metrics import task_groups
-from costmodels.schema import PER_STORE, TVM_PER_STORE_COLUMNS, FeatureSchema
 from tvm_integration.compat import meta_schedule
 
 FAILED_S = 1e10

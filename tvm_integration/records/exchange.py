@@ -12,7 +12,7 @@ import numpy as np
 
 from costmodels.dataset.contradictions import contradictions
 from costmodels.dataset.folder import Problem, StoredDataset
-from costmodels.dataset.rows import RecordRow, TaskRow
+from costmodels.dataset.kernel_rows import RecordRow, TaskRow
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache, lru_cache
 
 from costmodels.cores import usable_cpus
-from costmodels.dataset.rows import RecordRow, TaskRow
+from costmodels.dataset.kernel_rows import RecordRow, TaskRow
 from costmodels.device import Device, detect_host
 from costmodels.errors import InputError
 from costmodels.json_text import parse_json

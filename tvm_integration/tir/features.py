@@ -14,10 +14,9 @@ from typing import TypeAlias
 import numpy as np
 
 from costmodels.errors import InputError
-from costmodels.graph import StagedGraph
-from costmodels.kernel import IndexArray, KernelBatch, RowArray, Task
-from costmodels.loop_nests import LoopNest, loop_features
-from costmodels.schema import (
+from costmodels.features.kernel_graph import StagedGraph
+from costmodels.features.loops import LoopNest, loop_features
+from costmodels.features.schema import (
     BUFFERS_PER_STORE,
     INTENSITY_SAMPLES,
     LOOP_COLUMNS,
@@ -25,6 +24,7 @@ from costmodels.schema import (
     PER_STORE,
     TVM_PER_STORE_COLUMNS,
 )
+from costmodels.kernel import IndexArray, KernelBatch, RowArray, Task
 from tvm_integration.compat import (
     IRModule,
     MeasureCandidate,
@@ -59,7 +59,7 @@ _BYTES = _NAMES.index("buffer0.bytes") - _ACCESS_START
 
 
 def rows_from_tvm(raw: np.ndarray) -> RowArray:
-    """Turn rows of TVM's PerStoreFeature into the first columns of `costmodels.schema.PER_STORE`.
+    """Turn rows of TVM's PerStoreFeature into the first columns of our schema `PER_STORE`.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class ProgramFeatures:
     Parameters
     ----------
     rows : numpy.ndarray
-        float32 [stages, columns of `costmodels.schema.PER_STORE`].
+        float32 [stages, columns of `costmodels.features.schema.PER_STORE`].
     graph : StagedGraph or None
         The kernel's operators with the rows; None for a kernel without blocks.
     """

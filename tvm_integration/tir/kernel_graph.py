@@ -3,7 +3,7 @@
 from typing import Any
 
 from costmodels.errors import InputError
-from costmodels.graph import KernelGraph, Operator
+from costmodels.features.kernel_graph import KernelGraph, Operator
 from tvm_integration.compat import IRModule
 from tvm_integration.tir.blocks import Block, leaf_blocks, shape_of
 from tvm_integration.tir.operators import block_operator

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from costmodels.loop_nests import Access, LoopNest
-from costmodels.schema import ACCESSES_KEPT, LOOP_KINDS
+from costmodels.features.loops import Access, LoopNest
+from costmodels.features.schema import ACCESSES_KEPT, LOOP_KINDS
 from tvm_integration.compat import tvm
 from tvm_integration.tir.blocks import Block, is_spatial, shape_of
 from tvm_integration.tir.expressions import linear, loads, variables
@@ -16,7 +16,7 @@ _KINDS = {
     getattr(tirx.ForKind, name): position
     for position, name in enumerate(("PARALLEL", "VECTORIZED", "UNROLLED", "THREAD_BINDING"))
 }
-"""Kind of a loop in TVM -> position in `costmodels.schema.LOOP_KINDS`."""
+"""Kind of a loop in TVM -> position in `costmodels.features.schema.LOOP_KINDS`."""
 assert len(_KINDS) == len(LOOP_KINDS)
 
 Spans: TypeAlias = dict[int, int]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from costmodels.graph import Operator
+from costmodels.features.kernel_graph import Operator
 from tvm_integration.compat import TensorLoad, tvm
 from tvm_integration.tir.blocks import Block, shape_of
 from tvm_integration.tir.expressions import (

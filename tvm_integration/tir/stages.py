@@ -14,8 +14,8 @@ from functools import cached_property
 from math import prod
 from typing import Any, TypeAlias
 
-from costmodels.graph import KernelGraph, Operator, StagedGraph
-from costmodels.loop_nests import LoopNest
+from costmodels.features.kernel_graph import KernelGraph, Operator, StagedGraph
+from costmodels.features.loops import LoopNest
 from tvm_integration.compat import IRModule, structural_hash, tvm
 from tvm_integration.tir.blocks import (
     Block,

@@ -5,7 +5,6 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from costmodels.example_data import example_dataset
 from costmodels.learning.calibration import (
     KINDS,
     LEAST_SPREAD,
@@ -14,6 +13,7 @@ from costmodels.learning.calibration import (
     kind_of,
     spread_of,
 )
+from costmodels.testing.example_data import example_dataset
 
 
 def drawn(seed: int, tasks: int, per_task: int = 30):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from costmodels.errors import InputError
-from costmodels.example_data import example_dataset
 from costmodels.learning.device_correction import (
     PROPERTIES,
     DeviceCorrection,
@@ -15,6 +14,7 @@ from costmodels.learning.device_correction import (
     share_that_holds,
     told_by_others,
 )
+from costmodels.testing.example_data import example_dataset
 
 
 def rng(seed=0):

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from costmodels.example_data import example_dataset
+from costmodels.features.schema import PER_STORE
 from costmodels.kernel import Task, concatenate
 from costmodels.kernel_models.ensemble import Ensemble
 from costmodels.learning.familiarity import PER_DOUBLING, UNSEEN_DEVICE, Familiarity, device_key
-from costmodels.schema import PER_STORE
+from costmodels.testing.example_data import example_dataset
 from halide_style.model import HalideStyleModel
 
 

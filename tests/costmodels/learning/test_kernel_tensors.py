@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from costmodels.errors import InputError
-from costmodels.example_data import example_dataset
 from costmodels.kernel import KernelBatch
 from costmodels.learning.kernel_tensors import KernelEncoding, KernelInputs
+from costmodels.testing.example_data import example_dataset
 
 
 def test_nodes_edges_and_stages_follow_their_kernels():

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from costmodels.errors import InputError
-from costmodels.example_data import example_dataset
 from costmodels.kernel_models.graphsage import GraphSage, GraphSageShape
 from costmodels.learning.neural_model import NeuralConfig
 from costmodels.learning.training import TrainingConfig
 from costmodels.protocol import FitProgress
+from costmodels.testing.example_data import example_dataset
 
 SHORT = NeuralConfig(TrainingConfig(epochs=6, kernels_per_batch=64))
 SMALL = GraphSageShape(size=8, embedding=4, layers=1)

@@ -11,7 +11,7 @@ from collected import collect, rows
 
 from costmodels.dataset import feature_cache
 from costmodels.dataset.folder import read_dataset
-from costmodels.dataset.rows import TASKS
+from costmodels.dataset.kernel_rows import TASKS
 from costmodels.errors import InputError
 from costmodels.kernel import Task
 from tvm_integration.collect import featurize as module

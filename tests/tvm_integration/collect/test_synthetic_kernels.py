@@ -8,7 +8,7 @@ import pytest
 from search_tasks import TARGET
 
 from costmodels.errors import InputError
-from costmodels.example_data import example_device
+from costmodels.testing.example_data import example_device
 from tvm_integration.collect.candidates import CandidateSource
 from tvm_integration.collect.source import Drawn, check_task_source, parse_drawn
 from tvm_integration.collect.synthetic_kernels import LARGEST_FLOP, draw_kernels

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from costmodels.dataset.folder import read_dataset
-from costmodels.dataset.rows import ReferenceRow, now
+from costmodels.dataset.kernel_rows import ReferenceRow, now
 from costmodels.dataset.shipped import dataset_path
 from tvm_integration.cli.app import app
 from tvm_integration.estimate import quick_calibration

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.splits import read_split, save_split, split_by_network
 from costmodels.errors import InputError
-from costmodels.kernel_models.gbt import GradientBoostedTrees
+from costmodels.kernel_models.gbt.model import GradientBoostedTrees
 from tvm_integration.cli.app import app
 from tvm_integration.collect.featurize import featurise
 from tvm_integration.learn.evaluate import calls_by_network, evaluate_models

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from costmodels.cores import core_count
 from costmodels.dataset.folder import read_dataset
 from costmodels.errors import InputError
-from costmodels.example_data import example_device
 from costmodels.kernel import Measured
+from costmodels.testing.example_data import example_device
 from tvm_integration import WarmBuilder, WarmRPCRunner
 from tvm_integration.cli.app import app
 from tvm_integration.compat import (

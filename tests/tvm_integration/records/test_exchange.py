@@ -12,7 +12,7 @@ from collected import collect, rows
 from search_tasks import matmul
 
 from costmodels.dataset.folder import read_dataset
-from costmodels.dataset.rows import RECORDS, TASKS
+from costmodels.dataset.kernel_rows import RECORDS, TASKS
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.errors import InputError
 from costmodels.kernel import Failure, Measured

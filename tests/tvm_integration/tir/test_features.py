@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from search_tasks import candidate, context_for, full, matmul, random_candidates, relu
 
-from costmodels.example_data import example_device
+from costmodels.features.schema import NEVER_VARYING, PER_STORE, TVM_PER_STORE_COLUMNS
 from costmodels.kernel import Task
-from costmodels.schema import NEVER_VARYING, PER_STORE, TVM_PER_STORE_COLUMNS
+from costmodels.testing.example_data import example_device
 from tvm_integration.compat import PerStoreFeature
 from tvm_integration.tir.features import FeatureExtractor, rows_from_tvm
 

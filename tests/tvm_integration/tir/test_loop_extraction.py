@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from search_tasks import TARGET, matmul
 
-from costmodels.loop_nests import Access
-from costmodels.schema import LOOP_KINDS, PER_STORE
+from costmodels.features.loops import Access
+from costmodels.features.schema import LOOP_KINDS, PER_STORE
 from tvm_integration.compat import MeasureCandidate, Schedule, meta_schedule
 from tvm_integration.tir.features import FeatureExtractor
 from tvm_integration.tir.stages import StageExtractor

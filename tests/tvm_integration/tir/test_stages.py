@@ -5,8 +5,8 @@ from search_tasks import TARGET, draw, matmul, random_candidates, te
 
 from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.shipped import dataset_path
-from costmodels.example_data import example_device
 from costmodels.kernel import Task
+from costmodels.testing.example_data import example_device
 from tvm_integration.compat import (
     IRModule,
     MeasureCandidate,

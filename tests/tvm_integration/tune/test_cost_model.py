@@ -20,10 +20,10 @@ from search_tasks import (
 from costmodels.checkpoint import load_checkpoint
 from costmodels.device import detect_host
 from costmodels.errors import CheckpointError, InputError
-from costmodels.example_data import example_dataset
 from costmodels.kernel import KernelPrediction
-from costmodels.kernel_models.gbt import GradientBoostedTrees
+from costmodels.kernel_models.gbt.model import GradientBoostedTrees
 from costmodels.kernel_models.random import RandomModel
+from costmodels.testing.example_data import example_dataset
 from tvm_integration import MetaScheduleCostModel
 from tvm_integration.compat import RunnerResult, Target, meta_schedule
 from tvm_integration.records.database import CHECKPOINT, RECORDS

@@ -9,11 +9,11 @@ from search_tasks import TARGET, made_up_results, random_candidates, relu
 from typer.testing import CliRunner
 
 from costmodels.errors import InputError
-from costmodels.example_data import example_dataset
 from costmodels.kernel_models.graphsage import GraphSage, GraphSageShape
 from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.learning.neural_model import NeuralConfig
 from costmodels.learning.training import TrainingConfig
+from costmodels.testing.example_data import example_dataset
 from tvm_integration import MetaScheduleCostModel
 from tvm_integration.cli.app import app
 from tvm_integration.cli.tune_display import print_result
