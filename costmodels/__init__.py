@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Measured,
         Task,
     )
+    from costmodels.models import load_kernel_model
     from costmodels.protocol import KernelCostModel
     from costmodels.registry import kernel_model_class, kernel_model_names, new_kernel_model
 
@@ -37,6 +38,7 @@ _HOME = {
     "detect_host": "device",
     "kernel_model_class": "registry",
     "kernel_model_names": "registry",
+    "load_kernel_model": "models",
     "new_kernel_model": "registry",
     "read_dataset": "dataset.folder",
     "read_device": "device",
@@ -58,6 +60,7 @@ __all__ = [
     "detect_host",
     "kernel_model_class",
     "kernel_model_names",
+    "load_kernel_model",
     "new_kernel_model",
     "read_dataset",
     "read_device",

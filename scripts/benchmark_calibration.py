@@ -49,13 +49,13 @@ def measured(model: str) -> float | str:
 
 def calibrated(way: str, name: str) -> dict[str, Any]:
     """Overheads of a way to calibrate, and how long it took."""
+    from costmodels.models import load_kernel_model
     from tvm_integration.estimate.calibrate import calibrate
     from tvm_integration.estimate.overheads_file import known_overheads
     from tvm_integration.estimate.quick_calibration import calibrate_quickly
     from tvm_integration.targets import device_of, host_target
-    from tvm_integration.tune.cost_model import resolve_model
 
-    target, model = host_target(), resolve_model(name, seed=0)
+    target, model = host_target(), load_kernel_model(name, seed=0)
     device = device_of(target)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -72,10 +72,10 @@ def calibrated(way: str, name: str) -> dict[str, Any]:
 
 def estimated(model: str, name: str, overheads: str) -> dict[str, float] | str:
     """The estimate of a network, or why there is none."""
+    from costmodels.models import load_kernel_model
     from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
     from tvm_integration.estimate.network import describe_network
     from tvm_integration.targets import device_of, host_target
-    from tvm_integration.tune.cost_model import resolve_model
 
     target = host_target()
     options = EstimateOptions(overheads=Overheads.from_dict(json.loads(overheads)))
@@ -84,7 +84,7 @@ def estimated(model: str, name: str, overheads: str) -> dict[str, float] | str:
             describe_network(model, target),
             target,
             device_of(target),
-            resolve_model(name, seed=0),
+            load_kernel_model(name, seed=0),
             options,
             model_name=name,
         )

@@ -43,10 +43,10 @@ def _import_packages() -> None:
 def estimate(path: str) -> dict[str, float]:
     """Estimate a network with the cache that the environment names."""
     _import_packages()
+    from costmodels.models import load_kernel_model
     from tvm_integration.estimate.estimate import estimate_network
     from tvm_integration.estimate.network import describe_network
     from tvm_integration.targets import device_of, host_target
-    from tvm_integration.tune.cost_model import resolve_model
 
     target = host_target()
     device = device_of(target)
@@ -54,7 +54,7 @@ def estimate(path: str) -> dict[str, float]:
         start = time.perf_counter()
         network = describe_network(path, target)
         described_s = time.perf_counter() - start
-        model = resolve_model(MODEL, seed=0)
+        model = load_kernel_model(MODEL, seed=0)
         loaded_s = time.perf_counter() - start - described_s
         found = estimate_network(network, target, device, model)
         wall_s = time.perf_counter() - start
@@ -94,15 +94,15 @@ def predict_many() -> dict[str, float]:
     from costmodels.dataset.folder import read_dataset
     from costmodels.dataset.shipped import dataset_path
     from costmodels.kernel import Task, concatenate
+    from costmodels.models import load_kernel_model
     from tvm_integration.compat import MeasureCandidate, Schedule, meta_schedule
     from tvm_integration.records.rows import workload_of
     from tvm_integration.targets import device_of, host_target
     from tvm_integration.tir.features import FeatureExtractor
-    from tvm_integration.tune.cost_model import resolve_model
 
     target = host_target()
     device = device_of(target)
-    model = resolve_model(MODEL, seed=0)
+    model = load_kernel_model(MODEL, seed=0)
     tasks = list(read_dataset(dataset_path(DATASET)).tasks.values())[:KERNELS]
     mods = [workload_of(task) for task in tasks]
     with PeakMemory() as used:

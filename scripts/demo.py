@@ -31,13 +31,13 @@ def beside(estimate: "Estimate", measured_s: float | None) -> str:
 
 def main() -> None:
     """Do what `costmodels estimate`, `tune` and `estimate` again do."""
+    from costmodels.models import load_kernel_model
     from tvm_integration.cli.tune_display import live_display, print_result
     from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
     from tvm_integration.estimate.network import describe_network
     from tvm_integration.estimate.overheads_file import known_overheads
     from tvm_integration.frontends.load import load_network
     from tvm_integration.targets import device_of, host_target
-    from tvm_integration.tune.cost_model import resolve_model
     from tvm_integration.tune.session import tune_network
     from tvm_integration.tune.state import TuneOptions
 
@@ -45,7 +45,7 @@ def main() -> None:
     for each in (console, progress):
         if not each.is_terminal:
             each.width = WIDTH_OF_FILES
-    target, model = host_target(), resolve_model(MODEL, seed=0)
+    target, model = host_target(), load_kernel_model(MODEL, seed=0)
     device = device_of(target)
     overheads = known_overheads(target, device, MODEL)
 

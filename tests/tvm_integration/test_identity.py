@@ -9,13 +9,14 @@ from search_tasks import matmul
 
 from costmodels.dataset.folder import read_dataset
 from costmodels.kernel_models.gbt.model import GradientBoostedTrees
+from costmodels.models import load_kernel_model
 from costmodels.task_keys import canonical_key, task_key, with_target
 from tvm_integration import identity
 from tvm_integration.compat import meta_schedule
 from tvm_integration.estimate.network import describe_network
 from tvm_integration.records.database import open_database, replay
 from tvm_integration.targets import device_of, host_target, parse_target
-from tvm_integration.tune.cost_model import MetaScheduleCostModel, resolve_model
+from tvm_integration.tune.cost_model import MetaScheduleCostModel
 from tvm_integration.tune.network_timing import known_untuned
 
 TARGETS = (
@@ -76,7 +77,7 @@ def test_old_keys_of_a_work_directory_are_read(tmp_path):
 
 
 def test_estimate_asks_by_the_keys_that_tuning_learned_by(tuned):
-    model = resolve_model(tuned[0] / "work/cost_model.ckpt", seed=0)
+    model = load_kernel_model(tuned[0] / "work/cost_model.ckpt", seed=0)
     network = describe_network("zoo:mlp", host_target())
     kernels = network.kernels
     learned = np.array([kernel.key in model._anchors for kernel in kernels])
@@ -91,7 +92,7 @@ def test_estimate_asks_by_the_keys_that_tuning_learned_by(tuned):
 def test_evaluate_asks_by_the_same_keys(tuned, tmp_path):
     work_dir = str(tuned[0] / "work")
     assert costmodels("dataset", "import", work_dir, "--out", str(tmp_path / "d")).returncode == 0
-    model = resolve_model(tuned[0] / "work/cost_model.ckpt", seed=0)
+    model = load_kernel_model(tuned[0] / "work/cost_model.ckpt", seed=0)
     assert set(read_dataset(tmp_path / "d").used_tasks) == set(model._anchors)
     judged = costmodels("evaluate", str(tmp_path / "d"), "--model", f"{work_dir}/cost_model.ckpt")
     assert "kendall tau" in judged.stdout

@@ -55,6 +55,7 @@ def calibrate(
     limit = TimeLimit(minutes)
     shared_session()  # the workers import TVM while this process does
     console = Console(stderr=True, highlight=False)
+    from costmodels.models import load_kernel_model
     from tvm_integration.cli.formatting import duration_text
     from tvm_integration.cli.progress import progress_bar
     from tvm_integration.compile.execution import check_runs_here
@@ -62,11 +63,10 @@ def calibrate(
     from tvm_integration.estimate.estimate import check_model
     from tvm_integration.estimate.overheads_file import Calibrated, save_overheads
     from tvm_integration.targets import device_of, parse_target
-    from tvm_integration.tune.cost_model import resolve_model
 
     parsed = parse_target(target)
     check_runs_here(parsed)
-    model = resolve_model(cost_model, seed=0)
+    model = load_kernel_model(cost_model, seed=0)
     check_model(model, cost_model)
     device = device_of(parsed)
     of = Calibrated.of(parsed, device, cost_model)

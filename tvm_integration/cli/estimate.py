@@ -159,12 +159,12 @@ def _estimated(
         from tvm_integration.targets import check_cores, device_of, parse_target
 
         parsed = parse_target(target)  # before the models are imported: typos are told early
+        from costmodels.models import load_kernel_model
         from tvm_integration.cli.progress import counted
         from tvm_integration.estimate.estimate import EstimateOptions, check_model, estimate_network
         from tvm_integration.estimate.network import describe_network
-        from tvm_integration.tune.cost_model import resolve_model
 
-        found_model = resolve_model(cost_model, seed=0)
+        found_model = load_kernel_model(cost_model, seed=0)
         check_model(found_model, cost_model)
         found_device = device_of(parsed, device)
         check_cores(parsed, found_device)

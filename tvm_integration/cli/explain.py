@@ -41,11 +41,11 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Say why a kernel takes as long as predicted: which terms its seconds are made of."""
+    from costmodels.models import load_kernel_model
     from tvm_integration.frontends.model_spec import check_model_name
-    from tvm_integration.tune.cost_model import resolve_model
 
     check_model_name(model)
-    resolve_model(cost_model, seed=0)
+    load_kernel_model(cost_model, seed=0)
     from tvm_integration.compile.fusion import fuse
     from tvm_integration.frontends.load import load_network
     from tvm_integration.learn.explain import CHART_ENDINGS, draw, explain_kernel, find_kernel

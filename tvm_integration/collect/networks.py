@@ -15,6 +15,7 @@ from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import CostModelError, InputError
 from costmodels.kernel import Measured
+from costmodels.models import load_kernel_model
 from costmodels.task_keys import with_target
 from tvm_integration.collect.network_process import (
     BuiltKernel,
@@ -45,7 +46,6 @@ from tvm_integration.measure.value_dependent import ARGUMENT_SETS
 from tvm_integration.records.rows import processor_fingerprint, schedule_of, task_row, with_names_of
 from tvm_integration.threads import thread_count
 from tvm_integration.tir.kernel_graph import operator_kinds
-from tvm_integration.tune.cost_model import resolve_model
 
 UNSCHEDULED = "[[],[]]"
 """The trace of a program that is not scheduled, as TVM's JSON."""
@@ -92,7 +92,7 @@ class NetworkProgress:
 
 def check_can_choose(name: str) -> None:
     """Raise InputError unless a model can choose schedules."""
-    model = resolve_model(name, seed=0)
+    model = load_kernel_model(name, seed=0)
     if not (model.is_fitted and model.claims.ranks):
         raise InputError(
             f"schedules must be chosen by a model that has learned to rank, got {name!r}: take "

@@ -12,6 +12,7 @@ from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.files import cache_folder, write_atomically
 from costmodels.json_text import json_text, parse_json
+from costmodels.models import checkpoint_path
 from costmodels.network_models.sum_of_kernels import (
     NOTHING,
     TYPICAL,
@@ -20,7 +21,6 @@ from costmodels.network_models.sum_of_kernels import (
 )
 from tvm_integration.compat import Target
 from tvm_integration.identity import target_text
-from tvm_integration.tune.cost_model import checkpoint_of
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Calibrated:
     @classmethod
     def of(cls, target: Target, device: Device, model_name: str) -> Self:
         """That of an estimate, or of a calibration to be."""
-        checkpoint = checkpoint_of(model_name)
+        checkpoint = checkpoint_path(model_name)
         weights = ""
         if checkpoint is not None and checkpoint.is_file():
             weights = blake2b(checkpoint.read_bytes(), digest_size=8).hexdigest()
@@ -144,7 +144,7 @@ def learned_devices(model_name: str) -> frozenset[str] | None:
     frozenset or None
         None for a model without a checkpoint: a formula, or a table of this machine.
     """
-    checkpoint = checkpoint_of(model_name)
+    checkpoint = checkpoint_path(model_name)
     if checkpoint is None or checkpoint.suffix == ".csv":
         return None
     return frozenset(load_checkpoint(checkpoint).provenance.get("devices", ()))

@@ -15,11 +15,11 @@ from costmodels.errors import CheckpointError, InputError
 from costmodels.evaluation import Scores, TestSet, evaluate
 from costmodels.kernel import KernelDataset, KernelPrediction, Measured
 from costmodels.learned_tasks import count_learned
+from costmodels.models import checkpoint_path, load_kernel_model
 from costmodels.progress import OnProgress, no_progress
 from costmodels.registry import kernel_model_names
 from tvm_integration.collect.featurize import featurise
 from tvm_integration.learn.stock_model import StockModel
-from tvm_integration.tune.cost_model import checkpoint_of, resolve_model
 
 RANDOM, STOCK = "random", "stock"
 BASELINES = (RANDOM, STOCK)
@@ -137,7 +137,7 @@ def evaluate_models(
             )
     for name in models:
         if name not in BASELINES:
-            resolve_model(name, seed=seed)
+            load_kernel_model(name, seed=seed)
     on_stage("extracting the features")
     parts = split_parts(dataset, split, on_progress=on_progress)
     test = parts.test
@@ -149,7 +149,7 @@ def evaluate_models(
         if name == RANDOM:
             prediction = KernelPrediction(np.zeros(len(test.kernels)))
         elif name != STOCK:
-            model = resolve_model(name, seed=seed)
+            model = load_kernel_model(name, seed=seed)
             if parts.train is not None and not model.is_fitted:
                 rng = np.random.default_rng(seed)
                 model.fit(parts.train, rng=rng, validation=parts.validation)
@@ -164,7 +164,7 @@ def evaluate_models(
     learned = {
         name: _count_learned(path, judging)
         for name in dict.fromkeys(models)
-        if name not in BASELINES and (path := checkpoint_of(name)) is not None
+        if name not in BASELINES and (path := checkpoint_path(name)) is not None
     }
     return Evaluation(len(judging), len(test.kernels), split, scores, learned)
 

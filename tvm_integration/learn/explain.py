@@ -13,6 +13,7 @@ from costmodels.errors import InputError
 from costmodels.features.kernel_graph import StagedGraph
 from costmodels.files import write_atomically
 from costmodels.kernel import KernelBatch, Task
+from costmodels.models import load_kernel_model
 from halide_style.model import HalideStyleModel
 from halide_style.terms import TERMS
 from tvm_integration.compat import MeasureCandidate, Schedule, Target, meta_schedule
@@ -20,7 +21,6 @@ from tvm_integration.compile.fusion import FusedTask
 from tvm_integration.identity import task_key
 from tvm_integration.records.database import has_database, open_database, replay
 from tvm_integration.tir.features import FeatureExtractor
-from tvm_integration.tune.cost_model import resolve_model
 
 CHART_ENDINGS = (".png", ".svg", ".pdf")
 SHOWN_TERMS = 8
@@ -134,7 +134,7 @@ def explain_kernel(
     InputError
         When the model is another, or the folder has no program of the kernel.
     """
-    found = resolve_model(model, seed=0)
+    found = load_kernel_model(model, seed=0)
     if not isinstance(found, HalideStyleModel):
         raise InputError(
             f"the model to explain must be a Halide-style one, got {found.name!r}: take "

@@ -15,10 +15,10 @@ from costmodels.errors import CheckpointError, InputError
 from costmodels.files import check_can_be_written, path_beside
 from costmodels.kernel import KernelDataset
 from costmodels.learned_tasks import learned_array
+from costmodels.models import checkpoint_path, load_kernel_model
 from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import Adaptable, FitProgress, KernelCostModel
 from tvm_integration.collect.featurize import featurise
-from tvm_integration.tune.cost_model import checkpoint_of, resolve_model
 
 UNFINISHED = ".unfinished"
 """Behind the name of a checkpoint: what a killed training goes on from."""
@@ -64,7 +64,7 @@ def train_model(
     check_can_be_written(out)
     if out.exists():
         _require_checkpoint(out)
-    model = resolve_model(name, seed=seed)
+    model = load_kernel_model(name, seed=seed)
     if model.is_fitted and not isinstance(model, Adaptable):
         raise InputError(
             f"{name} must be a model that can learn on, got a {model.name}: give its registered "
@@ -85,7 +85,7 @@ def train_model(
     began_with: Checkpoint | None = None
     if model.is_fitted and isinstance(model, Adaptable):
         start = name
-        path = checkpoint_of(name)
+        path = checkpoint_path(name)
         began_with = None if path is None else load_checkpoint(path)
         model.adapt(training, rng=rng, progress=progress)
     else:

@@ -14,9 +14,9 @@ from costmodels.device import Device
 from costmodels.errors import CheckpointError, CostModelError, InputError, SchemaError
 from costmodels.files import path_beside
 from costmodels.kernel import FloatArray
-from costmodels.pretrained import is_pretrained, pretrained_path
+from costmodels.models import checkpoint_path, load_kernel_model
 from costmodels.protocol import KernelCostModel
-from costmodels.registry import kernel_model_class, kernel_model_names, new_kernel_model
+from costmodels.registry import kernel_model_class
 from tvm_integration.compat import (
     MeasureCandidate,
     PyCostModel,
@@ -37,71 +37,11 @@ ORIGIN = "tuning_began_with"
 REPLAY_BATCH = 64
 
 
-def resolve_model(model: str | os.PathLike[str] | KernelCostModel, *, seed: int) -> KernelCostModel:
-    """Turn what a user names into a model.
-
-    Parameters
-    ----------
-    model : str, path or KernelCostModel
-        A registered name, ``pretrained:NAME``, a checkpoint file, the export of a lookup table
-        (.csv), or a model.
-    seed : int
-        For a new model.
-
-    Raises
-    ------
-    InputError
-        When it is none of these.
-    CheckpointError, SchemaError
-        When the file cannot be used.
-    """
-    if isinstance(model, KernelCostModel) and not isinstance(model, type):
-        return model
-    if seed < 0:
-        raise InputError(f"seed must be at least 0, got {seed}")
-    if not isinstance(model, str | os.PathLike):
-        raise InputError(
-            f"model must be a registered name ({', '.join(kernel_model_names())}), a checkpoint "
-            f"file or a KernelCostModel, got {type(model).__name__}"
-        )
-    if isinstance(model, str) and model in kernel_model_names():
-        return new_kernel_model(model, rng=np.random.default_rng(seed))
-    if isinstance(model, str) and is_pretrained(model):
-        model = pretrained_path(model)
-    if os.fspath(model).endswith(".csv"):
-        from costmodels.kernel_models.lookup_table import LookupTable
-
-        return LookupTable.from_export(model)
-    if os.fspath(model).endswith(".ckpt") or _is_file(model):
-        checkpoint = load_checkpoint(model)
-        return kernel_model_class(checkpoint.model).load(model)
-    try:
-        return new_kernel_model(os.fspath(model), rng=np.random.default_rng(seed))
-    except InputError as error:
-        raise InputError(f"{error}; a trained one is pretrained:NAME or a file") from None
-
-
-def _is_file(path: str | os.PathLike[str]) -> bool:
-    try:
-        return Path(path).is_file()
-    except OSError:  # no name of a file, as one that is too long
-        return False
-
-
-def checkpoint_of(model: str | os.PathLike[str]) -> Path | None:
-    """File of a trained model as a user names it; None for a registered name."""
-    if isinstance(model, str) and model in kernel_model_names():
-        return None
-    if isinstance(model, str) and is_pretrained(model):
-        return pretrained_path(model)
-    return Path(model)
-
-
 def _origin(model: str | os.PathLike[str] | KernelCostModel) -> str | None:
     """What tells one given model from another; None for a new one."""
     if isinstance(model, KernelCostModel):
         return f"object {id(model)}" if model.is_fitted else None
-    path = checkpoint_of(model)
+    path = checkpoint_path(model)
     return None if path is None else blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
@@ -294,7 +234,7 @@ class MetaScheduleCostModel(PyCostModel):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        resolved = resolve_model(model, seed=seed)
+        resolved = load_kernel_model(model, seed=seed)
         self.tuning = TuningModel(resolved, work_dir, device, _origin(model))
 
     @property

@@ -16,6 +16,7 @@ from typing import Any
 
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
+from costmodels.models import load_kernel_model
 from costmodels.protocol import KernelCostModel
 from tvm_integration.compat import EvaluatorConfig, Target, meta_schedule
 from tvm_integration.compile.build import FusedNetwork, FusedTask, fuse
@@ -27,7 +28,7 @@ from tvm_integration.measure.runner import WarmRunner
 from tvm_integration.measure.value_dependent import ARGUMENT_SETS
 from tvm_integration.records.database import measurement_of, open_database
 from tvm_integration.threads import thread_count
-from tvm_integration.tune.cost_model import MetaScheduleCostModel, resolve_model
+from tvm_integration.tune.cost_model import MetaScheduleCostModel
 from tvm_integration.tune.folder import TVM_LOG, locked, log_into, mark_threads
 from tvm_integration.tune.network_timing import (
     checked_untuned,
@@ -403,7 +404,7 @@ def check_cost_model(options: TuneOptions) -> None:
     """Raise InputError unless the cost model can be used, and chosen by without trials."""
     model = None
     if options.cost_model != STOCK:
-        model = resolve_model(options.cost_model, seed=options.seed)
+        model = load_kernel_model(options.cost_model, seed=options.seed)
     if options.trials == 0:
         _check_has_learned(model, options.cost_model)
 

@@ -18,6 +18,7 @@ from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.splits import read_split, save_split, split_by_network
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
+from costmodels.models import load_kernel_model
 from costmodels.registry import kernel_model_names
 from halide_style.terms import TERMS
 from tvm_integration.cli.app import app
@@ -26,7 +27,6 @@ from tvm_integration.compile.fusion import fuse
 from tvm_integration.frontends.load import load_network
 from tvm_integration.records.database import open_database
 from tvm_integration.targets import host_target
-from tvm_integration.tune.cost_model import resolve_model
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_trained_model_says_what_it_learned_from(dataset, tmp_path, name):
     train = read_split(stored, "nets").train
     assert provenance["programs"] == sum(record.task in train for record in stored.records)
     assert (provenance["split"], provenance["seed"]) == ("nets", 3)
-    assert resolve_model(str(path), seed=0).is_fitted
+    assert load_kernel_model(str(path), seed=0).is_fitted
     assert [each.name for each in tmp_path.iterdir()] == ["model.ckpt"]
     judged = run("evaluate", dataset, "--model", path, "--json")
     scores = json.loads(judged.stdout)["models"][str(path)]
@@ -207,4 +207,4 @@ def test_only_the_halide_style_model_explains(dataset, tmp_path):
 
 def test_an_unknown_pretrained_model_lists_those_there_are():
     with pytest.raises(InputError, match=r"a pretrained model must be one of .*, got 'none-such'"):
-        resolve_model("pretrained:none-such", seed=0)
+        load_kernel_model("pretrained:none-such", seed=0)

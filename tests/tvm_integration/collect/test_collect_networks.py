@@ -13,6 +13,7 @@ from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.shipped import dataset_path
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.errors import InputError
+from costmodels.models import load_kernel_model
 from costmodels.network_models.sum_of_kernels import TYPICAL, UNSEEN_DEVICE_ERROR, add_up
 from tvm_integration.cli.app import app
 from tvm_integration.collect import network_process
@@ -23,7 +24,6 @@ from tvm_integration.estimate.measured_networks import measured_networks
 from tvm_integration.estimate.overheads_file import Calibrated, known_overheads, save_overheads
 from tvm_integration.identity import target_text
 from tvm_integration.targets import device_of, host_target, parse_target
-from tvm_integration.tune.cost_model import resolve_model
 
 QUICK = f"llvm -num-cores={core_count()} -opt-level=1"
 """LLVM builds for it in a quarter of the time."""
@@ -281,7 +281,7 @@ def test_a_calibration_is_of_a_model_and_its_weights(tmp_path):
 
 def test_calibration_is_fitted_kept_and_found(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    target, model = parse_target(QUICK), resolve_model("pretrained:best", seed=0)
+    target, model = parse_target(QUICK), load_kernel_model("pretrained:best", seed=0)
     device = device_of(target)
     measured = tmp_path / "measured"  # as a killed calibration leaves it
     shutil.copytree(folder, measured)

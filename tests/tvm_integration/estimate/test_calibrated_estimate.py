@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from costmodels.device import read_device
 from costmodels.errors import InputError
+from costmodels.models import load_kernel_model
 from costmodels.network_models.discrepancy import Discrepancy
 from costmodels.network_models.sum_of_kernels import Overheads, Parameter
 from costmodels.network_models.unseen_families import pretrained_factors
@@ -20,7 +21,6 @@ from tvm_integration.estimate.network import describe_module
 from tvm_integration.estimate.overheads_file import Calibrated, load_overheads, save_overheads
 from tvm_integration.frontends.torch_program import from_torch
 from tvm_integration.targets import device_of
-from tvm_integration.tune.cost_model import resolve_model
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -30,7 +30,7 @@ def run(*arguments, **options):
 
 
 def test_a_bias_shows_in_the_kernels_too(network, target):
-    model, device = resolve_model("pretrained:best", seed=0), device_of(target)
+    model, device = load_kernel_model("pretrained:best", seed=0), device_of(target)
     plain = estimate_network(network, target, device, model)
     overheads = Overheads(Parameter(1e-6), bias=0.5)
     found = estimate_network(network, target, device, model, EstimateOptions(overheads=overheads))
@@ -42,7 +42,7 @@ def test_a_bias_shows_in_the_kernels_too(network, target):
 
 def test_calibrated_intervals_are_those_of_unseen_families(network, target):
     """Of a pretrained model, by its target: 16 cores were never learned from, so none narrows."""
-    model, device = resolve_model("pretrained:best", seed=0), device_of(target)
+    model, device = load_kernel_model("pretrained:best", seed=0), device_of(target)
     learned = replace(device, cores=2, vector_bits=512)
     other = replace(device, cores=16)
     (own,) = (
@@ -64,7 +64,7 @@ def test_calibrated_intervals_are_those_of_unseen_families(network, target):
 
 
 def test_kernels_measured_on_the_device_correct_untuned_ones(network, target):
-    model, device = resolve_model("pretrained:best", seed=0), device_of(target)
+    model, device = load_kernel_model("pretrained:best", seed=0), device_of(target)
     plain = estimate_network(network, target, device, model)
     batch = network.batch(device)
     families = [frozenset({str(kernel % 5)}) for kernel in range(len(batch))]
@@ -150,7 +150,10 @@ def test_a_kernel_larger_than_those_learned_has_an_interval_that_holds(target):
     ).module
     device = read_device("amd-epyc-zen4-2-cores")
     found = estimate_network(
-        describe_module(module, target), target, device, resolve_model("pretrained:best", seed=0)
+        describe_module(module, target),
+        target,
+        device,
+        load_kernel_model("pretrained:best", seed=0),
     )
     assert found.total.low_s < 1.13 < 1.273 < found.total.high_s < 10.0
 

@@ -21,6 +21,7 @@ from costmodels.errors import InputError
 from costmodels.kernel import Measured
 from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.kernel_models.paleo import Paleo
+from costmodels.models import load_kernel_model
 from costmodels.network_models.sum_of_kernels import Overheads, Parameter
 from tvm_integration.cli.app import app
 from tvm_integration.cli.estimate_page import estimate_html
@@ -36,7 +37,6 @@ from tvm_integration.frontends.torch_program import from_torch
 from tvm_integration.learn.train import train_model
 from tvm_integration.records.database import open_database
 from tvm_integration.targets import device_of
-from tvm_integration.tune.cost_model import resolve_model
 
 SOME = 300
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -100,7 +100,7 @@ def test_a_residual_network_has_branches(target):
 
 def test_a_total_is_the_sum_of_its_kernels(network, target):
     found = estimate_network(
-        network, target, device_of(target), resolve_model("pretrained:best", seed=0)
+        network, target, device_of(target), load_kernel_model("pretrained:best", seed=0)
     )
     parts = sum(kernel.count * kernel.latency.latency_s for kernel in found.kernels)
     assert found.total.total_s == pytest.approx(parts)
@@ -120,7 +120,7 @@ def test_a_total_is_the_sum_of_its_kernels(network, target):
 def test_the_estimate_is_near_what_runs(network, target):
     """Within a factor of ten, on whatever machine and however busy it is."""
     found = estimate_network(
-        network, target, device_of(target), resolve_model("pretrained:best", seed=0)
+        network, target, device_of(target), load_kernel_model("pretrained:best", seed=0)
     )
     loaded = load_network(SMALL_NETWORK)
     measured = float(np.median(measure_s(build(fuse(loaded.module, target)), loaded.inputs)))
@@ -134,7 +134,7 @@ def test_a_tensor_without_elements_is_named(target):
 
     module = from_torch("empty", Network(), (torch.zeros(4, 4),), {}).module
     described = describe_module(module, target)
-    model = resolve_model("pretrained:best", seed=0)
+    model = load_kernel_model("pretrained:best", seed=0)
     found = estimate_network(described, target, device_of(target), model)
     assert found.total is None
     assert {each.reason for each in found.unsupported} == {"it writes a tensor without elements"}
@@ -216,7 +216,7 @@ def test_a_kernel_that_writes_constants_takes_as_long_as_its_bytes(target):
 
     module = from_torch("zeros", Network(), (torch.zeros(4, 4),), {}).module
     device = device_of(target)
-    model = resolve_model("pretrained:best", seed=0)
+    model = load_kernel_model("pretrained:best", seed=0)
     found = estimate_network(describe_module(module, target), target, device, model)
     assert not found.unsupported
     (zeros,) = (each for each in found.kernels if each.note)
@@ -265,7 +265,7 @@ def test_a_model_chooses_schedules(target, monkeypatch):
     small = {"population_size": 64, "genetic_num_iters": 2, "eps_greedy": 0.0}
     monkeypatch.setattr("tvm_integration.tune.zero_trial.EVOLUTION", small)
     described = describe_network("zoo:mlp", target)
-    model = resolve_model("pretrained:best", seed=0)
+    model = load_kernel_model("pretrained:best", seed=0)
     device = device_of(target)
     chosen = estimate_network(described, target, device, model, EstimateOptions("model"))
     default = estimate_network(described, target, device, model)
