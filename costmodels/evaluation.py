@@ -1,256 +1,256 @@
-"""How good models are on a test set: per task first, then averaged, with bootstrap intervals.
+"""Judge kernel models on a data set, always beside random picks."""
 
-The scores follow TenSet (Zheng et al., NeurIPS 2021, Datasets and Benchmarks): top-k is the best
-latency of a task over the best among the k programs predicted fastest; weighted, the sum over a
-network's tasks of weight times best over the sum of weight times the best picked.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import TypeAlias
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from costmodels.errors import InputError
-from costmodels.kernel import FloatArray, KernelDataset, KernelPrediction
-from costmodels.metrics import (
-    expected_pick_s,
-    kendall_tau,
-    mape,
-    median_ape,
-    pair_accuracy,
-    task_groups,
-    top_k_score,
-    within,
-)
+from costmodels.checkpoint import load_checkpoint
+from costmodels.dataset.featurized import kept_features
+from costmodels.dataset.folder import StoredDataset, read_dataset
+from costmodels.dataset.kernel_rows import RecordRow, TaskRow
+from costmodels.dataset.splits import Split, read_split
+from costmodels.errors import CheckpointError, InputError
+from costmodels.fitting import Features
+from costmodels.kernel import KernelBatch, KernelDataset, KernelPrediction, Measured
+from costmodels.learned_tasks import count_learned
+from costmodels.models import checkpoint_path, load_kernel_model
+from costmodels.registry import kernel_model_names
+from costmodels.scores import Scores, TestSet, score_prediction
 
-BOOTSTRAP_DRAWS = 1000
-BOOTSTRAP_COVERAGE = 0.95
+__all__ = ["RANDOM", "Baseline", "Evaluation", "SplitParts", "evaluate", "split_parts"]
+
+RANDOM = "random"
+
+
+class Baseline(Protocol):
+    """What models are set beside: it is trained on a split, and keeps nothing."""
+
+    def fit(self, dataset: KernelDataset, *, rng: np.random.Generator) -> Self:
+        """Learn from measured kernels."""
+        ...
+
+    def predict(self, batch: KernelBatch) -> KernelPrediction:
+        """Return utilities of kernels, higher for faster ones."""
+        ...
 
 
 @dataclass(frozen=True)
-class TestSet:
-    """Measured programs that judge models, and what networks make of their tasks.
+class Evaluation:
+    """What models achieve on the same test set.
 
     Parameters
     ----------
-    kernels : KernelDataset
-        Measured ones only.
-    networks : mapping
-        Network on a target -> key of a task -> how often the network calls it. Tasks that are not
-        in `kernels` do not count.
+    tasks, records : int
+        That judged.
+    split : str or None
+        Name of the split.
+    models : mapping
+        Name as it was given -> scores.
+    learned : mapping
+        Name of a trained model -> how many of the tasks that judged it has learned; None where
+        it does not say. Scores of such a model tell how well it remembers.
     """
 
-    __test__ = False  # not a test class, whatever pytest thinks of its name
+    tasks: int
+    records: int
+    split: str | None
+    models: Mapping[str, Scores]
+    learned: Mapping[str, int | None]
 
-    kernels: KernelDataset
-    networks: Mapping[str, Mapping[str, int]]
-
-    def __post_init__(self) -> None:
-        if not len(self.kernels) or not np.all(self.kernels.measured):
-            raise InputError(
-                "a test set must have kernels, all of them measured, "
-                f"got {len(self.kernels)} with {int(np.sum(~self.kernels.measured))} failures"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A figure and what it could as well have been.
-
-    Parameters
-    ----------
-    value : float
-        Over all tasks.
-    low, high : float
-        95 % bootstrap interval over tasks (over networks for weighted scores).
-    """
-
-    value: float
-    low: float
-    high: float
+    def as_json(self) -> dict[str, Any]:
+        """The document that ``costmodels evaluate --json`` prints."""
+        return {
+            "tasks": self.tasks,
+            "records": self.records,
+            "split": self.split,
+            "models": {name: scores.values() for name, scores in self.models.items()},
+            "learned_tasks": dict(self.learned),
+        }
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """What a model achieves; None where it claims nothing of the kind.
+@dataclass(frozen=True)
+class SplitParts:
+    """A data set cut by a split.
 
     Parameters
     ----------
-    top1, top5 : Score
-        Mean over tasks of the top-k score; higher is better, 1 is perfect.
-    top1_weighted, top5_weighted : Score or None
-        Mean over networks on a target, as TenSet weights them; None without networks.
-    top1_gain, top5_gain : Score
-        (top-k - that of random picks) / (1 - that of random picks), of the means.
-    kendall_tau, pair_accuracy : Score
-        Means over tasks.
-    supported : Score or None
-        Share of kernels that the model has seconds for; the others do not count in what follows.
-    mape, median_ape, within_10pct : Score or None
-        Of the seconds, pooled over kernels; None where it has none.
-    coverage, interval_width : Score or None
-        Share of kernels inside their interval; median of (high - low) / measured.
-    """
-
-    top1: Score
-    top5: Score
-    top1_weighted: Score | None
-    top5_weighted: Score | None
-    top1_gain: Score
-    top5_gain: Score
-    kendall_tau: Score
-    pair_accuracy: Score
-    supported: Score | None
-    mape: Score | None
-    median_ape: Score | None
-    within_10pct: Score | None
-    coverage: Score | None
-    interval_width: Score | None
-
-    def values(self) -> dict[str, float | None]:
-        """Name -> value alone."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: None if score is None else score.value for name, score in found.items()}
-
-
-Groups: TypeAlias = Sequence[NDArray[np.int64]]
-_PerTask: TypeAlias = Callable[[FloatArray, FloatArray], float]
-
-
-def evaluate(prediction: KernelPrediction, test: TestSet, *, rng: np.random.Generator) -> Scores:
-    """Judge the predictions of one model.
-
-    Parameters
-    ----------
-    prediction : KernelPrediction
-        Of the kernels of `test`, in their order.
+    train, validation : KernelDataset, optional
+        To learn from and to stop by; None without a split, and where it has no validation tasks.
     test : TestSet
-        What was measured.
-    rng : numpy.random.Generator
-        Draws the bootstrap samples.
+        To judge by: the randomly drawn programs of the test tasks.
+    """
+
+    train: KernelDataset | None
+    validation: KernelDataset | None
+    test: TestSet
+
+
+def split_parts(
+    dataset: StoredDataset, split: str | None, *, features: Features = kept_features
+) -> SplitParts:
+    """Cut a data set by a split; without one all of it is to judge by.
+
+    Parameters
+    ----------
+    dataset : StoredDataset
+        What is cut.
+    split : str, optional
+        Its name.
+    features : callable
+        Of its programs; by default those in the cache.
 
     Raises
     ------
     InputError
-        When there is not one prediction a kernel.
+        When the split is unknown, or nothing measured is there to judge by.
     """
-    if len(prediction) != len(test.kernels):
+    known = None if split is None else read_split(dataset, split)
+    everything = features(dataset)
+    tested = _test_records(dataset, known)
+    judging = everything.select(lambda record: record.identity in tested)
+    test = TestSet(judging, calls_by_network(dataset.tasks.values()))
+    if known is None:
+        return SplitParts(None, None, test)
+    return SplitParts(*everything.training_parts(known), test)
+
+
+def evaluate(
+    models: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    dataset: str | os.PathLike[str] | StoredDataset,
+    *,
+    split: str | None = None,
+    seed: int = 0,
+    features: Features = kept_features,
+    baselines: Mapping[str, Callable[[], Baseline]] | None = None,
+    on_stage: Callable[[str], None] = lambda _: None,
+) -> Evaluation:
+    """Train models on a split's training tasks and judge them on its test tasks.
+
+    Parameters
+    ----------
+    models : str, path, or sequence of them
+        Registered names, which are trained, and trained models (``pretrained:NAME`` or a
+        checkpoint), which are taken as they are.
+    dataset : str, path or StoredDataset
+        To learn from and to be judged on: a folder, or ``shipped:NAME``.
+    split : str, optional
+        Of the data set. Without it every task judges, and only trained models are accepted.
+    seed : int
+        Of training and of the bootstrap.
+    features : callable
+        By default those in the cache, which takes no TVM; `tvm_integration.featurize` extracts
+        them where they are missing.
+    baselines : mapping, optional
+        Name -> what makes one. They are trained, and left out without a split; random picks are
+        always there.
+    on_stage : callable
+        Told what is going on.
+
+    Returns
+    -------
+    Evaluation
+        Scores of every model, by the name that was given.
+
+    Raises
+    ------
+    InputError
+        When a model is unknown or would have to be trained without a split, features are missing,
+        or nothing measured is there to judge by.
+
+    Examples
+    --------
+    >>> found = evaluate(["gbt", "halide"], "shipped:cpu", split="networks")  # doctest: +SKIP
+    """
+    baselines = baselines or {}
+    several = [models] if isinstance(models, str | os.PathLike) else models
+    given = [os.fspath(model) for model in several]
+    names = [name for name in given if name not in {RANDOM, *baselines}]
+    for name in names:
+        if split is None and name in kernel_model_names():
+            raise InputError(
+                f"{name} must be a trained model's file when there is no split to train on, got a "
+                "registered name: give --split, or a file such as the cost_model.ckpt that "
+                "`costmodels tune` leaves in its work directory"
+            )
+    for name in names:
+        load_kernel_model(name, seed=seed)
+    stored = dataset if isinstance(dataset, StoredDataset) else read_dataset(dataset)
+    on_stage("extracting the features")
+    parts = split_parts(stored, split, features=features)
+    batch = parts.test.kernels.batch
+    predictions: dict[str, Callable[[], KernelPrediction]] = {
+        RANDOM: lambda: KernelPrediction(np.zeros(len(batch)))
+    }
+    if parts.train is not None:
+        for name, made in baselines.items():
+            predictions[name] = partial(_trained_baseline, made, parts, seed)
+    for name in names:
+        predictions[name] = partial(_prediction, name, parts, seed)
+    scores: dict[str, Scores] = {}
+    for name, predict in predictions.items():
+        on_stage(f"{name}: training and predicting")
+        scores[name] = score_prediction(predict(), parts.test, rng=np.random.default_rng(seed))
+    judging = {batch.tasks[place].key for place in np.unique(batch.task_index)}
+    learned = {
+        name: _count_learned(path, judging)
+        for name in dict.fromkeys(names)
+        if (path := checkpoint_path(name)) is not None
+    }
+    return Evaluation(len(judging), len(batch), split, scores, learned)
+
+
+def _trained_baseline(
+    made: Callable[[], Baseline], parts: SplitParts, seed: int
+) -> KernelPrediction:
+    assert parts.train is not None
+    fitted = made().fit(parts.train, rng=np.random.default_rng(seed))
+    return fitted.predict(parts.test.kernels.batch)
+
+
+def _prediction(name: str, parts: SplitParts, seed: int) -> KernelPrediction:
+    model = load_kernel_model(name, seed=seed)
+    if parts.train is not None and not model.is_fitted:
+        model.fit(parts.train, rng=np.random.default_rng(seed), validation=parts.validation)
+    return model.predict(parts.test.kernels.batch)
+
+
+def _count_learned(path: Path, keys: Iterable[str]) -> int | None:
+    """How many of the tasks a trained model has learned, if it says so."""
+    try:
+        return count_learned(load_checkpoint(path), keys)
+    except CheckpointError:  # the export of a lookup table
+        return None
+
+
+def _test_records(dataset: StoredDataset, split: Split | None) -> set[tuple[str, int]]:
+    """Programs that judge: a task's randomly drawn ones, or all where none was drawn so."""
+    by_task: dict[str, list[RecordRow]] = {}
+    for record in dataset.records:
+        if isinstance(record.measurement, Measured) and (
+            split is None or record.task in split.test
+        ):
+            by_task.setdefault(record.task, []).append(record)
+    judging: set[tuple[str, int]] = set()
+    for records in by_task.values():
+        drawn = [record for record in records if record.origin == "random"]
+        judging |= {record.identity for record in drawn or records}
+    if not judging:
         raise InputError(
-            f"there must be one prediction for each of {len(test.kernels)} kernels, "
-            f"got {len(prediction)}"
+            f"data set {dataset.path} must have programs that ran to judge by, got none"
+            + ("" if split is None else f" in the test tasks of split {split.name}")
         )
-    latency_s = np.exp(test.kernels.log_latency)
-    groups = list(task_groups(test.kernels.batch.task_index))
-    utility = prediction.utility
-
-    def by_task(metric: _PerTask, values: FloatArray) -> FloatArray:
-        return np.array([metric(values[group], latency_s[group]) for group in groups])
-
-    even = np.zeros(len(utility))
-    found: dict[str, Score | None] = {}
-    for k in (1, 5):
-        top = by_task(_top(k), utility)
-        chance = by_task(_top(k), even)
-        found[f"top{k}"] = _bootstrap([top], _mean, rng)
-        found[f"top{k}_gain"] = _bootstrap([top, chance], _gain, rng)
-        found[f"top{k}_weighted"] = _weighted(utility, latency_s, groups, test, k, rng)
-    found["kendall_tau"] = _bootstrap([by_task(kendall_tau, utility)], _mean, rng)
-    found["pair_accuracy"] = _bootstrap([by_task(pair_accuracy, utility)], _mean, rng)
-    return Scores(**found, **_seconds(prediction, latency_s, groups, rng))  # type: ignore[arg-type]
+    return judging
 
 
-def _top(k: int) -> _PerTask:
-    return lambda utility, latency_s: top_k_score(utility, latency_s, k)
-
-
-def _mean(values: FloatArray) -> float:
-    return float(np.nanmean(values)) if np.any(np.isfinite(values)) else float("nan")
-
-
-def _gain(top: FloatArray, chance: FloatArray) -> float:
-    by_chance = _mean(chance)
-    return (_mean(top) - by_chance) / (1.0 - by_chance) if by_chance < 1.0 else float("nan")
-
-
-def _bootstrap(
-    parts: Sequence[FloatArray], statistic: Callable[..., float], rng: np.random.Generator
-) -> Score:
-    """A statistic of per-task values, and its interval over tasks drawn anew."""
-    count = len(parts[0])
-    draws = []
-    for _ in range(BOOTSTRAP_DRAWS if count > 1 else 0):
-        drawn = rng.integers(count, size=count)
-        draws.append(statistic(*(part[drawn] for part in parts)))
-    return _score(statistic(*parts), draws)
-
-
-def _score(value: float, draws: Sequence[float]) -> Score:
-    known = [draw for draw in draws if np.isfinite(draw)] or [value]
-    tail = (1 - BOOTSTRAP_COVERAGE) / 2
-    low, high = np.quantile(known, (tail, 1 - tail))
-    return Score(value, float(low), float(high))
-
-
-def _weighted(
-    utility: FloatArray,
-    latency_s: FloatArray,
-    groups: Groups,
-    test: TestSet,
-    k: int,
-    rng: np.random.Generator,
-) -> Score | None:
-    batch = test.kernels.batch
-    best_s, picked_s = {}, {}
-    for group in groups:
-        key = batch.tasks[batch.task_index[group[0]]].key
-        best_s[key] = float(latency_s[group].min())
-        picked_s[key] = expected_pick_s(utility[group], latency_s[group], k)
-    ratios = []
-    for weights in test.networks.values():
-        known = {key: weight for key, weight in weights.items() if key in best_s}
-        if known:
-            best = sum(weight * best_s[key] for key, weight in known.items())
-            ratios.append(best / sum(weight * picked_s[key] for key, weight in known.items()))
-    return _bootstrap([np.array(ratios)], _mean, rng) if ratios else None
-
-
-def _seconds(
-    prediction: KernelPrediction,
-    latency_s: FloatArray,
-    groups: Groups,
-    rng: np.random.Generator,
-) -> dict[str, Score | None]:
-    predicted, low, high = prediction.latency_s, prediction.low_s, prediction.high_s
-    found: dict[str, Score | None] = dict.fromkeys(
-        ("supported", "mape", "median_ape", "within_10pct", "coverage", "interval_width")
-    )
-    if predicted is None:
-        return found
-    seconds = predicted
-    known = np.isfinite(seconds)
-
-    def pooled(metric: Callable[[NDArray[np.int64]], float], parts: Groups) -> Score:
-        draws = []
-        for _ in range(BOOTSTRAP_DRAWS if len(parts) > 1 else 0):
-            drawn = rng.integers(len(parts), size=len(parts))
-            draws.append(metric(np.concatenate([parts[task] for task in drawn])))
-        return _score(metric(np.concatenate(parts)), draws)
-
-    found["supported"] = pooled(lambda kernels: float(np.mean(known[kernels])), groups)
-    answered = [group[known[group]] for group in groups if np.any(known[group])]
-    if not answered:
-        return found
-
-    def error(metric: Callable[[FloatArray, FloatArray], float]) -> Score:
-        return pooled(lambda kernels: metric(seconds[kernels], latency_s[kernels]), answered)
-
-    found |= {"mape": error(mape), "median_ape": error(median_ape)}
-    found["within_10pct"] = error(within)
-    if low is not None and high is not None:
-        inside = ((low <= latency_s) & (latency_s <= high)).astype(np.float64)
-        width = (high - low) / latency_s
-        found["coverage"] = pooled(lambda kernels: float(np.mean(inside[kernels])), answered)
-        found["interval_width"] = pooled(lambda k: float(np.median(width[k])), answered)
+def calls_by_network(tasks: Iterable[TaskRow]) -> dict[str, dict[str, int]]:
+    """Network on a target -> key of a task -> calls: latencies of two targets do not add up."""
+    found: dict[str, dict[str, int]] = {}
+    for task in tasks:
+        for network, weight in task.networks.items():
+            found.setdefault(f"{network} on {task.target}", {})[task.key] = weight
     return found

@@ -12,12 +12,12 @@ import numpy as np
 from benchmark_results import ROOT, Results
 from leaderboard import SEEDS, NearBest, judge, parts_of, shown
 
-from costmodels.evaluation import TestSet
+from costmodels.evaluation import SplitParts
 from costmodels.files import write_atomically
 from costmodels.kernel_models.graphsage import GraphSage, GraphSageShape
 from costmodels.learning.neural_model import NeuralConfig
 from costmodels.learning.training import TrainingConfig
-from tvm_integration.learn.evaluate import SplitParts
+from costmodels.scores import TestSet
 
 DATASET, SPLIT = "shipped:cpu", "networks"
 SHOWN = ("top1", "top5", "kendall_tau", "pair_accuracy", "median_ape")

@@ -1,11 +1,11 @@
-"""How fast programs are collected and featurised.
+"""How fast programs are collected and featurized.
 
 Collecting: valid records a second on the kernels of ResNet-18, building included; then the same
 programs, some of them, built and measured by our workers and by stock TVM's in turn, under one
 evaluator. Torch is hidden from stock, and its builder gets five minutes a program, as in
 `benchmark_workers.py`. Measuring again: programs of the data set by `collect --programs-of`, which
 is ended by ``kill -9`` and goes on in the next repeat; all that it had kept must be there.
-Featurising: traces applied, rows and graphs extracted, then read from the cache. Imports of TVM are
+Featurizing: traces applied, rows and graphs extracted, then read from the cache. Imports of TVM are
 not counted.
 """
 
@@ -124,24 +124,23 @@ def measure_again(folder: Path, dataset_name: str) -> dict[str, float]:
     return {"valid": len(new) - 1, "wall_s": wall_s, "kept": len(after)}
 
 
-def featurise(dataset_name: str) -> dict[str, float]:
+def featurize(dataset_name: str) -> dict[str, float]:
     """Extract the features of programs, then read them from the cache."""
     from costmodels.dataset.folder import read_dataset
-    from costmodels.dataset.shipped import dataset_path
     from tvm_integration.collect import featurize as module
     from tvm_integration.workers.session import shared_session
 
-    whole = read_dataset(dataset_path(dataset_name))
+    whole = read_dataset(dataset_name)
     dataset = replace(whole, records=whole.records[:FEATURISED], files_digest="a part")
     shared_session().root()  # has imported TVM
     with _own_cache():
         start = time.perf_counter()
-        module.featurise(dataset)
+        module.featurize(dataset)
         extracted_s = time.perf_counter() - start
         cached = []
         for _ in range(5):
             start = time.perf_counter()
-            module.featurise(dataset)
+            module.featurize(dataset)
             cached.append(time.perf_counter() - start)
     programs = len(dataset.records)
     return {
@@ -152,15 +151,14 @@ def featurise(dataset_name: str) -> dict[str, float]:
 
 
 def memory(dataset_name: str) -> dict[str, float]:
-    """Peak memory of featurising many programs: those of the data set, again and again."""
+    """Peak memory of featurizing many programs: those of the data set, again and again."""
     from costmodels.dataset.folder import read_dataset
-    from costmodels.dataset.shipped import dataset_path
     from tvm_integration.collect import featurize as module
 
-    whole = read_dataset(dataset_path(dataset_name))
+    whole = read_dataset(dataset_name)
     many = (whole.records * (MANY // len(whole.records) + 1))[:MANY]
     with _own_cache(), PeakMemory() as used:
-        module.featurise(replace(whole, records=many, files_digest="many"))
+        module.featurize(replace(whole, records=many, files_digest="many"))
     return {"programs": len(many), "peak_gib": used.peak_bytes / 2**30}
 
 
@@ -175,7 +173,7 @@ def main() -> None:
     """Measure what is missing, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--dataset", default="shipped:cpu", help="what is featurised")
+    parser.add_argument("--dataset", default="shipped:cpu", help="what is featurized")
     parser.add_argument("--fresh", action="store_true", help="measure everything again")
     parser.add_argument("--out", type=Path, default=ROOT / "work/benchmarks/collect.json")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -200,7 +198,7 @@ def main() -> None:
     for repeat in rounds:  # in turn
         for who, found in sampled.items():
             found.append(get(repeat, "sample", who, hide_torch=who == "stock"))
-    featurised = [get(repeat, "featurise", options.dataset) for repeat in rounds]
+    featurized = [get(repeat, "featurize", options.dataset) for repeat in rounds]
     used = get(0, "memory", options.dataset)
     print(f"\n{results.header()}\n\n| | median (min-max) | goal |\n|---|---|---|")
     valid, programs = sampled["stock"][0]["valid"], sampled["stock"][0]["programs"]
@@ -215,12 +213,12 @@ def main() -> None:
             [_rate(each) for each in again],
             "3",
         ),
-        f"{featurised[0]['programs']} programs featurised, a second": (
-            [each["extracted_per_s"] for each in featurised],
+        f"{featurized[0]['programs']} programs featurized, a second": (
+            [each["extracted_per_s"] for each in featurized],
             "300",
         ),
-        "from the cache, a second": ([each["cached_per_s"] for each in featurised], "100000"),
-        f"{used['programs']} programs featurised, GiB": ([used["peak_gib"]], "4"),
+        "from the cache, a second": ([each["cached_per_s"] for each in featurized], "100000"),
+        f"{used['programs']} programs featurized, GiB": ([used["peak_gib"]], "4"),
     }
     for name, (values, goal) in lines.items():
         least, most = min(values), max(values)
@@ -235,7 +233,7 @@ def _child(folder: Path, what: str, who: str) -> dict[str, float]:
         return measure_again(folder.with_name("again"), who)
     if what == "sample":
         return measure_sample(folder, who)
-    return memory(who) if what == "memory" else featurise(who)
+    return memory(who) if what == "memory" else featurize(who)
 
 
 def _rate(found: dict[str, float]) -> float:

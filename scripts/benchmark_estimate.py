@@ -92,7 +92,6 @@ def measure(path: str) -> dict[str, float]:
 def predict_many() -> dict[str, float]:
     """Extract the features of many kernels, then predict them in one batch."""
     from costmodels.dataset.folder import read_dataset
-    from costmodels.dataset.shipped import dataset_path
     from costmodels.kernel import Task, concatenate
     from costmodels.models import load_kernel_model
     from tvm_integration.compat import MeasureCandidate, Schedule, meta_schedule
@@ -103,7 +102,7 @@ def predict_many() -> dict[str, float]:
     target = host_target()
     device = device_of(target)
     model = load_kernel_model(MODEL, seed=0)
-    tasks = list(read_dataset(dataset_path(DATASET)).tasks.values())[:KERNELS]
+    tasks = list(read_dataset(DATASET).tasks.values())[:KERNELS]
     mods = [workload_of(task) for task in tasks]
     with PeakMemory() as used:
         extractor = FeatureExtractor(programs_kept=0)

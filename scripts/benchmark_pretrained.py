@@ -39,11 +39,10 @@ def heaviest() -> list[str]:
     from collections import Counter
 
     from costmodels.dataset.folder import read_dataset
-    from costmodels.dataset.shipped import dataset_path
     from costmodels.dataset.splits import read_split
     from costmodels.kernel import Measured
 
-    dataset = read_dataset(dataset_path(DATASET))
+    dataset = read_dataset(DATASET)
     test = read_split(dataset, SPLIT).test
     devices = Counter(dataset.tasks[record.task].target for record in dataset.records)
     target = devices.most_common(1)[0][0]
@@ -63,10 +62,9 @@ def heaviest() -> list[str]:
 def workload(key: str) -> tuple[str, Any]:
     """Name and program of a task."""
     from costmodels.dataset.folder import read_dataset
-    from costmodels.dataset.shipped import dataset_path
     from tvm_integration.records.rows import workload_of
 
-    task = read_dataset(dataset_path(DATASET)).tasks[key]
+    task = read_dataset(DATASET).tasks[key]
     return task.name, workload_of(task)
 
 
@@ -139,12 +137,11 @@ def choose_once(model: str, key: str, seed: int) -> dict[str, Any]:
 def train(model: str, path: Path) -> None:
     """Train a model on the training networks, unless that was done."""
     from costmodels.dataset.folder import read_dataset
-    from costmodels.dataset.shipped import dataset_path
     from tvm_integration.learn.train import train_model
 
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        train_model(read_dataset(dataset_path(DATASET)), model, path, split=SPLIT)
+        train_model(read_dataset(DATASET), model, path, split=SPLIT)
 
 
 def main() -> None:

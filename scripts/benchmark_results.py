@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -69,9 +69,21 @@ class Results:
             print(f"{key}: {time.perf_counter() - start:.1f} s", flush=True)
         return self.values[key]
 
-    def header(self) -> str:
-        """The line above a table: when, where, by what command and sources it was measured."""
-        command = shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    def header(self, parts: Sequence[str] = ("--seeds",)) -> str:
+        """The line above a table: when, where, by what command and sources it was measured.
+
+        Parameters
+        ----------
+        parts : sequence of str
+            Options that choose a part of what the table shows; the command is without them.
+        """
+        arguments: list[str] = []
+        is_part = False
+        for argument in sys.argv[1:]:
+            is_part = argument in parts or (is_part and not argument.startswith("--"))
+            if not is_part:
+                arguments.append(argument)
+        command = shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *arguments])
         sources = ", ".join(sorted(set(self.commits.values())))
         machines = "; ".join(sorted(set(self.machines.values()))) or machine()
         dates = sorted({self.date_of(key) for key in self.values} - {"unknown"})

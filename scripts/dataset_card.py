@@ -10,7 +10,6 @@ from typing import Any
 from costmodels.dataset.describe import describe
 from costmodels.dataset.folder import StoredDataset, read_dataset
 from costmodels.dataset.network_rows import NetworkRow
-from costmodels.dataset.shipped import dataset_path
 from costmodels.dataset.splits import read_split
 from costmodels.files import write_atomically
 from costmodels.kernel import Measured
@@ -115,7 +114,7 @@ def main() -> None:
     parser.add_argument("dataset", help="shipped:NAME")
     parser.add_argument("--check", action="store_true", help="change nothing")
     options = parser.parse_args()
-    dataset = read_dataset(dataset_path(options.dataset))
+    dataset = read_dataset(options.dataset)
     path = dataset.path / "CARD.md"
     text = path.read_text()
     if BEGIN not in text or END not in text:

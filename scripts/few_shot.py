@@ -24,17 +24,17 @@ import numpy as np
 from benchmark_results import ROOT, Results
 from leaderboard import SEEDS, shown
 
+from costmodels.dataset.featurized import FeaturizedRecords
 from costmodels.dataset.folder import StoredDataset, read_dataset
 from costmodels.dataset.kernel_rows import RecordRow
-from costmodels.dataset.shipped import dataset_path
 from costmodels.dataset.splits import read_split
-from costmodels.evaluation import TestSet, evaluate
 from costmodels.files import write_atomically
 from costmodels.kernel import KernelDataset, concatenate
 from costmodels.kernel_models.ensemble import MEMBERS, Ensemble
 from costmodels.protocol import Adaptable, KernelCostModel
 from costmodels.registry import kernel_model_class, new_kernel_model
-from tvm_integration.collect.featurize import FeaturisedRecords, featurise
+from costmodels.scores import TestSet, score_prediction
+from tvm_integration.collect.featurize import featurize
 
 JUDGED = ("shipped:cpu", "shipped:cpu_one_core")
 """Data sets with a split."""
@@ -46,6 +46,8 @@ PER_TASK = 4
 """Programs of a task that are given."""
 WAYS = ("new networks", "known networks", "from these alone")
 SHOWN = ("top1", "top5", "kendall_tau", "median_ape", "coverage")
+PARTS = ("--seeds", "--processors")
+"""Options that choose a part of what the page shows."""
 LEAST_TEST = 400
 """Test programs of a target without which it is not judged."""
 
@@ -71,10 +73,10 @@ class Target:
 
 
 @functools.cache
-def data(name: str) -> tuple[StoredDataset, FeaturisedRecords]:
+def data(name: str) -> tuple[StoredDataset, FeaturizedRecords]:
     """A data set and its features."""
-    stored = read_dataset(dataset_path(name))
-    return stored, featurise(stored)
+    stored = read_dataset(name)
+    return stored, featurize(stored)
 
 
 def targets() -> list[Target]:
@@ -177,7 +179,7 @@ def run(
             assert isinstance(model, Adaptable)
             model.adapt(given, rng=np.random.default_rng(seed))
     prediction = model.predict(target.test.batch)
-    return evaluate(prediction, TestSet(target.test, {}), rng=rng).values()
+    return score_prediction(prediction, TestSet(target.test, {}), rng=rng).values()
 
 
 def main() -> None:
@@ -217,7 +219,7 @@ def main() -> None:
     chart(results.values, names, picture)
     about = (__doc__ or "").strip()
     page = (
-        f"# {about.splitlines()[0].rstrip('.')}\n\n{results.header()}\n\n"
+        f"# {about.splitlines()[0].rstrip('.')}\n\n{results.header(PARTS)}\n\n"
         f"{about.split(chr(10) * 2)[1]} Of each task {PER_TASK} programs are given.\n\n"
         f"![error and order against programs]({picture.name})\n\n"
         f"{table(results.values, names)}\n\n"

@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 from benchmark_results import ROOT, Results
 
-from costmodels.evaluation import evaluate
+from costmodels.evaluation import RANDOM, SplitParts, split_parts
 from costmodels.files import write_atomically
 from costmodels.kernel import KernelDataset, KernelPrediction
 from costmodels.metrics import mape, median_ape
 from costmodels.protocol import KernelCostModel
 from costmodels.registry import kernel_model_names, new_kernel_model
-from tvm_integration.learn.evaluate import RANDOM, STOCK, SplitParts, split_parts
+from costmodels.scores import score_prediction
+from tvm_integration.learn.evaluate import STOCK
 from tvm_integration.learn.stock_model import StockModel
 
 SEEDS = (0, 1, 2)
@@ -46,7 +47,7 @@ def run(parts: SplitParts, near: "NearBest", name: str, seed: int) -> dict[str, 
     """Train a model by its name, judge it, and say what it cost."""
     if name == RANDOM:
         prediction = KernelPrediction(np.zeros(len(parts.test.kernels)))
-        scores = evaluate(prediction, parts.test, rng=np.random.default_rng(seed)).values()
+        scores = score_prediction(prediction, parts.test, rng=np.random.default_rng(seed)).values()
         return {**scores, **dict.fromkeys((*SECONDS, *COSTS))}
     if name == STOCK:
         return judge(StockModel(), parts, near, seed)
@@ -66,7 +67,7 @@ def judge(
         model.fit(parts.train, rng=rng, validation=parts.validation)
     train_s = time.perf_counter() - start
     prediction = model.predict(parts.test.kernels.batch)
-    scores = evaluate(prediction, parts.test, rng=rng).values()
+    scores = score_prediction(prediction, parts.test, rng=rng).values()
     some = parts.test.kernels.batch
     some = some.take(np.arange(PREDICTED) % len(some))
     times = []
@@ -118,15 +119,14 @@ class NearBest:
 def parts_of(dataset: str, split: str) -> tuple[SplitParts, NearBest]:
     """A data set cut by a split, and all programs that ran of its test tasks."""
     from costmodels.dataset.folder import read_dataset
-    from costmodels.dataset.shipped import dataset_path
     from costmodels.dataset.splits import read_split
-    from tvm_integration.collect.featurize import featurise
+    from tvm_integration.collect.featurize import featurize
 
-    stored = read_dataset(dataset_path(dataset))
+    stored = read_dataset(dataset)
     test = read_split(stored, split).test
-    tested = featurise(stored).select(lambda record: record.task in test)
+    tested = featurize(stored).select(lambda record: record.task in test)
     ran = tested.take(np.flatnonzero(tested.measured))
-    return split_parts(stored, split), NearBest(ran)
+    return split_parts(stored, split, features=featurize), NearBest(ran)
 
 
 def shown(values: Sequence[float | None], digits: int = 3) -> str:

@@ -19,7 +19,6 @@ from collect_networks import CALIBRATION_SHARE
 
 from costmodels.dataset.folder import StoredDataset, read_dataset
 from costmodels.dataset.network_rows import NetworkRow
-from costmodels.dataset.shipped import dataset_path
 from costmodels.kernel import KernelDataset, concatenate
 from costmodels.kernel_models.ensemble import MEMBERS
 from costmodels.network_models.overheads_fit import fit_overheads
@@ -31,7 +30,7 @@ from costmodels.network_models.unseen_families import (
     factor_that_holds,
 )
 from costmodels.registry import new_kernel_model
-from tvm_integration.collect.featurize import featurise
+from tvm_integration.collect.featurize import featurize
 from tvm_integration.estimate.measured_networks import measured_networks
 from tvm_integration.zoo import zoo_families
 
@@ -108,10 +107,10 @@ def training_kernels(left_out: Families) -> KernelDataset:
     }
     parts = []
     for name in (*KERNELS, NETWORKS):
-        dataset = read_dataset(dataset_path(name))
+        dataset = read_dataset(name)
         tasks = dataset.tasks
         parts.append(
-            featurise(dataset).select(
+            featurize(dataset).select(
                 lambda record, t=tasks: t[record.task].workload_key not in held_out
             )
         )

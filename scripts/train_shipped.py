@@ -17,7 +17,7 @@ from rich.console import Console
 
 from costmodels.checkpoint import add_provenance, load_checkpoint
 from costmodels.dataset.folder import read_dataset
-from costmodels.dataset.shipped import dataset_path
+from costmodels.dataset.locate import dataset_path
 from costmodels.kernel_models.ensemble import MEMBERS, Ensemble
 from costmodels.learned_tasks import learned_array
 from costmodels.network_models.unseen_families import FACTORS, write_factors

@@ -19,7 +19,7 @@ from costmodels import files
 from costmodels.errors import InputError
 from costmodels.features.kernel_graph import OPCODES, STAGES_VERSION, StagedGraph
 from costmodels.features.kernel_graph_json import graphs_from_json, graphs_to_json
-from costmodels.features.schema import FeatureSchema
+from costmodels.features.schema import PER_STORE, FeatureSchema
 from costmodels.kernel import IndexArray, RowArray
 
 MANIFEST = "manifest.json"
@@ -75,9 +75,35 @@ def cache_key(files_digest: str, schema: FeatureSchema, extractor: str) -> str:
     return blake2b(meaning.encode(), digest_size=12).hexdigest()
 
 
-def load_features(key: str, programs: int) -> FeatureTable | None:
-    """Read a cache of so many programs; None when there is none, or a damaged one."""
-    folder = cache_folder() / key
+def kept_extractors() -> tuple[str, ...]:
+    """Names of what extracted the features that are kept, without repeats."""
+    found: dict[str, None] = {}
+    for manifest in sorted(cache_folder().glob(f"*/{MANIFEST}")):
+        try:
+            found[str(json.loads(manifest.read_text())["extractor"])] = None
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # of an earlier release, or damaged
+    return tuple(found)
+
+
+def load_features(files_digest: str, programs: int, extractor: str) -> FeatureTable | None:
+    """Read what is kept of a data set.
+
+    Parameters
+    ----------
+    files_digest : str
+        Of the data set.
+    programs : int
+        How many it has.
+    extractor : str
+        What extracted.
+
+    Returns
+    -------
+    FeatureTable, optional
+        None when nothing is kept, or what is kept is damaged.
+    """
+    folder = cache_folder() / cache_key(files_digest, PER_STORE, extractor)
     try:
         json.loads((folder / MANIFEST).read_text())
         arrays = {
@@ -95,12 +121,23 @@ def load_features(key: str, programs: int) -> FeatureTable | None:
     return FeatureTable(graphs=graphs, **arrays)
 
 
-def save_features(key: str, table: FeatureTable, dataset: Path) -> None:
+def save_features(files_digest: str, table: FeatureTable, extractor: str, dataset: Path) -> None:
     """Keep features, in place of those of an earlier state of the same data set.
 
     A cache that cannot be written is none: the features are made again next time.
+
+    Parameters
+    ----------
+    files_digest : str
+        Of the data set.
+    table : FeatureTable
+        Of its records, in their order.
+    extractor : str
+        What extracted.
+    dataset : Path
+        Where the data set is.
     """
-    root = cache_folder()
+    root, key = cache_folder(), cache_key(files_digest, PER_STORE, extractor)
     beside = root / f".{key}.{os.getpid()}"
     try:
         beside.mkdir(parents=True, exist_ok=True)
@@ -108,7 +145,7 @@ def save_features(key: str, table: FeatureTable, dataset: Path) -> None:
             np.save(beside / f"{name}.npy", getattr(table, name), allow_pickle=False)
         (beside / GRAPHS).write_text(graphs_to_json(table.graphs))
         owner = str(dataset.resolve())
-        (beside / MANIFEST).write_text(json.dumps({"dataset": owner}))
+        (beside / MANIFEST).write_text(json.dumps({"dataset": owner, "extractor": extractor}))
         shutil.rmtree(root / key, ignore_errors=True)
         beside.rename(root / key)
         _remove_older(root, owner, key)

@@ -23,6 +23,7 @@ from costmodels.dataset.kernel_rows import (
     ReferenceRow,
     TaskRow,
 )
+from costmodels.dataset.locate import INFO, dataset_path
 from costmodels.dataset.network_rows import NETWORKS, NetworkIdentity, NetworkRow
 from costmodels.errors import InputError
 from costmodels.json_text import parse_json
@@ -32,7 +33,6 @@ FORMAT_VERSION = 1
 
 _log = logging.getLogger(__name__)
 
-INFO = "dataset.json"
 JOURNAL = "journal.jsonl"
 SHOWN = 40
 """Characters of a damaged text that a message shows."""
@@ -143,25 +143,25 @@ class StoredDataset:
         return state.hexdigest()
 
 
-def is_dataset(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder is a data set."""
-    return (Path(path) / INFO).is_file()
-
-
 def read_dataset(path: str | os.PathLike[str]) -> StoredDataset:
     """Read a data set; rows that cannot be are kept out and named.
 
     Parameters
     ----------
-    path : path
-        Its folder.
+    path : str or path
+        Its folder, or ``shipped:NAME``.
+
+    Returns
+    -------
+    StoredDataset
+        Its tasks, records and networks, and what was kept out.
 
     Raises
     ------
     InputError
         When it is no data set, is of a newer format, or a table is damaged as a whole.
     """
-    folder = Path(path)
+    folder = dataset_path(path)
     info = _read_info(folder)
     problems: list[Problem] = []
     contents = Contents()

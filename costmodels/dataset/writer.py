@@ -23,17 +23,16 @@ import pyarrow.parquet as pq
 from costmodels.dataset.folder import (
     FORMAT,
     FORMAT_VERSION,
-    INFO,
     JOURNAL,
     OPTIONAL,
     TABLES,
     Contents,
     Row,
-    is_dataset,
     read_dataset,
     tasks_of,
 )
 from costmodels.dataset.kernel_rows import RecordRow, ReferenceRow, TaskRow, now
+from costmodels.dataset.locate import INFO, is_dataset
 from costmodels.dataset.network_rows import NetworkIdentity, NetworkRow
 from costmodels.errors import InputError
 from costmodels.files import write_atomically

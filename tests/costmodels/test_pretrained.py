@@ -7,7 +7,6 @@ import pytest
 
 from costmodels.checkpoint import load_checkpoint
 from costmodels.dataset.folder import read_dataset
-from costmodels.dataset.shipped import dataset_path
 from costmodels.errors import InputError
 from costmodels.network_models.unseen_families import pretrained_factors
 from costmodels.pretrained import BEST_MODEL, pretrained_models, pretrained_path
@@ -25,7 +24,7 @@ def digest():
     Of rows of one identity the first counts, as in a merge; writing it would take a minute.
     """
     names = ("shipped:cpu", "shipped:cpu_one_core", "shipped:networks")
-    first, *others = (read_dataset(dataset_path(name)) for name in names)
+    first, *others = (read_dataset(name) for name in names)
     tasks = dict(first.tasks)
     rows = {what: {row.identity: row for row in getattr(first, what)} for what in MERGED}
     for stored in others:

@@ -223,9 +223,8 @@ def _measure_again(
 def _source(programs_of: str, out: Path) -> "StoredDataset":
     """The data set that is measured again."""
     from costmodels.dataset.folder import read_dataset
-    from costmodels.dataset.shipped import dataset_path
 
-    source = read_dataset(dataset_path(programs_of))
+    source = read_dataset(programs_of)
     if source.path.resolve() == out.resolve():
         raise InputError(f"--out must be another data set than --programs-of, got {out}")
     return source

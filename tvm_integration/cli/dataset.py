@@ -21,7 +21,7 @@ MOST_TOLD = 10
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Import, export, merge, describe, split, featurise and verify kernel data sets.",
+    help="Import, export, merge, describe, split, featurize and verify kernel data sets.",
 )
 
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="A folder, or shipped:NAME.")]
@@ -30,9 +30,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 def _read(dataset: str) -> "StoredDataset":
     from costmodels.dataset.folder import read_dataset
-    from costmodels.dataset.shipped import dataset_path
 
-    return read_dataset(dataset_path(dataset))
+    return read_dataset(dataset)
 
 
 @contextmanager
@@ -199,7 +198,7 @@ def split(
     """Divide a data set into training, validation and test, and save that as splits/NAME.json."""
     import numpy as np
 
-    from costmodels.dataset.shipped import PREFIX
+    from costmodels.dataset.locate import PREFIX
     from costmodels.dataset.splits import (
         save_split,
         split_by_network,
@@ -235,9 +234,9 @@ def split(
 
 
 @app.command()
-def featurise(dataset: Dataset) -> None:
+def featurize(dataset: Dataset) -> None:
     """Extract the features of every program and keep them in the cache."""
-    from tvm_integration.collect.featurize import featurise as extract
+    from tvm_integration.collect.featurize import featurize as extract
 
     stored = _read(dataset)
     with _progress("programs") as on_progress:

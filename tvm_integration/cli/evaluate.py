@@ -8,8 +8,8 @@ import typer
 from costmodels.json_text import json_text
 
 if TYPE_CHECKING:
-    from costmodels.evaluation import Score
-    from tvm_integration.learn.evaluate import Evaluation
+    from costmodels.evaluation import Evaluation
+    from costmodels.scores import Score
 
 _MEANING = {
     "top1": "best / best of the 1 predicted fastest, mean over kernels; 1 is perfect",
@@ -48,14 +48,13 @@ def evaluate(
     from rich.console import Console
 
     from costmodels.dataset.folder import read_dataset
-    from costmodels.dataset.shipped import dataset_path
     from tvm_integration.cli.progress import counted
     from tvm_integration.learn.evaluate import evaluate_models
 
     console = Console(stderr=True, highlight=False)
     with counted(console, "programs") as on_progress:
         found = evaluate_models(
-            read_dataset(dataset_path(dataset)),
+            read_dataset(dataset),
             model,
             split=split,
             seed=seed,

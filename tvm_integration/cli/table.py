@@ -42,9 +42,9 @@ def table(
 
         from costmodels.dataset.folder import read_dataset
         from costmodels.kernel_models.lookup_table import LookupTable
-        from tvm_integration.collect.featurize import featurise
+        from tvm_integration.collect.featurize import featurize
 
-        kernels = featurise(read_dataset(dataset)).kernels
+        kernels = featurize(read_dataset(dataset)).kernels
         found = LookupTable().fit(kernels, rng=np.random.default_rng(0))
         found.export(out)
     sys.stdout.write(f"{out}: {len(found.entries)} entries\n")

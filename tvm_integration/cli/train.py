@@ -30,13 +30,12 @@ def train(
 
     from costmodels.checkpoint import load_checkpoint
     from costmodels.dataset.folder import read_dataset
-    from costmodels.dataset.shipped import dataset_path
     from costmodels.learning.device_correction import FEW, LEAST_TASKS_OF_INTERVAL
     from tvm_integration.cli.progress import counted, timed_bar
     from tvm_integration.learn.train import train_model
 
     console = Console(stderr=True, highlight=False)
-    stored = read_dataset(dataset_path(dataset))
+    stored = read_dataset(dataset)
     with counted(console, "programs") as on_features, timed_bar(console, "steps") as on_step:
         trained = train_model(
             stored, model, out, split=split, seed=seed, on_features=on_features, on_step=on_step

@@ -1,10 +1,8 @@
 """Data set -> features: worker processes apply the traces again and extract rows and graphs."""
 
 import json
-import logging
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
@@ -13,15 +11,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from costmodels.cores import core_count
-from costmodels.dataset.feature_cache import FeatureTable, cache_key, load_features, save_features
+from costmodels.dataset.feature_cache import FeatureTable, load_features, save_features
+from costmodels.dataset.featurized import FeaturizedRecords, join_features
 from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.kernel_rows import RecordRow
-from costmodels.dataset.splits import Split
 from costmodels.errors import InputError
 from costmodels.features.kernel_graph import KernelGraph, StagedGraph
 from costmodels.features.kernel_graph_json import graphs_from_json, graphs_to_json
 from costmodels.features.schema import PER_STORE
-from costmodels.kernel import IndexArray, KernelBatch, KernelDataset, RowArray, Task
+from costmodels.kernel import IndexArray, RowArray
 from costmodels.progress import OnProgress, no_progress
 from tvm_integration.compat import MeasureCandidate, Target, load_json, meta_schedule
 from tvm_integration.records.rows import TraceApplier
@@ -31,53 +29,12 @@ from tvm_integration.workers.pool import WorkerPool
 
 PROGRAMS_PER_JOB = 48
 JOB_LIMIT_S = 300.0
-NAMED = 20
-"""Records whose trace no longer applies that are named; the others are counted."""
-
-_log = logging.getLogger(__name__)
-
 _Job: TypeAlias = tuple[str, str, list[str], str]
 
 
-@dataclass(frozen=True)
-class FeaturisedRecords:
-    """Records with the features of their programs.
-
-    Parameters
-    ----------
-    kernels : KernelDataset
-        Features and measurements.
-    records : tuple of RecordRow
-        In the same order.
-    """
-
-    kernels: KernelDataset
-    records: tuple[RecordRow, ...]
-
-    def select(self, wanted: Callable[[RecordRow], bool]) -> KernelDataset:
-        """The kernels of some of the records."""
-        positions = [i for i, record in enumerate(self.records) if wanted(record)]
-        return self.kernels.take(positions)
-
-    def training_parts(self, split: Split) -> tuple[KernelDataset, KernelDataset | None]:
-        """What a split lets a model learn from and stop by; the latter None without such tasks.
-
-        Raises
-        ------
-        InputError
-            When no program of its training tasks ran.
-        """
-        train = self.select(lambda record: record.task in split.train)
-        if not np.any(train.measured):
-            raise InputError(
-                f"split {split.name} must have training programs that ran, got none: make another"
-            )
-        return train, self.select(lambda record: record.task in split.validation) or None
-
-
-def featurise(
+def featurize(
     dataset: StoredDataset, *, on_progress: OnProgress = no_progress
-) -> FeaturisedRecords:
+) -> FeaturizedRecords:
     """Give the features of a data set's programs with what was measured of them.
 
     They are kept in a cache, as long as the data set does not change.
@@ -91,7 +48,7 @@ def featurise(
 
     Returns
     -------
-    FeaturisedRecords
+    FeaturizedRecords
         In the order of the records; those whose trace no longer applies are left out.
 
     Raises
@@ -106,44 +63,13 @@ def featurise(
             "`costmodels dataset verify` says what is wrong"
         )
     extractor = f"tvm {version('apache-tvm')}"
-    key = cache_key(dataset.files_digest, PER_STORE, extractor) if dataset.files_digest else ""
-    table = load_features(key, len(records)) if key else None
+    digest = dataset.files_digest
+    table = load_features(digest, len(records), extractor) if digest else None
     if table is None:
         table = extract_features(dataset, records, on_progress=on_progress)
-        if key:
-            save_features(key, table, dataset.path)
-    applied = np.flatnonzero(table.applies)
-    if not len(applied):
-        raise InputError(
-            f"a trace of data set {dataset.path} must apply to its workload, got none of "
-            f"{len(records)}: `costmodels dataset verify` says why"
-        )
-    _name_broken(dataset, table)
-    kept = tuple(records[int(i)] for i in applied)
-    used = sorted({record.task for record in kept})
-    index = {task: position for position, task in enumerate(used)}
-    counts = np.diff(table.row_offsets)[applied]
-    batch = KernelBatch(
-        schema=PER_STORE,
-        rows=np.asarray(table.rows),  # programs that do not apply have none
-        row_offsets=np.cumsum([0, *counts], dtype=np.int64),
-        tasks=tuple(Task(task, dataset.tasks[task].device) for task in used),
-        task_index=np.array([index[record.task] for record in kept], np.int64),
-        graphs=table.graphs,
-        graph_index=np.asarray(table.graph_index)[applied],
-    )
-    return FeaturisedRecords(KernelDataset(batch, tuple(r.measurement for r in kept)), kept)
-
-
-def _name_broken(dataset: StoredDataset, table: FeatureTable) -> None:
-    broken = np.flatnonzero(~table.applies)
-    for position in broken[:NAMED]:
-        problem = dataset.problem(
-            dataset.records[int(position)], "its trace must apply to its workload"
-        )
-        _log.warning("%s: %s; it is kept out", dataset.path, problem)
-    if len(broken) > NAMED:
-        _log.warning("%s: likewise %d more", dataset.path, len(broken) - NAMED)
+        if digest:
+            save_features(digest, table, extractor, dataset.path)
+    return join_features(dataset, table)
 
 
 def extract_features(

@@ -14,7 +14,7 @@ from costmodels.errors import InputError
 from costmodels.network_models.overheads_fit import corrected_by_others, fit_overheads
 from costmodels.network_models.sum_of_kernels import TYPICAL, Overheads
 from costmodels.protocol import KernelCostModel
-from tvm_integration.collect.featurize import featurise
+from tvm_integration.collect.featurize import featurize
 from tvm_integration.collect.networks import NetworkCollector, NetworkProgress
 from tvm_integration.compat import Target
 from tvm_integration.estimate.measured_networks import measured_networks, places_of_tasks
@@ -80,7 +80,7 @@ def calibrate(
             raise InputError(f"at least 4 networks must be measured, got none: {why}")
     try:
         stored = read_dataset(folder)
-        records = featurise(stored)
+        records = featurize(stored)
         measured, discrepancy = corrected_by_others(
             measured_networks(stored, model),
             [row.family for row in stored.networks],

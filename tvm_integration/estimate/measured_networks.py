@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from costmodels.dataset.featurized import FeaturizedRecords
 from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.network_rows import MeasuredKernel, NetworkRow
 from costmodels.kernel import Measured
@@ -12,7 +13,7 @@ from costmodels.network_models.kernel_latency import KernelLatency, predicted_la
 from costmodels.network_models.sum_of_kernels import MeasuredNetwork
 from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import KernelCostModel
-from tvm_integration.collect.featurize import FeaturisedRecords, featurise
+from tvm_integration.collect.featurize import featurize
 
 LEAST_REPEAT_SPREAD = 0.01
 """Of the log seconds of a measurement: repeats within one run agree better than runs do."""
@@ -54,7 +55,7 @@ def measured_networks(
     rows = dataset.networks if rows is None else rows
     predicted: dict[tuple[str, int], KernelLatency] = {}
     if model is not None:
-        records = featurise(dataset, on_progress=on_progress)
+        records = featurize(dataset, on_progress=on_progress)
         wanted = {(k.task, k.program) for row in rows for k in row.kernels}
         predicted = predicted_programs(model, records, wanted)
     return [
@@ -73,7 +74,7 @@ def measured_networks(
     ]
 
 
-def places_of_tasks(records: FeaturisedRecords) -> dict[str, int]:
+def places_of_tasks(records: FeaturizedRecords) -> dict[str, int]:
     """Key of a task -> place of its first program."""
     places: dict[str, int] = {}
     for place, record in enumerate(records.records):
@@ -82,7 +83,7 @@ def places_of_tasks(records: FeaturisedRecords) -> dict[str, int]:
 
 
 def predicted_programs(
-    model: KernelCostModel, records: FeaturisedRecords, wanted: Collection[tuple[str, int]]
+    model: KernelCostModel, records: FeaturizedRecords, wanted: Collection[tuple[str, int]]
 ) -> dict[tuple[str, int], KernelLatency]:
     """What a model says of some programs of a data set, by task and program."""
     chosen = [i for i, record in enumerate(records.records) if record.identity in wanted]

@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from costmodels.dataset.featurized import FeaturizedRecords
 from costmodels.dataset.folder import StoredDataset, read_dataset
 from costmodels.dataset.kernel_rows import ReferenceRow, TaskRow
 from costmodels.dataset.network_rows import NetworkRow
-from costmodels.dataset.shipped import dataset_path
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
@@ -22,7 +22,7 @@ from costmodels.network_models.sum_of_kernels import MeasuredNetwork, Overheads
 from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import KernelCostModel
 from costmodels.task_keys import with_target
-from tvm_integration.collect.featurize import FeaturisedRecords, featurise
+from tvm_integration.collect.featurize import featurize
 from tvm_integration.collect.networks import UNSCHEDULED
 from tvm_integration.collect.program_measurer import ProgramMeasurer
 from tvm_integration.compat import MeasureCandidate, Target, load_json, meta_schedule
@@ -78,7 +78,7 @@ def calibrate_quickly(
     InputError
         When too few could be measured.
     """
-    stored = read_dataset(dataset_path(DATASET))
+    stored = read_dataset(DATASET)
     networks = one_of_each_family(stored)
     tasks = [stored.tasks[key] for key in in_turn([kernels_by_share(each) for each in networks])]
     with TemporaryDirectory(prefix="costmodels-calibrate-") as folder:
@@ -86,7 +86,7 @@ def calibrate_quickly(
             _measure(writer, tasks, target, device, seconds, on_progress)
             disturbance = disturbance_of(writer.reference)
         found = read_dataset(Path(folder) / "kernels")
-        records = featurise(found)
+        records = featurize(found)
     # The data set that ships has the same tasks for another target.
     here = {key: with_target(key, target_text(target)) for row in networks for key in row.tasks}
     there = places_of_tasks(records)
@@ -103,7 +103,7 @@ def _known_kernels(
     networks: Sequence[NetworkRow],
     device: Device,
     model: KernelCostModel,
-    records: FeaturisedRecords,
+    records: FeaturizedRecords,
     here: Mapping[str, str],
 ) -> list[MeasuredNetwork]:
     """Networks of another device with those of their kernels that were measured on this one."""

@@ -75,7 +75,7 @@ def test_split_merge_export_and_verify(folder, tmp_path):
     imported = run("import", tmp_path / "w", "--out", tmp_path / "i")
     assert "from 1 work directories" in imported
     assert "0 problems" in run("verify", folder)
-    assert f"{records} programs" in run("featurise", folder)
+    assert f"{records} programs" in run("featurize", folder)
 
 
 def test_nothing_is_left_of_an_import_of_nothing(tmp_path):

@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from costmodels.cores import core_count, usable_cpus
 from costmodels.dataset.folder import read_dataset
-from costmodels.dataset.shipped import dataset_path
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.errors import InputError
 from costmodels.models import load_kernel_model
@@ -75,7 +74,7 @@ def test_every_kernel_of_a_network_is_measured(folder):
 
 def test_networks_of_a_data_set_are_measured_again_with_its_programs(tmp_path):
     """On another target, of a data set with programs that a model chose."""
-    shipped = read_dataset(dataset_path("shipped:chosen_networks"))
+    shipped = read_dataset("shipped:chosen_networks")
     row = min(shipped.networks, key=lambda row: row.latency_s)
     small = replace(shipped, networks=(row,))
     target = parse_target("llvm -mcpu=x86-64-v3 -num-cores=1")

@@ -15,7 +15,7 @@ from costmodels.dataset.kernel_rows import TASKS
 from costmodels.errors import InputError
 from costmodels.kernel import Task
 from tvm_integration.collect import featurize as module
-from tvm_integration.collect.featurize import featurise, numbered_by_use
+from tvm_integration.collect.featurize import featurize, numbered_by_use
 from tvm_integration.compat import MeasureCandidate, meta_schedule
 from tvm_integration.records.rows import schedule_of, target_of, workload_of
 from tvm_integration.tir.features import FeatureExtractor
@@ -23,7 +23,7 @@ from tvm_integration.tir.features import FeatureExtractor
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("featurised") / "d"
+    folder = tmp_path_factory.mktemp("featurized") / "d"
     collect(folder, rows(32, 48), per_task=10, batch=10)
     return read_dataset(folder)
 
@@ -34,7 +34,7 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 def test_they_are_those_of_the_search(dataset):
-    found = featurise(dataset)
+    found = featurize(dataset)
     assert found.records == dataset.records
     batch = found.kernels.batch
     assert found.kernels.measurements == tuple(r.measurement for r in dataset.records)
@@ -50,27 +50,27 @@ def test_they_are_those_of_the_search(dataset):
 
 
 def test_the_second_time_nothing_is_extracted(dataset, monkeypatch):
-    first = featurise(dataset)
+    first = featurize(dataset)
 
     def forbidden(*_, **__):
         raise AssertionError("the cache was not used")
 
     monkeypatch.setattr(module, "extract_features", forbidden)
-    second = featurise(dataset)
+    second = featurize(dataset)
     np.testing.assert_array_equal(first.kernels.batch.rows, second.kernels.batch.rows)
     for other in (
         replace(dataset, files_digest="of another state"),
         replace(dataset, files_digest=""),
     ):
         with pytest.raises(AssertionError, match="not used"):
-            featurise(other)
+            featurize(other)
 
 
 def test_a_damaged_cache_is_made_again(dataset):
-    first = featurise(dataset)
+    first = featurize(dataset)
     (path,) = feature_cache.cache_folder().glob("*/rows.npy")
     path.write_bytes(path.read_bytes()[:200])
-    second = featurise(dataset)
+    second = featurize(dataset)
     np.testing.assert_array_equal(first.kernels.batch.rows, second.kernels.batch.rows)
     assert len(list(feature_cache.cache_folder().iterdir())) == 1
 
@@ -86,7 +86,7 @@ def test_graphs_are_numbered_as_programs_use_them():
 
 def test_a_trace_that_does_not_apply_is_left_out(dataset, caplog):
     broken = replace(dataset.records[1], trace="[[1]]")
-    found = featurise(replace(dataset, records=(broken, *dataset.records[2:5]), files_digest=""))
+    found = featurize(replace(dataset, records=(broken, *dataset.records[2:5]), files_digest=""))
     assert "records.parquet row 2: its trace must apply" in caplog.text
     assert found.records == dataset.records[2:5]
     assert len(found.kernels) == 3
@@ -96,11 +96,11 @@ def test_a_worker_that_ends_costs_one_program(dataset, monkeypatch, caplog):
     crashing = "[[],[[99,[1]]]]"
     broken = replace(dataset.records[1], trace=crashing)
     damaged = replace(dataset, records=(broken, *dataset.records[2:5]), files_digest="")
-    found = featurise(damaged)
+    found = featurize(damaged)
     assert found.records == dataset.records[2:5]
     monkeypatch.setattr("tvm_integration.records.rows.check_trace", lambda _: None)
     caplog.clear()
-    assert featurise(damaged).records == dataset.records[2:5]
+    assert featurize(damaged).records == dataset.records[2:5]
     assert caplog.text.count("its trace must apply") == 1
 
 
@@ -111,8 +111,8 @@ def test_a_damaged_copy_does_not_pass_for_the_sound_data_set(dataset, tmp_path):
     rows_of_tasks = pq.read_table(path).to_pylist()
     damaged = [{**row, "target": '"garbage"'} for row in rows_of_tasks]
     pq.write_table(pa.Table.from_pylist(damaged, schema=TASKS), path)
-    assert len(featurise(dataset).records) == len(dataset.records)
+    assert len(featurize(dataset).records) == len(dataset.records)
     with pytest.raises(InputError, match=r"a trace of data set .* must apply to its workload"):
-        featurise(read_dataset(copy))
+        featurize(read_dataset(copy))
     with pytest.raises(InputError, match="must have records that can be used, got none"):
-        featurise(replace(dataset, records=()))
+        featurize(replace(dataset, records=()))

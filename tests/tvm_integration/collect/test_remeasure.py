@@ -13,7 +13,6 @@ from collected import collect, rows
 from typer.testing import CliRunner
 
 from costmodels.dataset.folder import read_dataset
-from costmodels.dataset.shipped import dataset_path
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
@@ -174,7 +173,7 @@ def test_a_data_set_is_not_measured_into_itself(source):
 def test_weights_whose_layout_a_schedule_chose_are_measured(tmp_path):
     """Their arguments have other shapes than those of the workload."""
     parsed = host_target()
-    dataset = read_dataset(dataset_path("shipped:cpu_one_core"))
+    dataset = read_dataset("shipped:cpu_one_core")
     wanted = wanted_tasks(dataset, parsed, device_of(parsed), rng=np.random.default_rng(0))
     key = next(
         key
@@ -189,7 +188,7 @@ def test_weights_whose_layout_a_schedule_chose_are_measured(tmp_path):
 
 
 def test_shipped_programs_apply_here():
-    dataset = read_dataset(dataset_path("shipped:cpu_one_core"))
+    dataset = read_dataset("shipped:cpu_one_core")
     parsed = host_target()
     found = wanted_tasks(dataset, parsed, device_of(parsed), rng=np.random.default_rng(0))
     assert sum(len(each.programs) for each in found.values()) > 25_000

@@ -16,7 +16,6 @@ from sampled_database import TARGET
 from typer.testing import CliRunner
 
 from costmodels.dataset.folder import read_dataset
-from costmodels.dataset.shipped import dataset_path
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
 from costmodels.kernel_models.lookup_table import LookupTable
@@ -382,7 +381,7 @@ def test_a_page_never_replaces_what_is_read(tmp_path):
 
 def test_models_of_the_data_set_estimate_too(tmp_path, network, target):
     """A sparse polynomial trained on some shipped data predicts all of a network's kernels."""
-    stored = read_dataset(dataset_path("shipped:cpu"))
+    stored = read_dataset("shipped:cpu")
     records = stored.records[:: len(stored.records) // SOME]
     some = replace(stored, records=records, files_digest="")  # no features of all are kept
     model = train_model(some, "sparse_polynomial", tmp_path / "sparse.ckpt")

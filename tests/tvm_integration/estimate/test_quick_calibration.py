@@ -7,7 +7,6 @@ from typer.testing import CliRunner
 
 from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.kernel_rows import ReferenceRow, now
-from costmodels.dataset.shipped import dataset_path
 from tvm_integration.cli.app import app
 from tvm_integration.estimate import quick_calibration
 from tvm_integration.estimate.overheads_file import known_overheads
@@ -25,7 +24,7 @@ def run(*arguments):
 
 
 def test_the_kernels_that_matter_most_come_first():
-    networks = one_of_each_family(read_dataset(dataset_path("shipped:networks")))
+    networks = one_of_each_family(read_dataset("shipped:networks"))
     assert len({row.family for row in networks}) == len(networks) >= 10
     for row in networks:
         seconds = {k.task: row.graph.counts("kernel")[k.task] * k.latency_s for k in row.kernels}

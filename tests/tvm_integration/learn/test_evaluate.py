@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.splits import read_split, save_split, split_by_network
 from costmodels.errors import InputError
+from costmodels.evaluation import calls_by_network
 from costmodels.kernel_models.gbt.model import GradientBoostedTrees
 from tvm_integration.cli.app import app
-from tvm_integration.collect.featurize import featurise
-from tvm_integration.learn.evaluate import calls_by_network, evaluate_models
+from tvm_integration.collect.featurize import featurize
+from tvm_integration.learn.evaluate import evaluate_models
 from tvm_integration.learn.train import train_model
 
 KEYS = {
@@ -76,7 +77,7 @@ def test_without_a_split_only_what_is_trained(dataset, tmp_path):
     with pytest.raises(InputError, match="gbt must be a trained model's file"):
         evaluate_models(dataset, ["gbt"])
     path = tmp_path / "model.ckpt"
-    kernels = featurise(dataset).kernels
+    kernels = featurize(dataset).kernels
     GradientBoostedTrees().fit(kernels, rng=np.random.default_rng(0)).save(path)
     found = evaluate_models(dataset, [str(path)])
     assert set(found.models) == {"random", str(path)}

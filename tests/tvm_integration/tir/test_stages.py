@@ -4,7 +4,6 @@ import pytest
 from search_tasks import TARGET, draw, matmul, random_candidates, te
 
 from costmodels.dataset.folder import read_dataset
-from costmodels.dataset.shipped import dataset_path
 from costmodels.kernel import Task
 from costmodels.testing.example_data import example_device
 from tvm_integration.compat import (
@@ -193,7 +192,7 @@ def test_gpu_programs_have_a_stage_for_each_row():
 
 
 def test_cached_and_uncached_extraction_agree_on_the_shipped_programs():
-    dataset = read_dataset(dataset_path("shipped:h200"))
+    dataset = read_dataset("shipped:h200")
     unstaged = untold = 0
     for key in list(dataset.tasks)[::40]:
         task = dataset.tasks[key]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from costmodels.errors import InputError
-from costmodels.evaluation import TestSet, evaluate
 from costmodels.kernel import KernelDataset, KernelPrediction, Measured
 from costmodels.metrics import expected_pick_s
+from costmodels.scores import TestSet, score_prediction
 from costmodels.testing.example_data import example_dataset
 
 
@@ -21,7 +21,7 @@ def test_set():
 
 
 def judge(prediction, test_set):
-    return evaluate(prediction, test_set, rng=np.random.default_rng(1))
+    return score_prediction(prediction, test_set, rng=np.random.default_rng(1))
 
 
 def test_a_perfect_model(test_set):

@@ -1,0 +1,87 @@
+"""A kernel model as a user names it: registered, trained and shipped, or a file."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from costmodels.checkpoint import load_checkpoint
+from costmodels.errors import InputError
+from costmodels.pretrained import is_pretrained, pretrained_path
+from costmodels.protocol import KernelCostModel
+from costmodels.registry import kernel_model_class, kernel_model_names, new_kernel_model
+
+__all__ = ["checkpoint_path", "load_kernel_model"]
+
+
+def load_kernel_model(
+    model: str | os.PathLike[str] | KernelCostModel, *, seed: int = 0
+) -> KernelCostModel:
+    """Turn what a user names into a model.
+
+    Parameters
+    ----------
+    model : str, path or KernelCostModel
+        A registered name, which gives a model that has learned nothing; ``pretrained:NAME``, a
+        checkpoint file or the export of a lookup table (.csv), which give trained ones; or a model,
+        which is returned as it is.
+    seed : int
+        For a new model.
+
+    Returns
+    -------
+    KernelCostModel
+        Of the class that the name or the checkpoint says.
+
+    Raises
+    ------
+    InputError
+        When it is none of these.
+    CheckpointError, SchemaError
+        When the file cannot be used.
+
+    Examples
+    --------
+    >>> load_kernel_model("pretrained:best").is_fitted, load_kernel_model("gbt").is_fitted
+    (True, False)
+    """
+    if isinstance(model, KernelCostModel) and not isinstance(model, type):
+        return model
+    if seed < 0:
+        raise InputError(f"seed must be at least 0, got {seed}")
+    if not isinstance(model, str | os.PathLike):
+        raise InputError(
+            f"model must be a registered name ({', '.join(kernel_model_names())}), a checkpoint "
+            f"file or a KernelCostModel, got {type(model).__name__}"
+        )
+    if isinstance(model, str) and model in kernel_model_names():
+        return new_kernel_model(model, rng=np.random.default_rng(seed))
+    if isinstance(model, str) and is_pretrained(model):
+        model = pretrained_path(model)
+    if os.fspath(model).endswith(".csv"):
+        from costmodels.kernel_models.lookup_table import LookupTable
+
+        return LookupTable.from_export(model)
+    if os.fspath(model).endswith(".ckpt") or _is_file(model):
+        checkpoint = load_checkpoint(model)
+        return kernel_model_class(checkpoint.model).load(model)
+    try:
+        return new_kernel_model(os.fspath(model), rng=np.random.default_rng(seed))
+    except InputError as error:
+        raise InputError(f"{error}; a trained one is pretrained:NAME or a file") from None
+
+
+def _is_file(path: str | os.PathLike[str]) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # no name of a file, as one that is too long
+        return False
+
+
+def checkpoint_path(model: str | os.PathLike[str]) -> Path | None:
+    """Return the file of a trained model as a user names it; None for a registered name."""
+    if isinstance(model, str) and model in kernel_model_names():
+        return None
+    if isinstance(model, str) and is_pretrained(model):
+        return pretrained_path(model)
+    return Path(model)
