@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from costmodels.dataset.folder import read_dataset
     from costmodels.device import Device, detect_host, read_device
     from costmodels.errors import CheckpointError, CostModelError, InputError, SchemaError
+    from costmodels.evaluation import evaluate
+    from costmodels.fitting import fit
     from costmodels.kernel import (
         Failure,
         KernelBatch,
@@ -39,6 +41,8 @@ _HOME = {
     "kernel_model_class": "registry",
     "kernel_model_names": "registry",
     "load_kernel_model": "models",
+    "evaluate": "evaluation",
+    "fit": "fitting",
     "new_kernel_model": "registry",
     "read_dataset": "dataset.folder",
     "read_device": "device",
@@ -60,6 +64,8 @@ __all__ = [
     "detect_host",
     "kernel_model_class",
     "kernel_model_names",
+    "evaluate",
+    "fit",
     "load_kernel_model",
     "new_kernel_model",
     "read_dataset",

@@ -8,6 +8,7 @@ from costmodels.errors import InputError
 
 PREFIX = "pretrained:"
 BEST = "best"
+PRETRAINED_BEST = f"{PREFIX}{BEST}"
 BEST_MODEL = "ensemble"
 """What ``pretrained:best`` stands for: it orders kernels of validation networks best."""
 

@@ -50,7 +50,7 @@ def measured(model: str) -> float | str:
 def calibrated(way: str, name: str) -> dict[str, Any]:
     """Overheads of a way to calibrate, and how long it took."""
     from costmodels.models import load_kernel_model
-    from tvm_integration.estimate.calibrate import calibrate
+    from tvm_integration.estimate.network_calibration import calibrate_on_networks
     from tvm_integration.estimate.overheads_file import known_overheads
     from tvm_integration.estimate.quick_calibration import calibrate_quickly
     from tvm_integration.targets import device_of, host_target
@@ -65,7 +65,7 @@ def calibrated(way: str, name: str) -> dict[str, Any]:
         elif way == "quick":
             found = calibrate_quickly(target, device, model)
         else:
-            found = calibrate(target, device, model, Path(folder) / "networks")
+            found = calibrate_on_networks(target, device, model, Path(folder) / "networks")
     # One line: hundreds of kernels correct others.
     return {"seconds": time.perf_counter() - start, "overheads": json.dumps(found.as_dict())}
 

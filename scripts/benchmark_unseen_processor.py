@@ -35,8 +35,8 @@ from costmodels.network_models.sum_of_kernels import (
     Overheads,
 )
 from costmodels.protocol import KernelCostModel
-from tvm_integration.estimate.calibrate import NETWORKS
 from tvm_integration.estimate.measured_networks import measured_networks, places_of_tasks
+from tvm_integration.estimate.network_calibration import NETWORKS
 from tvm_integration.estimate.quick_calibration import in_turn, kernels_by_share
 
 DATASET = "shipped:networks"

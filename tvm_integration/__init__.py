@@ -12,6 +12,11 @@ from tvm_integration.versions import check_versions
 check_versions()
 
 if TYPE_CHECKING:
+    from tvm_integration.collect.dataset import NetworkOptions, collect_kernels, collect_networks
+    from tvm_integration.collect.featurize import featurize
+    from tvm_integration.collect.kernels import CollectOptions
+    from tvm_integration.estimate.calibrate import CalibrateOptions, calibrate
+    from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
     from tvm_integration.measure.builder import WarmBuilder
     from tvm_integration.measure.measure_log import MeasureLog
     from tvm_integration.measure.rpc_runner import WarmRPCRunner
@@ -19,25 +24,49 @@ if TYPE_CHECKING:
     from tvm_integration.tune.cost_model import MetaScheduleCostModel
     from tvm_integration.tune.relax_pass import tuning_pipeline
     from tvm_integration.tune.scheduler import EagerScheduler
+    from tvm_integration.tune.session import tune_network
+    from tvm_integration.tune.state import TuneOptions
 
 _HOME = {
+    "calibrate": "estimate.calibrate",
+    "CalibrateOptions": "estimate.calibrate",
+    "collect_kernels": "collect.dataset",
+    "collect_networks": "collect.dataset",
+    "CollectOptions": "collect.kernels",
+    "EagerScheduler": "tune.scheduler",
+    "estimate_network": "estimate.estimate",
+    "EstimateOptions": "estimate.estimate",
+    "featurize": "collect.featurize",
     "MeasureLog": "measure.measure_log",
     "MetaScheduleCostModel": "tune.cost_model",
-    "EagerScheduler": "tune.scheduler",
+    "NetworkOptions": "collect.dataset",
+    "tune_network": "tune.session",
+    "TuneOptions": "tune.state",
+    "tuning_pipeline": "tune.relax_pass",
     "WarmBuilder": "measure.builder",
     "WarmRPCRunner": "measure.rpc_runner",
     "WarmRunner": "measure.runner",
-    "tuning_pipeline": "tune.relax_pass",
 }
 
 __all__ = [
+    "calibrate",
+    "CalibrateOptions",
+    "collect_kernels",
+    "collect_networks",
+    "CollectOptions",
+    "EagerScheduler",
+    "estimate_network",
+    "EstimateOptions",
+    "featurize",
     "MeasureLog",
     "MetaScheduleCostModel",
-    "EagerScheduler",
+    "NetworkOptions",
+    "tune_network",
+    "TuneOptions",
+    "tuning_pipeline",
     "WarmBuilder",
     "WarmRPCRunner",
     "WarmRunner",
-    "tuning_pipeline",
 ]
 
 

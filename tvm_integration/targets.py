@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 import tvm  # not through compat, which takes seconds more: a wrong target is told early
@@ -68,6 +69,13 @@ def parse_target(text: str) -> Target:
             f"target must be 'host', a kind with options (llvm -mcpu=haswell), a tag or a JSON "
             f"object, got {text!r}: {first}"
         ) from None
+
+
+def as_target(target: str | Mapping[str, Any] | Target) -> Target:
+    """Return the target that a user gives: its text, TVM's mapping, or a target already."""
+    if isinstance(target, str):
+        return parse_target(target)
+    return target if isinstance(target, Target) else Target(target)
 
 
 def _target_dict(text: str) -> dict[str, Any] | str:
@@ -209,6 +217,19 @@ def device_of(target: Target, path: str | os.PathLike[str] | None = None) -> Dev
         f"a device file must be given for target kind {target.kind.name!r}, only the host's "
         "processor can be detected: `costmodels device` prints one to start from"
     )
+
+
+def as_device(device: str | os.PathLike[str] | Device | None, target: Target) -> Device:
+    """Return the device that a user gives: a name, a file, or a device; else that of the target.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read or detected, or has fewer cores than the target.
+    """
+    found = device if isinstance(device, Device) else device_of(target, device)
+    check_cores(target, found)
+    return found
 
 
 def check_cores(target: Target, device: Device) -> None:

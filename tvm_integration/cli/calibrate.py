@@ -11,6 +11,7 @@ from costmodels.errors import InputError
 from costmodels.files import check_can_be_written
 from tvm_integration.cli.arguments import TargetText
 from tvm_integration.cli.estimate_display import DISTURBED
+from tvm_integration.cli.formatting import duration_text
 
 if TYPE_CHECKING:
     from costmodels.network_models.sum_of_kernels import Overheads, Parameter
@@ -40,58 +41,34 @@ def calibrate(
 
     `costmodels estimate` uses the result from then on. The same command goes on when killed.
     """
-    import shutil
-
     from rich.console import Console
+
+    from tvm_integration.time_limit import TimeLimit
+    from tvm_integration.workers.session import shared_session
 
     if quick and minutes is not None:
         raise InputError(f"--minutes must not be given with --quick, got {minutes:g}")
-
-    from tvm_integration.cli.time_limit import TimeLimit
-    from tvm_integration.workers.session import shared_session
-
     if out is not None:
         check_can_be_written(out, needed=[Path(cost_model)])
-    limit = TimeLimit(minutes)
+    TimeLimit(minutes)
     shared_session()  # the workers import TVM while this process does
     console = Console(stderr=True, highlight=False)
-    from costmodels.models import load_kernel_model
-    from tvm_integration.cli.formatting import duration_text
-    from tvm_integration.cli.progress import progress_bar
-    from tvm_integration.compile.execution import check_runs_here
-    from tvm_integration.estimate.calibrate import calibrate as fit
-    from tvm_integration.estimate.estimate import check_model
-    from tvm_integration.estimate.overheads_file import Calibrated, save_overheads
-    from tvm_integration.targets import device_of, parse_target
+    from tvm_integration.cli.progress import counted, progress_bar
+    from tvm_integration.estimate.calibrate import CalibrateOptions
+    from tvm_integration.estimate.calibrate import calibrate as calibrate_here
 
-    parsed = parse_target(target)
-    check_runs_here(parsed)
-    model = load_kernel_model(cost_model, seed=0)
-    check_model(model, cost_model)
-    device = device_of(parsed)
-    of = Calibrated.of(parsed, device, cost_model)
-    path = out or of.path
+    options = CalibrateOptions(quick, minutes, out)
     if quick:
-        from tvm_integration.cli.progress import counted
-        from tvm_integration.estimate.quick_calibration import calibrate_quickly
+        with counted(console, "kernels") as on_kernel:
+            found, path = calibrate_here(target, cost_model, options, on_kernel=on_kernel)
+    else:
+        with progress_bar(console, "networks") as show:
 
-        with counted(console, "kernels") as on_kernels:
-            found = calibrate_quickly(parsed, device, model, on_progress=on_kernels)
-        save_overheads(path, found, of)
-        sys.stdout.write(_overheads_text(found, cost_model) + f"kept in {path}\n")
-        return
-    with progress_bar(console, "networks") as show:
+            def on_network(state: "NetworkProgress") -> None:
+                text = f"{state.current}, ETA {duration_text(state.remaining_s)}"
+                show(state.done, state.wanted, text)
 
-        def on_progress(state: "NetworkProgress") -> None:
-            text = f"{state.current}, ETA {duration_text(state.remaining_s)}"
-            show(state.done, state.wanted, text)
-
-        measured = of.path.with_suffix(".networks")
-        found = fit(
-            parsed, device, model, measured, on_progress=on_progress, should_stop=limit.is_over
-        )
-    save_overheads(path, found, of)
-    shutil.rmtree(measured)  # the next calibration measures anew
+            found, path = calibrate_here(target, cost_model, options, on_network=on_network)
     sys.stdout.write(_overheads_text(found, cost_model) + f"kept in {path}\n")
 
 

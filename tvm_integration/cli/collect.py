@@ -2,25 +2,23 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from costmodels.errors import InputError
 from tvm_integration.cli.arguments import TargetText
+from tvm_integration.cli.formatting import duration_text
 from tvm_integration.interrupt import INTERRUPTED
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from costmodels.dataset.folder import StoredDataset
-    from costmodels.device import Device
-    from tvm_integration.collect.kernels import CollectOptions, CollectState
-    from tvm_integration.collect.networks import NetworkCollector, NetworkProgress
-    from tvm_integration.compat import RPCConfig, Target
+    from tvm_integration.collect.kernels import CollectState
+    from tvm_integration.collect.networks import NetworkProgress
 
 
 def collect(
@@ -104,18 +102,16 @@ def collect(
         check_task_source(model)
     shared_session()  # the workers import TVM while this process does
     console = Console(stderr=True, highlight=False)
-    from costmodels.dataset.writer import DatasetWriter
+    from costmodels.dataset.folder import read_dataset
     from costmodels.device import read_device
     from tvm_integration.collect.acquisition import MIXTURE, parse_mixture
-    from tvm_integration.collect.kernels import CollectOptions, Collector
-    from tvm_integration.collect.networks import NetworkCollector, check_can_choose
-    from tvm_integration.collect.tasks import tasks_of_networks
-    from tvm_integration.compile.execution import check_runs_here
+    from tvm_integration.collect.dataset import NetworkOptions, collect_kernels, collect_networks
+    from tvm_integration.collect.kernels import CollectOptions
     from tvm_integration.measure.rpc_runner import parse_rpc
-    from tvm_integration.targets import device_of, parse_target
+    from tvm_integration.targets import parse_target
 
     options = CollectOptions(
-        per_task=64 if per_task is None else per_task,
+        per_task=per_task,
         batch=batch,
         mixture=dict(MIXTURE) if mixture is None else parse_mixture(mixture),
         minutes=minutes,
@@ -123,14 +119,7 @@ def collect(
     )
     rpc = parse_rpc(rpc_tracker, rpc_key)
     parsed = parse_target(target)
-    if rpc is None:
-        check_runs_here(parsed)
-    elif device is None:
-        raise InputError(
-            "--device must be given for devices elsewhere, got none: run `costmodels device` "
-            "there, or write such a file"
-        )
-    described = read_device(device) if device is not None else device_of(parsed)
+    described = None if device is None else read_device(device)
     info = {"licence": licence, "provenance": {"command": ["costmodels", *sys.argv[1:]]}}
     if (schedules_by is not None or unfused) and not networks:
         raise InputError("--schedules-by and --unfused must be given with --networks, got no such")
@@ -139,102 +128,49 @@ def collect(
             "--schedules-by, --unfused and --mixture must not be given with --programs-of, which "
             "has its programs already"
         )
-    if programs_of is not None and not networks:
-        _measure_again(console, programs_of, out, info, parsed, described, options, per_task, rpc)
-        return
+    if networks and rpc is not None:
+        raise InputError("networks must be measured on this machine, got --rpc-tracker")
+    source = models if programs_of is None else read_dataset(programs_of)
     if networks:
-        if rpc is not None:
-            raise InputError("networks must be measured on this machine, got --rpc-tracker")
-        if schedules_by is not None:
-            check_can_choose(schedules_by)
-        source = None if programs_of is None else _source(programs_of, out)
-        with DatasetWriter(out, info) as writer, _interruptible() as interrupted:
-            failed, is_out_of_time = _collect_networks(
-                console,
-                NetworkCollector(
-                    writer, parsed, described, schedules_by=schedules_by, fused=not unfused
-                ),
-                models if source is None else source,
-                minutes,
-                interrupted,
+        with _network_display(console) as on_progress, _interruptible() as interrupted:
+            found = collect_networks(
+                source,
+                out,
+                NetworkOptions(schedules_by, not unfused, minutes),
+                target=parsed,
+                device=described,
+                info=info,
+                on_progress=on_progress,
+                should_stop=interrupted,
             )
-            measured = len(writer.networks)
-        for name, reason in failed.items():
+        for name, reason in found.failed.items():
             sys.stderr.write(f"{name}: {reason}\n")
-        sys.stdout.write(f"{out}: {measured} networks, {len(failed)} failed\n")
-        _end(interrupted(), is_out_of_time=is_out_of_time)
+        sys.stdout.write(f"{out}: {found.measured} networks, {len(found.failed)} failed\n")
+        _end(interrupted(), is_out_of_time=found.is_out_of_time)
         return
-    with DatasetWriter(out, info) as writer:
-        tasks = tasks_of_networks(
-            models,
-            parsed,
-            described,
-            seed=seed,
+    with _display(console) as show, _interruptible() as interrupted:
+        state = collect_kernels(
+            source,
+            out,
+            options,
+            target=parsed,
+            device=described,
+            rpc=rpc,
+            info=info,
             on_network=lambda name, kernels: console.print(f"{name}: {kernels} kernels"),
+            on_state=show,
+            should_stop=interrupted,
         )
-        writer.add(tasks)
-        with _display(console) as show, _interruptible() as interrupted:
-            collector = Collector(writer, parsed, described, options, show, interrupted, rpc)
-            try:
-                state = collector.run([task.key for task in tasks])
-            finally:
-                collector.close()
     sys.stdout.write(f"{out}: {_result_text(state)}\n")
     _end(interrupted(), is_out_of_time=state.is_out_of_time)
-
-
-def _measure_again(
-    console: "Console",
-    programs_of: str,
-    out: Path,
-    info: Mapping[str, Any],
-    target: "Target",
-    device: "Device",
-    options: "CollectOptions",
-    per_task: int | None,
-    rpc: "RPCConfig | None",
-) -> None:
-    """Measure the programs of a data set into another one."""
-    import numpy as np
-
-    from costmodels.dataset.writer import DatasetWriter
-    from tvm_integration.collect.remeasure import Remeasurer, wanted_tasks
-
-    source = _source(programs_of, out)
-    rng = np.random.default_rng(options.seed)
-    wanted = wanted_tasks(source, target, device, per_task=per_task, rng=rng)
-    with (
-        DatasetWriter(out, info) as writer,
-        _display(console) as show,
-        _interruptible() as interrupted,
-    ):
-        again = Remeasurer(writer, target, device, options, show, interrupted, rpc)
-        try:
-            state = again.run(wanted)
-        finally:
-            again.close()
-    text = f"{out}: {_result_text(state)}"
-    if again.unusable:
-        text += f", {again.unusable} do not apply to this target"
-    sys.stdout.write(f"{text}\n")
-    _end(interrupted(), is_out_of_time=state.is_out_of_time)
-
-
-def _source(programs_of: str, out: Path) -> "StoredDataset":
-    """The data set that is measured again."""
-    from costmodels.dataset.folder import read_dataset
-
-    source = read_dataset(programs_of)
-    if source.path.resolve() == out.resolve():
-        raise InputError(f"--out must be another data set than --programs-of, got {out}")
-    return source
 
 
 def _result_text(state: "CollectState") -> str:
     kernels = str(state.tasks)
     if state.begun < state.tasks:
         kernels = f"{state.begun} of {kernels}"
-    return f"{state.measured} programs of {kernels} kernels ran, {state.failed} failed"
+    text = f"{state.measured} programs of {kernels} kernels ran, {state.failed} failed"
+    return f"{text}, {state.unusable} do not apply to this target" if state.unusable else text
 
 
 def _end(interrupted: bool, *, is_out_of_time: bool = False) -> None:
@@ -245,41 +181,17 @@ def _end(interrupted: bool, *, is_out_of_time: bool = False) -> None:
         raise typer.Exit(INTERRUPTED)
 
 
-def _collect_networks(
-    console: "Console",
-    collector: "NetworkCollector",
-    wanted: "list[str] | StoredDataset",
-    minutes: float | None,
-    interrupted: Callable[[], bool],
-) -> tuple[dict[str, str], bool]:
-    """Measure networks with a bar; return why some could not be, and if the minutes ended it."""
-    from tvm_integration.cli.formatting import duration_text
+@contextmanager
+def _network_display(console: "Console") -> Iterator[Callable[["NetworkProgress"], None]]:
     from tvm_integration.cli.progress import progress_bar
-    from tvm_integration.cli.time_limit import TimeLimit
 
-    limit = TimeLimit(minutes)
-    is_out_of_time = False
-    try:
-        with progress_bar(console, "networks") as show:
+    with progress_bar(console, "networks") as show:
 
-            def on_progress(state: "NetworkProgress") -> None:
-                text = f"{state.failed} failed, {state.current}, ETA "
-                show(state.done, state.wanted, text + duration_text(state.remaining_s))
+        def on_progress(state: "NetworkProgress") -> None:
+            text = f"{state.failed} failed, {state.current}, ETA "
+            show(state.done, state.wanted, text + duration_text(state.remaining_s))
 
-            def should_stop() -> bool:
-                nonlocal is_out_of_time
-                is_out_of_time = limit.is_over()
-                return is_out_of_time or interrupted()
-
-            if isinstance(wanted, list):
-                failed = collector.run(wanted, on_progress=on_progress, should_stop=should_stop)
-            else:
-                failed = collector.run_again(
-                    wanted, on_progress=on_progress, should_stop=should_stop
-                )
-    finally:
-        collector.close()
-    return failed, is_out_of_time
+        yield on_progress
 
 
 @contextmanager
@@ -304,7 +216,6 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def _display(console: "Console") -> Iterator[Callable[["CollectState"], None]]:
-    from tvm_integration.cli.formatting import duration_text
     from tvm_integration.cli.progress import progress_bar
 
     with progress_bar(console, "programs") as show:

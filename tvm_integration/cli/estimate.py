@@ -18,11 +18,9 @@ from tvm_integration.cli.estimate_display import (
     print_measured,
     way_to_calibrate,
 )
+from tvm_integration.cli.progress import staged
 
 if TYPE_CHECKING:
-    from costmodels.device import Device
-    from costmodels.network_models.sum_of_kernels import Overheads
-    from tvm_integration.compat import Target
     from tvm_integration.estimate.estimate import Estimate
 
 
@@ -154,44 +152,24 @@ def _estimated(
 ) -> "Estimate":
     from rich.console import Console
 
-    progress = Console(stderr=True, highlight=False)
-    with progress.status("importing TVM"):
-        from tvm_integration.targets import check_cores, device_of, parse_target
+    console = Console(stderr=True, highlight=False)
+    with staged(console, "importing TVM", "kernels") as (on_stage, on_kernel):
+        from tvm_integration.targets import device_of, parse_target
 
         parsed = parse_target(target)  # before the models are imported: typos are told early
-        from costmodels.models import load_kernel_model
-        from tvm_integration.cli.progress import counted
-        from tvm_integration.estimate.estimate import EstimateOptions, check_model, estimate_network
-        from tvm_integration.estimate.network import describe_network
+        if target == "host" and device is not None:
+            found_device = device_of(parsed, device)
+            if found_device.name != device_of(parsed).name:
+                text = f"the target is this host's, {parsed}: give --target for {found_device.name}"
+                console.print(text, markup=False)
+        from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
 
-        found_model = load_kernel_model(cost_model, seed=0)
-        check_model(found_model, cost_model)
-        found_device = device_of(parsed, device)
-        check_cores(parsed, found_device)
-        if target == "host" and found_device.name != device_of(parsed).name:
-            text = f"the target is this host's, {parsed}: give --target for {found_device.name}"
-            progress.print(text, markup=False)
-        options = EstimateOptions(*choices, _overheads(overheads, parsed, found_device, cost_model))
-    with progress.status("importing the network") as status:
-        network = describe_network(model, parsed, on_stage=status.update)
-    with counted(progress, "kernels") as on_kernel:
         return estimate_network(
-            network,
+            model,
             parsed,
-            found_device,
-            found_model,
-            options,
-            model_name=cost_model,
+            device,
+            cost_model,
+            EstimateOptions(*choices, overheads),
+            on_stage=on_stage,
             on_kernel=on_kernel,
         )
-
-
-def _overheads(text: str, target: "Target", device: "Device", model_name: str) -> "Overheads":
-    from costmodels.network_models.sum_of_kernels import NOTHING
-    from tvm_integration.estimate.overheads_file import Calibrated, known_overheads, load_overheads
-
-    if text == "none":
-        return NOTHING
-    if text == "calibrated":
-        return known_overheads(target, device, model_name)
-    return load_overheads(Path(text), Calibrated.of(target, device, model_name))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -95,3 +95,37 @@ def timed_bar(console: Console, unit: str) -> Iterator[Callable[[int, int, str],
             show(done, total, ", ".join(part for part in (text, time_text) if part))
 
         yield on_progress
+
+
+@contextmanager
+def staged(
+    console: Console, first: str, unit: str
+) -> Iterator[tuple[Callable[[str], None], OnProgress]]:
+    """Show what is going on, and once something is counted how far it has come.
+
+    Parameters
+    ----------
+    console : Console
+        Where; on a terminal it redraws.
+    first : str
+        What goes on at the beginning.
+    unit : str
+        What is counted, in the plural.
+
+    Yields
+    ------
+    tuple of callables
+        To be told a stage; to be told how much is done, and how much there is.
+    """
+    with ExitStack() as shown:
+        status = shown.enter_context(console.status(first))
+        show: OnProgress | None = None
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal show
+            if show is None:
+                status.stop()  # a terminal has room for one of them
+                show = shown.enter_context(counted(console, unit))
+            show(done, total)
+
+        yield status.update, on_progress

@@ -87,19 +87,10 @@ def tune(
         if device is not None:
             read_device(device)
         shared_session()  # the workers import TVM while this process does
-        with (
-            progress.status("importing TVM and the network") if progress.is_terminal else _nothing()
-        ):
+        with progress.status("importing TVM") if progress.is_terminal else _nothing():
             from tvm_integration.cli.tune_display import live_display, print_result
-            from tvm_integration.compile.execution import (
-                check_library_path,
-                check_runs_here,
-                export,
-            )
-            from tvm_integration.frontends.load import load_network
-            from tvm_integration.records.database import keep_network
-            from tvm_integration.targets import parse_target
-            from tvm_integration.tune.session import check_cost_model, tune_network
+            from tvm_integration.compile.execution import check_library_path, export
+            from tvm_integration.tune.session import tune_network
             from tvm_integration.tune.state import TuneOptions
 
             options = TuneOptions(
@@ -113,16 +104,10 @@ def tune(
                 device=None if device is None else read_device(device),
                 check=check,
             )
-            parsed_target = parse_target(target)
-            check_runs_here(parsed_target)
-            check_cost_model(options)
             if out is not None:
                 check_library_path(out)
-            network = load_network(model, seed=seed)
         with live_display(progress) as on_state:
-            result = tune_network(network, parsed_target, options, on_state)
-        if trials and result.tuned_s is not None:
-            keep_network(work_dir, model, parsed_target, result.tuned_s)
+            result = tune_network(model, target, options, on_state)
         if as_json:
             document = result.as_json() | {"work_dir": str(options.work_dir)}
             stdout.write(json_text(document))

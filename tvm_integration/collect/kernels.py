@@ -33,6 +33,8 @@ from tvm_integration.records.rows import (
 )
 from tvm_integration.tir.features import FeatureExtractor
 
+PER_TASK = 64
+"""Programs of a task by default."""
 REFERENCE_EVERY = 8
 """Batches between two readings of the reference kernel."""
 SOURCES_KEPT = 48
@@ -47,8 +49,9 @@ class CollectOptions:
 
     Parameters
     ----------
-    per_task : int
-        Programs of each task, failures included.
+    per_task : int, optional
+        Programs of each task, failures included; `PER_TASK`, or all of a data set whose programs
+        are measured again, by default.
     batch : int
         Programs built and measured at a time.
     mixture : mapping
@@ -59,14 +62,14 @@ class CollectOptions:
         Of what is drawn.
     """
 
-    per_task: int = 64
+    per_task: int | None = None
     batch: int = 16
     mixture: Mapping[str, float] = field(default_factory=lambda: dict(MIXTURE))
     minutes: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.per_task < 1 or self.batch < 1:
+        if (self.per_task is not None and self.per_task < 1) or self.batch < 1:
             raise InputError(
                 f"per-task and batch must be at least 1, got {self.per_task} and {self.batch}"
             )
@@ -94,6 +97,8 @@ class CollectState:
         Name of the task at work.
     is_out_of_time : bool
         Whether the limit of minutes ended it.
+    unusable : int
+        Programs of another data set whose traces do not apply to this target.
     """
 
     tasks: int
@@ -107,6 +112,7 @@ class CollectState:
     reference_s: tuple[float, ...] = ()
     current: str = ""
     is_out_of_time: bool = False
+    unusable: int = 0
 
     @property
     def remaining_s(self) -> float | None:
@@ -208,6 +214,7 @@ class Collector:
         self._target = target
         self._device = device
         self._options = options
+        self._per_task = PER_TASK if options.per_task is None else options.per_task
         self._on_state = on_state
         self._should_stop = should_stop
         self._rng = np.random.default_rng(options.seed)
@@ -263,7 +270,7 @@ class Collector:
 
     def _missing(self, key: str) -> dict[str, int]:
         counts = self._counts.get(key, Counter())
-        return deficits(counts, self._options.per_task, self._options.mixture)
+        return deficits(counts, self._per_task, self._options.mixture)
 
     def _measure_batch(self, key: str) -> int:
         chooser = self._chooser(key)
@@ -342,7 +349,7 @@ class Collector:
             tasks=len(keys),
             begun=len({record.task for record in records}),
             finished=len(finished),
-            wanted=sum(counts[k] if k in finished else self._options.per_task for k in keys),
+            wanted=sum(counts[k] if k in finished else self._per_task for k in keys),
             measured=len(records) - failed,
             failed=failed,
             reference_s=readings,

@@ -150,8 +150,7 @@ class Remeasurer:
         self._appliers: dict[str, TraceApplier] = {}
         self._open: dict[str, list[RecordRow]] = {}
         self._wanted: Mapping[str, WantedTask] = {}
-        self.unusable = 0
-        """Programs whose traces do not apply."""
+        self._unusable = 0
 
     def close(self) -> None:
         """End the worker processes."""
@@ -224,7 +223,7 @@ class Remeasurer:
         try:
             schedule = self._appliers[program.task].schedule(program.trace)
         except InputError:
-            self.unusable += 1
+            self._unusable += 1
             return None
         # Of the program, not of the workload: a schedule may change the layout of weights.
         arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(
@@ -245,6 +244,7 @@ class Remeasurer:
             measured=len(records) - failed,
             failed=failed,
             reference_s=readings,
+            unusable=self._unusable,
         )
 
 

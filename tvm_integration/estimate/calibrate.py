@@ -1,103 +1,119 @@
-"""Fit what a sum of kernels leaves out, on networks measured on the user's own machine."""
+"""Calibrating estimates for the user's own machine."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from costmodels.dataset.folder import read_dataset
-from costmodels.dataset.network_rows import NetworkRow, drift_of
-from costmodels.dataset.writer import DatasetWriter
-from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.network_models.overheads_fit import corrected_by_others, fit_overheads
-from costmodels.network_models.sum_of_kernels import TYPICAL, Overheads
-from costmodels.protocol import KernelCostModel
-from tvm_integration.collect.featurize import featurize
-from tvm_integration.collect.networks import NetworkCollector, NetworkProgress
+from costmodels.files import check_can_be_written
+from costmodels.models import load_kernel_model
+from costmodels.network_models.sum_of_kernels import Overheads
+from costmodels.pretrained import PRETRAINED_BEST
+from costmodels.progress import OnProgress, no_progress
+from tvm_integration.collect.networks import NetworkProgress
 from tvm_integration.compat import Target
-from tvm_integration.estimate.measured_networks import measured_networks, places_of_tasks
+from tvm_integration.compile.execution import check_runs_here
+from tvm_integration.estimate.estimate import check_model
+from tvm_integration.estimate.network_calibration import calibrate_on_networks
+from tvm_integration.estimate.overheads_file import Calibrated, save_overheads
+from tvm_integration.estimate.quick_calibration import calibrate_quickly
+from tvm_integration.targets import as_target, device_of
+from tvm_integration.time_limit import TimeLimit
 
-NETWORKS = tuple(
-    f"zoo:{family},number={number}"
-    for number in (101, 102)
-    for family in (
-        "residual",
-        "encoder",
-        "once_for_all",
-        "mixer",
-        "plain",
-        "nasbench201",
-        "fire",
-        "shuffle",
-        "unet",
-    )
-)
-"""Measured by default: small ones of many kinds. The data set of networks has other numbers."""
+__all__ = ["CalibrateOptions", "calibrate"]
 
 
-def calibrate(
-    target: Target,
-    device: Device,
-    model: KernelCostModel,
-    folder: Path,
-    *,
-    networks: Sequence[str] = NETWORKS,
-    on_progress: Callable[[NetworkProgress], None] = lambda _: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Overheads:
-    """Measure networks and fit what lies between their kernels.
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """How a machine is calibrated.
 
     Parameters
     ----------
-    target : Target
-        What to build for; this machine must run it.
-    device : Device
-        This machine.
-    model : KernelCostModel
-        Whose errors are learned as well.
-    folder : Path
-        The data set of what is measured; what it has is not measured again.
-    networks : sequence of str
-        To measure.
-    on_progress, should_stop
-        As of `NetworkCollector.run`.
+    quick : bool
+        Measure kernels alone for some seconds, which corrects the model's errors; by default
+        networks for some minutes, which also fits what lies between kernels.
+    minutes : float, optional
+        Begin no network after so many.
+    out : str or path, optional
+        Write the result here; by default where `estimate_network` looks.
+    """
+
+    quick: bool = False
+    minutes: float | None = None
+    out: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.quick and self.minutes is not None:
+            raise InputError(f"--minutes must not be given with --quick, got {self.minutes:g}")
+        TimeLimit(self.minutes)
+
+
+def calibrate(
+    target: str | Target = "host",
+    cost_model: str = PRETRAINED_BEST,
+    options: CalibrateOptions = CalibrateOptions(),
+    *,
+    on_kernel: OnProgress = no_progress,
+    on_network: Callable[[NetworkProgress], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[Overheads, Path]:
+    """Measure on this machine, fit what a sum of kernels leaves out, and keep it.
+
+    A calibration on networks that was killed goes on where it was.
+
+    Parameters
+    ----------
+    target : str or Target
+        Must be of this machine.
+    cost_model : str
+        The model whose errors are learned: ``pretrained:NAME`` or a checkpoint.
+    options : CalibrateOptions
+        How.
+    on_kernel : callable
+        With `quick`, told how many kernels are done, and how many there are.
+    on_network : callable
+        Told before each network.
+    should_stop : callable
+        Asked before each network.
+
+    Returns
+    -------
+    overheads : Overheads
+        What was fitted.
+    path : Path
+        Where it is; estimates go back to what is typical when it is deleted.
 
     Raises
     ------
     InputError
-        When fewer than four could be measured.
+        When the machine cannot run the target, the model gives no seconds, or too little could be
+        measured.
     """
-    with DatasetWriter(folder) as writer:
-        collector = NetworkCollector(writer, target, device)
-        try:
-            failed = collector.run(networks, on_progress=on_progress, should_stop=should_stop)
-        finally:
-            collector.close()
-        if not writer.networks:
-            why = next(iter(failed.values()), "the time was over before")
-            raise InputError(f"at least 4 networks must be measured, got none: {why}")
-    try:
-        stored = read_dataset(folder)
-        records = featurize(stored)
-        measured, discrepancy = corrected_by_others(
-            measured_networks(stored, model),
-            [row.family for row in stored.networks],
-            records.kernels.batch,
-            places_of_tasks(records),
-        )
-        found = fit_overheads(measured, TYPICAL if device.kind == "cpu" else None)
-        disturbance = _disturbance(stored.networks)
-        return replace(found, disturbance=disturbance, discrepancy=discrepancy)
-    except InputError as error:
-        why = f"; {next(iter(failed.values()))}" if failed else ""
-        raise InputError(f"{error}{why}") from None
-
-
-def _disturbance(networks: Sequence[NetworkRow]) -> float:
-    """By which share networks took longer before or after their kernels, but for a tenth of them.
-
-    Now and then one is disturbed on a quiet machine too.
-    """
-    return float(np.quantile([drift_of(row.run_s) for row in networks], 0.9))
+    if options.out is not None:
+        check_can_be_written(Path(options.out), needed=[Path(cost_model)])
+    target = as_target(target)
+    check_runs_here(target)
+    model = load_kernel_model(cost_model)
+    check_model(model, cost_model)
+    device = device_of(target)
+    of = Calibrated.of(target, device, cost_model)
+    path = of.path if options.out is None else Path(options.out)
+    if options.quick:
+        found = calibrate_quickly(target, device, model, on_progress=on_kernel)
+        save_overheads(path, found, of)
+        return found, path
+    limit = TimeLimit(options.minutes)
+    measured = of.path.with_suffix(".networks")
+    found = calibrate_on_networks(
+        target,
+        device,
+        model,
+        measured,
+        on_progress=on_network,
+        should_stop=lambda: limit.is_over() or should_stop(),
+    )
+    save_overheads(path, found, of)
+    shutil.rmtree(measured)  # the next calibration measures anew
+    return found, path

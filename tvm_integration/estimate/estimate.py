@@ -1,6 +1,7 @@
 """The latency of a whole network from its kernels, without running it."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,16 +17,21 @@ from costmodels.features.operator_costs import kernel_cost
 from costmodels.kernel import KernelBatch, Measured, concatenate
 from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.learning.calibration import NORMAL_REACH
+from costmodels.models import load_kernel_model
 from costmodels.network_models.kernel_latency import KernelLatency, predicted_latencies
 from costmodels.network_models.sum_of_kernels import NOTHING, TYPICAL, Overheads, Total, add_up
 from costmodels.network_models.unseen_families import pretrained_factors, unseen_factor
 from costmodels.networks.fused_graph import FusedGraph
+from costmodels.pretrained import PRETRAINED_BEST
+from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import KernelCostModel
 from tvm_integration.compat import Schedule, Target
 from tvm_integration.estimate.measured_networks import latency_of
-from tvm_integration.estimate.network import DescribedNetwork, features_of
+from tvm_integration.estimate.network import DescribedNetwork, describe_network, features_of
+from tvm_integration.estimate.overheads_file import Calibrated, known_overheads, load_overheads
 from tvm_integration.identity import task_key
 from tvm_integration.records.database import has_database, measurement_of, open_database
+from tvm_integration.targets import as_device, as_target
 from tvm_integration.tune.cost_model import MetaScheduleCostModel
 from tvm_integration.tune.network_timing import fastest_record, known_untuned
 from tvm_integration.tune.zero_trial import choose_schedules
@@ -167,8 +173,9 @@ class EstimateOptions:
         Of a tuning run; for ``"database"``.
     partial : bool
         Give a total also where something is missing.
-    overheads : Overheads
-        What a sum leaves out.
+    overheads : Overheads, str or path
+        What a sum leaves out: ``"calibrated"``, that of `calibrate` on this machine, or else what
+        is typical; ``"none"``; a file that a calibration wrote; or what was fitted.
     seed : int
         Of the search.
     """
@@ -176,7 +183,7 @@ class EstimateOptions:
     schedules: str = "default"
     work_dir: Path | None = None
     partial: bool = False
-    overheads: Overheads = NOTHING
+    overheads: Overheads | str | os.PathLike[str] = "calibrated"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -212,50 +219,71 @@ def check_model(model: KernelCostModel, name: str) -> None:
 
 
 def estimate_network(
-    network: DescribedNetwork,
-    target: Target,
-    device: Device,
-    model: KernelCostModel,
+    network: str | DescribedNetwork,
+    target: str | Target = "host",
+    device: str | os.PathLike[str] | Device | None = None,
+    cost_model: str | os.PathLike[str] | KernelCostModel = PRETRAINED_BEST,
     options: EstimateOptions = DEFAULT,
     *,
     model_name: str = "",
-    on_kernel: Callable[[int, int], None] = lambda _done, _all: None,
+    on_stage: Callable[[str], None] = lambda _: None,
+    on_kernel: OnProgress = no_progress,
 ) -> Estimate:
-    """Estimate a network.
+    """Estimate the latency of a network without running it.
 
     Parameters
     ----------
-    network : DescribedNetwork
-        From `describe_network` or `describe_module`.
-    target : Target
-        What it was fused for.
-    device : Device
-        What it runs on.
-    model : KernelCostModel
+    network : str or DescribedNetwork
+        As `costmodels estimate` takes it (``zoo:resnet18``, a file, ``module:function``), or from
+        `describe_network` or `describe_module`.
+    target : str or Target
+        What to fuse for, or what it was fused for.
+    device : str, path or Device, optional
+        What it runs on: a name of `costmodels device --list`, a device file, or a device. By
+        default that of the target.
+    cost_model : str, path or KernelCostModel
         One that predicts seconds and has learned.
     options : EstimateOptions
         How.
     model_name : str
-        What the user called the model; its registered name by default.
+        What the user called a model that is given as an object; its registered name by default.
+    on_stage : callable
+        Told what is going on.
     on_kernel : callable
         With schedules ``"model"``, told how many kernels have one, and how many there are.
 
     Returns
     -------
     Estimate
+        The network's latency in seconds with its interval, and that of each kernel.
 
     Raises
     ------
     InputError
-        When the model gives no seconds, the device is a GPU and schedules are default, or the work
-        directory is none, or one of another target or another network.
+        When the model gives no seconds, the network cannot be imported, the device is a GPU and
+        schedules are default, or the work directory is none, or one of another target or another
+        network.
+
+    Examples
+    --------
+    >>> estimate_network("zoo:mlp", "llvm -mcpu=haswell -num-cores=1").total.total_s < 0.1
+    True
     """
-    check_model(model, model_name or model.name)
+    target = as_target(target)
+    if not isinstance(cost_model, KernelCostModel):
+        model_name = model_name or os.fspath(cost_model)
+    model = load_kernel_model(cost_model)
+    model_name = model_name or model.name
+    check_model(model, model_name)
+    device = as_device(device, target)
+    overheads = _overheads_of(options, target, device, model_name)
     if device.kind == "gpu" and options.schedules == "default":
         raise InputError(
             "schedules must be database or model on a GPU, where no program runs untuned, got "
             "default: tune the network, or let a model choose that has learned from GPUs"
         )
+    if isinstance(network, str):
+        network = describe_network(network, target, on_stage=on_stage)
     start = time.perf_counter()
     known: dict[str, KernelLatency] = {}
     batch = network.batch(device)
@@ -266,7 +294,6 @@ def estimate_network(
         batch = _chosen(network, target, device, model, options.seed, on_kernel)
     launches = network.graph.counts("kernel")
     empty = {launch.name for launch in network.graph.launches if not launch.output_bytes}
-    overheads = _overheads_of(options, device, model_name)
     scale = math.exp(overheads.bias)
     open_places = [i for i, kernel in enumerate(network.kernels) if kernel.name not in known]
     asked = batch.take(open_places)
@@ -318,7 +345,7 @@ def estimate_network(
         kernels=tuple(sorted(kernels, key=_share, reverse=True)),
         unsupported=unsupported,
         provenance={
-            "model": model_name or model.name,
+            "model": model_name,
             "schedules": options.schedules,
             "target": str(target),
             "device": device.as_dict(),
@@ -331,13 +358,21 @@ def estimate_network(
     )
 
 
-def _overheads_of(options: EstimateOptions, device: Device, model_name: str) -> Overheads:
+def _overheads_of(
+    options: EstimateOptions, target: Target, device: Device, model_name: str
+) -> Overheads:
     """Overheads of an estimate.
 
     A calibration measures unscheduled networks, which a sum fits better than it does tuned ones,
     and of families that a pretrained model has learned.
     """
     found = options.overheads
+    if found == "none":
+        found = NOTHING
+    elif found == "calibrated":
+        found = known_overheads(target, device, model_name)
+    elif not isinstance(found, Overheads):
+        found = load_overheads(Path(found), Calibrated.of(target, device, model_name))
     if not found.is_calibrated:
         return found
     # A kernel that a tuning run has no record of is predicted unscheduled.

@@ -20,13 +20,17 @@ from costmodels.models import load_kernel_model
 from costmodels.protocol import KernelCostModel
 from tvm_integration.compat import EvaluatorConfig, Target, meta_schedule
 from tvm_integration.compile.build import FusedNetwork, FusedTask, fuse
+from tvm_integration.compile.execution import check_runs_here
+from tvm_integration.frontends.load import load_network
+from tvm_integration.frontends.model_spec import default_work_dir
 from tvm_integration.frontends.network import Network
 from tvm_integration.interrupt import end_at_once
 from tvm_integration.measure.builder import WarmBuilder
 from tvm_integration.measure.measure_log import MeasureEvent, MeasureLog, measure_callbacks
 from tvm_integration.measure.runner import WarmRunner
 from tvm_integration.measure.value_dependent import ARGUMENT_SETS
-from tvm_integration.records.database import measurement_of, open_database
+from tvm_integration.records.database import keep_network, measurement_of, open_database
+from tvm_integration.targets import as_target
 from tvm_integration.threads import thread_count
 from tvm_integration.tune.cost_model import MetaScheduleCostModel
 from tvm_integration.tune.folder import TVM_LOG, locked, log_into, mark_threads
@@ -54,21 +58,23 @@ LEAST_FREE_BYTES = 64 << 20
 """Free space under which tuning ends in order instead of losing records."""
 STOCK = "stock"
 """``--cost-model`` for TVM's own XGBModel."""
+DEFAULT = TuneOptions()
 
 
 def tune_network(
-    network: Network,
-    target: Target,
-    options: TuneOptions,
+    network: str | Network,
+    target: str | Target = "host",
+    options: TuneOptions = DEFAULT,
     on_state: Callable[[TuneState], None] = lambda _: None,
 ) -> TuneResult:
     """Tune a network and measure what it gained.
 
     Parameters
     ----------
-    network : Network
-        From `tvm_integration.frontends.load.load_network`.
-    target : Target
+    network : str or Network
+        As `costmodels tune` takes it (``zoo:resnet18``, a file, ``module:function``), or from
+        `tvm_integration.frontends.load.load_network`.
+    target : str or Target
         Must be of this machine.
     options : TuneOptions
         Budget, model, folder.
@@ -78,6 +84,8 @@ def tune_network(
     Returns
     -------
     TuneResult
+        Latencies in seconds, untuned, tuned and of the network's own framework; each kernel's; and
+        the built network.
 
     Raises
     ------
@@ -86,11 +94,33 @@ def tune_network(
         kernel matches `options.tasks`, when the disk is full, and when the network, before it is
         tuned, computes something else than its own framework does.
     """
+    parsed = as_target(target)
+    check_runs_here(parsed)
+    check_cost_model(options)
+    name = network if isinstance(network, str) else network.name
+    work_dir = options.work_dir or default_work_dir(name, str(target))
+    # A network's own code may change the working directory.
+    options = replace(options, work_dir=work_dir.absolute())
+    if not isinstance(network, str):
+        return _tune(network, parsed, options, on_state)
+    on_state(TuneState("importing the network"))
+    result = _tune(load_network(network, seed=options.seed), parsed, options, on_state)
+    if options.trials and result.tuned_s is not None:
+        keep_network(options.folder, network, parsed, result.tuned_s)
+    return result
+
+
+def _tune(
+    network: Network,
+    target: Target,
+    options: TuneOptions,
+    on_state: Callable[[TuneState], None],
+) -> TuneResult:
     start = time.perf_counter()
-    with locked(options.work_dir), log_into(options.work_dir):
+    with locked(options.folder), log_into(options.folder):
         on_state(TuneState("reading the work directory"))
-        database = open_database(options.work_dir, target)
-        mark_threads(options.work_dir, database, thread_count(target))
+        database = open_database(options.folder, target)
+        mark_threads(options.folder, database, thread_count(target))
         cost_model = _make_cost_model(options)
         if not options.trials:
             model = None if options.cost_model == STOCK else cost_model.kernel_model
@@ -158,7 +188,7 @@ class _Run:
     def measure_untuned_kernels(self) -> None:
         """Measure each kernel's unscheduled program, and choose which kernels to tune."""
         self.on_state(self.state)
-        untuned_s = untuned_latencies(self.fused, self.options.work_dir, self.builder, self.runner)
+        untuned_s = untuned_latencies(self.fused, self.options.folder, self.builder, self.runner)
         shares = [t.weight * (s or 0.0) for t, s in zip(self.fused.tasks, untuned_s, strict=True)]
         selected = select_tasks(self.fused.tasks, shares, self.options.tasks)
         kernels = []
@@ -216,7 +246,7 @@ class _Run:
             self.on_state(self.state)
 
         def should_stop() -> bool:
-            self._disk_full = shutil.disk_usage(self.options.work_dir).free < LEAST_FREE_BYTES
+            self._disk_full = shutil.disk_usage(self.options.folder).free < LEAST_FREE_BYTES
             self._late = limit_s is not None and time.perf_counter() - begin > limit_s
             # What is left after an uneven batch is not worth the search for it.
             done = self._trials_left() < batch / SMALLEST_PART
@@ -233,7 +263,7 @@ class _Run:
             meta_schedule.tune_tasks(
                 tasks=self._contexts(),
                 task_weights=[float(task.weight) for task in self._selected],
-                work_dir=str(self.options.work_dir),
+                work_dir=str(self.options.folder),
                 max_trials_global=left,
                 num_trials_per_iter=batch,
                 builder=self.builder,
@@ -247,7 +277,7 @@ class _Run:
             )
         if self._disk_full:
             raise InputError(
-                f"the disk of {self.options.work_dir} must have {LEAST_FREE_BYTES >> 20} MiB free, "
+                f"the disk of {self.options.folder} must have {LEAST_FREE_BYTES >> 20} MiB free, "
                 "got less: free some space and give the same command again, nothing is lost"
             )
         return self._interrupted
@@ -396,7 +426,7 @@ def _make_cost_model(options: TuneOptions) -> Any:
     if options.cost_model == STOCK:
         return meta_schedule.cost_model.XGBModel()
     return MetaScheduleCostModel(
-        options.cost_model, work_dir=options.work_dir, device=options.device, seed=options.seed
+        options.cost_model, work_dir=options.folder, device=options.device, seed=options.seed
     )
 
 

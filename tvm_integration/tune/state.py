@@ -22,8 +22,9 @@ class TuneOptions:
 
     Parameters
     ----------
-    work_dir : Path
-        Database, checkpoint and log of the run.
+    work_dir : Path, optional
+        Database, checkpoint and log of the run; by default a folder of the network's name in
+        ``costmodels_work``.
     trials : int
         Candidates to measure in all, those of earlier runs in `work_dir` included. With 0 the model
         alone chooses, and no kernel is measured.
@@ -44,7 +45,7 @@ class TuneOptions:
         Compare what the untuned network computes with its own framework before tuning.
     """
 
-    work_dir: Path
+    work_dir: Path | None = None
     trials: int = 512
     minutes: float | None = None
     trials_per_iter: int = 32
@@ -65,6 +66,12 @@ class TuneOptions:
             raise InputError(f"seed must be in 0 ... {_MOST - 1}, got {self.seed}")
         if task_count(self.tasks) == 0:
             raise InputError(f"tasks must be at least 1, got {self.tasks}")
+
+    @property
+    def folder(self) -> Path:
+        """The work directory, once it is chosen."""
+        assert self.work_dir is not None
+        return self.work_dir
 
 
 def task_count(tasks: str | None) -> int | None:

@@ -8,9 +8,12 @@ import pytest
 
 from costmodels.kernel_models.paleo import Paleo
 from tvm_integration.cli.estimate_page import estimate_html
-from tvm_integration.estimate.estimate import estimate_network
+from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
 from tvm_integration.estimate.network import describe_network
 from tvm_integration.targets import device_of, host_target
+
+BARE = EstimateOptions(overheads="none")
+"""Kernels alone."""
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -33,7 +36,7 @@ document.body.append(told);
 def test_the_table_sorts_in_a_browser(tmp_path):
     target = host_target()
     network = describe_network("zoo:residual,number=5", target)
-    text = estimate_html(estimate_network(network, target, device_of(target), Paleo()))
+    text = estimate_html(estimate_network(network, target, device_of(target), Paleo(), BARE))
     page = tmp_path / "page.html"
     page.write_text(text.replace("</body>", _CLICKS))
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]

@@ -18,8 +18,8 @@ from tvm_integration.cli.app import app
 from tvm_integration.collect import network_process
 from tvm_integration.collect.network_process import NetworkProcess
 from tvm_integration.collect.networks import ATTEMPTS, NetworkCollector
-from tvm_integration.estimate.calibrate import calibrate
 from tvm_integration.estimate.measured_networks import measured_networks
+from tvm_integration.estimate.network_calibration import calibrate_on_networks
 from tvm_integration.estimate.overheads_file import Calibrated, known_overheads, save_overheads
 from tvm_integration.identity import target_text
 from tvm_integration.targets import device_of, host_target, parse_target
@@ -284,7 +284,7 @@ def test_calibration_is_fitted_kept_and_found(folder, tmp_path, monkeypatch):
     device = device_of(target)
     measured = tmp_path / "measured"  # as a killed calibration leaves it
     shutil.copytree(folder, measured)
-    found = calibrate(target, device, model, measured, networks=NETWORKS)
+    found = calibrate_on_networks(target, device, model, measured, networks=NETWORKS)
     assert found.networks == 4
     assert 0 <= found.launch_s.value < 1e-3
     assert 0 <= found.common_error <= 1
@@ -307,7 +307,7 @@ def test_calibration_is_fitted_kept_and_found(folder, tmp_path, monkeypatch):
     assert known_overheads(target, device, "paleo").networks == 4
     assert not begun.exists()
     with pytest.raises(InputError, match="at least 4 networks, got 1"):
-        calibrate(target, device, model, tmp_path / "one", networks=["zoo:mlp"])
+        calibrate_on_networks(target, device, model, tmp_path / "one", networks=["zoo:mlp"])
 
 
 def test_a_network_has_as_many_threads_as_its_target_has_cores(monkeypatch):

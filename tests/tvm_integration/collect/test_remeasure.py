@@ -38,15 +38,15 @@ def again(source, out, target, **options):
     with DatasetWriter(out, {"licence": "Apache-2.0"}) as writer:
         remeasurer = Remeasurer(writer, parsed, device, CollectOptions(**options))
         try:
-            return remeasurer.run(wanted), remeasurer
+            return remeasurer.run(wanted)
         finally:
             remeasurer.close()
 
 
 def test_the_same_programs_are_measured_for_another_target(source, tmp_path):
-    state, remeasurer = again(source, tmp_path / "d", ONE)
+    state = again(source, tmp_path / "d", ONE)
     before, after = read_dataset(source), read_dataset(tmp_path / "d")
-    assert (state.failed, remeasurer.unusable) == (0, 0)
+    assert (state.failed, state.unusable) == (0, 0)
     assert {r.program for r in after.records} == {r.program for r in before.records}
     assert {t.workload_key for t in after.used_tasks.values()} == {
         t.workload_key for t in before.used_tasks.values()
@@ -67,7 +67,7 @@ def _cpus():
 def test_what_is_there_is_not_measured_again(source, tmp_path):
     again(source, tmp_path / "d", ONE)
     first = read_dataset(tmp_path / "d").records
-    state, _ = again(source, tmp_path / "d", ONE)
+    state = again(source, tmp_path / "d", ONE)
     assert read_dataset(tmp_path / "d").records == first
     assert state.finished == state.tasks == 3
 

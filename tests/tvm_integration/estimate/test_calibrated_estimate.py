@@ -22,6 +22,9 @@ from tvm_integration.estimate.overheads_file import Calibrated, load_overheads, 
 from tvm_integration.frontends.torch_program import from_torch
 from tvm_integration.targets import device_of
 
+BARE = EstimateOptions(overheads="none")
+"""Kernels alone."""
+
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
@@ -31,7 +34,7 @@ def run(*arguments, **options):
 
 def test_a_bias_shows_in_the_kernels_too(network, target):
     model, device = load_kernel_model("pretrained:best", seed=0), device_of(target)
-    plain = estimate_network(network, target, device, model)
+    plain = estimate_network(network, target, device, model, BARE)
     overheads = Overheads(Parameter(1e-6), bias=0.5)
     found = estimate_network(network, target, device, model, EstimateOptions(overheads=overheads))
     assert found.total.kernels_s == pytest.approx(np.exp(0.5) * plain.total.kernels_s)
@@ -65,7 +68,7 @@ def test_calibrated_intervals_are_those_of_unseen_families(network, target):
 
 def test_kernels_measured_on_the_device_correct_untuned_ones(network, target):
     model, device = load_kernel_model("pretrained:best", seed=0), device_of(target)
-    plain = estimate_network(network, target, device, model)
+    plain = estimate_network(network, target, device, model, BARE)
     batch = network.batch(device)
     families = [frozenset({str(kernel % 5)}) for kernel in range(len(batch))]
     error, deviation = np.full(len(batch), 0.3), np.full(len(batch), 0.3)
@@ -154,6 +157,7 @@ def test_a_kernel_larger_than_those_learned_has_an_interval_that_holds(target):
         target,
         device,
         load_kernel_model("pretrained:best", seed=0),
+        BARE,
     )
     assert found.total.low_s < 1.13 < 1.273 < found.total.high_s < 10.0
 

@@ -37,6 +37,9 @@ from tvm_integration.learn.train import train_model
 from tvm_integration.records.database import open_database
 from tvm_integration.targets import device_of
 
+BARE = EstimateOptions(overheads="none")
+"""Kernels alone."""
+
 SOME = 300
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -99,7 +102,7 @@ def test_a_residual_network_has_branches(target):
 
 def test_a_total_is_the_sum_of_its_kernels(network, target):
     found = estimate_network(
-        network, target, device_of(target), load_kernel_model("pretrained:best", seed=0)
+        network, target, device_of(target), load_kernel_model("pretrained:best"), BARE
     )
     parts = sum(kernel.count * kernel.latency.latency_s for kernel in found.kernels)
     assert found.total.total_s == pytest.approx(parts)
@@ -111,7 +114,7 @@ def test_a_total_is_the_sum_of_its_kernels(network, target):
     extra = Overheads(Parameter(1e-3))
     options = EstimateOptions(overheads=extra)
     more = estimate_network(network, target, device_of(target), Paleo(), options)
-    plain = estimate_network(network, target, device_of(target), Paleo())
+    plain = estimate_network(network, target, device_of(target), Paleo(), BARE)
     launches = len(network.graph.launches)
     assert more.total.total_s == pytest.approx(plain.total.total_s + 1e-3 * launches)
 
@@ -119,7 +122,7 @@ def test_a_total_is_the_sum_of_its_kernels(network, target):
 def test_the_estimate_is_near_what_runs(network, target):
     """Within a factor of ten, on whatever machine and however busy it is."""
     found = estimate_network(
-        network, target, device_of(target), load_kernel_model("pretrained:best", seed=0)
+        network, target, device_of(target), load_kernel_model("pretrained:best"), BARE
     )
     loaded = load_network(SMALL_NETWORK)
     measured = float(np.median(measure_s(build(fuse(loaded.module, target)), loaded.inputs)))
@@ -134,13 +137,13 @@ def test_a_tensor_without_elements_is_named(target):
     module = from_torch("empty", Network(), (torch.zeros(4, 4),), {}).module
     described = describe_module(module, target)
     model = load_kernel_model("pretrained:best", seed=0)
-    found = estimate_network(described, target, device_of(target), model)
+    found = estimate_network(described, target, device_of(target), model, BARE)
     assert found.total is None
     assert {each.reason for each in found.unsupported} == {"it writes a tensor without elements"}
     small = {"population_size": 64, "genetic_num_iters": 2, "eps_greedy": 0.0}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tvm_integration.tune.zero_trial.EVOLUTION", small)
-        options = EstimateOptions("model", partial=True)
+        options = EstimateOptions("model", partial=True, overheads="none")
         chosen = estimate_network(described, target, device_of(target), model, options)
     assert chosen.total.total_s > 0
     assert len(chosen.unsupported) == 1
@@ -152,14 +155,16 @@ def test_what_a_model_does_not_know_is_named_and_there_is_no_total(network, targ
     table = LookupTable()
     known = Paleo().predict(batch)
     table.update(batch, [Measured((float(known.latency_s[0]),))])
-    found = estimate_network(network, target, device, table)
+    found = estimate_network(network, target, device, table, BARE)
     assert found.total is None
     assert found.as_json()["total_s"] is None
     assert len(found.unsupported) == len(network.kernels) - 1 - sum(
         kernel.latency is not None and kernel.note != "" for kernel in found.kernels
     )
     assert "the table has no entry of" in found.unsupported[0].reason
-    partial = estimate_network(network, target, device, table, EstimateOptions(partial=True))
+    partial = estimate_network(
+        network, target, device, table, EstimateOptions(partial=True, overheads="none")
+    )
     assert partial.total.total_s >= float(known.latency_s[0])
     sources = {kernel.latency.source for kernel in partial.kernels if kernel.latency is not None}
     assert "looked up" in sources
@@ -180,7 +185,7 @@ def test_library_calls_and_branches_are_named(target):
 
     assert isinstance(Module["main"], relax.Function)
     described = describe_module(Module, target)
-    found = estimate_network(described, target, device_of(target), Paleo())
+    found = estimate_network(described, target, device_of(target), Paleo(), BARE)
     assert found.total is None
     partial = EstimateOptions(partial=True, overheads=Overheads(Parameter(1e-3)))
     part = estimate_network(described, target, device_of(target), Paleo(), partial)
@@ -201,7 +206,9 @@ def test_an_assertion_takes_no_time(target):
             R.assert_op(R.const(value=True, dtype="bool"), format="must hold")
             return R.nn.relu(x)
 
-    found = estimate_network(describe_module(Module, target), target, device_of(target), Paleo())
+    found = estimate_network(
+        describe_module(Module, target), target, device_of(target), Paleo(), BARE
+    )
     assert not found.unsupported
     assert [launch.kind for launch in found.graph.launches] == ["kernel"]
 
@@ -216,7 +223,7 @@ def test_a_kernel_that_writes_constants_takes_as_long_as_its_bytes(target):
     module = from_torch("zeros", Network(), (torch.zeros(4, 4),), {}).module
     device = device_of(target)
     model = load_kernel_model("pretrained:best", seed=0)
-    found = estimate_network(describe_module(module, target), target, device, model)
+    found = estimate_network(describe_module(module, target), target, device, model, BARE)
     assert not found.unsupported
     (zeros,) = (each for each in found.kernels if each.note)
     assert zeros.note == "it writes constants: its bytes over the bandwidth"
@@ -228,7 +235,7 @@ def test_a_kernel_that_writes_constants_takes_as_long_as_its_bytes(target):
 
 def test_measured_latencies_of_a_work_directory_are_used(target, tuned_kernel):
     described = describe_network("zoo:mlp", target)
-    options = EstimateOptions("database", tuned_kernel)
+    options = EstimateOptions("database", tuned_kernel, overheads="none")
     found = estimate_network(described, target, device_of(target), Paleo(), options)
     assert {kernel.latency.source for kernel in found.kernels} == {"measured"}
     calibrated = replace(options, overheads=Overheads(residual=0.01, networks=9))
@@ -255,7 +262,7 @@ def test_measured_latencies_of_a_work_directory_are_used(target, tuned_kernel):
 def test_a_run_that_measured_nothing_is_not_one_to_estimate_from(target, tmp_path):
     open_database(tmp_path, target)  # as `tune --trials 0` leaves it
     described = describe_network("zoo:mlp", target)
-    options = EstimateOptions("database", tmp_path)
+    options = EstimateOptions("database", tmp_path, overheads="none")
     with pytest.raises(InputError, match="must hold programs that were measured, got none: `cost"):
         estimate_network(described, target, device_of(target), Paleo(), options)
 
@@ -266,15 +273,19 @@ def test_a_model_chooses_schedules(target, monkeypatch):
     described = describe_network("zoo:mlp", target)
     model = load_kernel_model("pretrained:best", seed=0)
     device = device_of(target)
-    chosen = estimate_network(described, target, device, model, EstimateOptions("model"))
-    default = estimate_network(described, target, device, model)
+    chosen = estimate_network(
+        described, target, device, model, EstimateOptions("model", overheads="none")
+    )
+    default = estimate_network(described, target, device, model, BARE)
     assert chosen.total.total_s < default.total.total_s
     with pytest.raises(InputError, match="tells the schedules of a kernel apart"):
-        estimate_network(described, target, device, Paleo(), EstimateOptions("model"))
+        estimate_network(
+            described, target, device, Paleo(), EstimateOptions("model", overheads="none")
+        )
 
 
 def test_the_page_stands_alone(network, target):
-    found = estimate_network(network, target, device_of(target), Paleo())
+    found = estimate_network(network, target, device_of(target), Paleo(), BARE)
     text = estimate_html(found)
     assert not re.search(r'(src|href)="|url\(|@import', text)
     assert text.count("<circle") == len(network.graph.launches)
@@ -311,7 +322,7 @@ def test_onnx_files_of_another_tool(name, opset, target, tmp_path):
     network = onnx.version_converter.convert_version(onnx.load(path), opset)
     onnx.save(network, tmp_path / "network.onnx")
     described = describe_network(str(tmp_path / "network.onnx"), target)
-    found = estimate_network(described, target, device_of(target), Paleo())
+    found = estimate_network(described, target, device_of(target), Paleo(), BARE)
     assert found.unsupported == ()
     assert found.total.total_s > 1e-3
     convolutions = sum(node.op_type == "Conv" for node in network.graph.node)
@@ -385,5 +396,5 @@ def test_models_of_the_data_set_estimate_too(tmp_path, network, target):
     records = stored.records[:: len(stored.records) // SOME]
     some = replace(stored, records=records, files_digest="")  # no features of all are kept
     model = train_model(some, "sparse_polynomial", tmp_path / "sparse.ckpt")
-    found = estimate_network(network, target, device_of(target), model)
+    found = estimate_network(network, target, device_of(target), model, BARE)
     assert found.total is not None
