@@ -28,8 +28,11 @@ from tvm_integration.cli.train import train
 from tvm_integration.cli.tune import tune
 from tvm_integration.interrupt import INTERRUPTED
 
+OLD_NAMES = {"model": "cost-model", "featurise": "featurize"}
+"""Options and commands of earlier releases, which go on working, and what they are called now."""
+
 app = typer.Typer(
-    add_completion=False,
+    context_settings={"token_normalize_func": lambda name: OLD_NAMES.get(name, name)},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -24,7 +24,7 @@ FAR_OFF = 5.0
 def calibrate(
     target: TargetText = "host",
     cost_model: Annotated[
-        str, typer.Option("--model", help="The model whose errors are learned as well.")
+        str, typer.Option("--cost-model", help="The model whose errors are learned as well.")
     ] = "pretrained:best",
     minutes: Annotated[
         float | None, typer.Option(help="Begin no network after this many minutes.")

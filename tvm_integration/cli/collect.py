@@ -85,7 +85,7 @@ def collect(
 
     The same command resumes a collection that was killed or interrupted. With --programs-of a
     data set that another device measured is measured here: half an hour of it teaches the models
-    this device, with `costmodels train OUT --model pretrained:best`.
+    this device, with `costmodels train OUT --cost-model pretrained:best`.
     """
     models = models or []
     if bool(models) == (programs_of is not None):

@@ -34,7 +34,7 @@ def estimate(
     cost_model: Annotated[
         str,
         typer.Option(
-            "--model",
+            "--cost-model",
             help="pretrained:NAME, a checkpoint, a .csv of `costmodels table`, or paleo.",
         ),
     ] = "pretrained:best",

@@ -206,7 +206,7 @@ def way_to_calibrate(target: str, device: Path | None, cost_model: str, *, is_kn
     if device is not None:
         return told + "`costmodels calibrate` on the device itself, and --overheads FILE, help\n"
     options = [] if target == "host" else ["--target", target]
-    options += [] if cost_model == BEST else ["--model", cost_model]
+    options += [] if cost_model == BEST else ["--cost-model", cost_model]
     command = shlex.join(["costmodels", "calibrate", "--quick", *options])
     return (
         f"{told}`{command}` measures errors on this one in 45 seconds, without --quick both in "

@@ -35,7 +35,10 @@ _SHARES = ("supported", "mape", "median_ape", "within_10pct", "coverage", "inter
 def evaluate(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A folder, or shipped:NAME.")],
     model: Annotated[
-        list[str], typer.Option(help="A registered name, or a trained model's file; may repeat.")
+        list[str],
+        typer.Option(
+            "--cost-model", help="A registered name, or a trained model's file; may repeat."
+        ),
     ],
     split: Annotated[
         str | None,

@@ -24,7 +24,7 @@ def table(
 ) -> None:
     """Measure every kernel of some networks once, unscheduled, and write a lookup table.
 
-    `costmodels estimate --model FILE.csv` looks kernels up in it.
+    `costmodels estimate --cost-model FILE.csv` looks kernels up in it.
     """
     from tempfile import TemporaryDirectory
 

@@ -12,7 +12,8 @@ def train(
     model: Annotated[
         str,
         typer.Option(
-            help="A registered name, trained from nothing, or a trained model, which learns on."
+            "--cost-model",
+            help="A registered name, trained from nothing, or a trained model, which learns on.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Write the checkpoint here.")],

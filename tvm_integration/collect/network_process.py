@@ -5,9 +5,9 @@ concerns no other.
 """
 
 import contextlib
-import multiprocessing
 import os
 import signal
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -19,6 +19,7 @@ from costmodels.json_text import parse_json
 from costmodels.networks.fused_graph import FusedGraph
 from tvm_integration.foreign_errors import one_line
 from tvm_integration.identity import task_key, trace_text
+from tvm_integration.workers.child import start_child
 
 if TYPE_CHECKING:
     from tvm_integration.compat import Target
@@ -30,6 +31,8 @@ READY_LIMIT_S = 1800.0
 MEASURE_LIMIT_S = 120.0
 GOODBYE_LIMIT_S = 2.0
 """After which a process that was told to end is killed."""
+END_LIMIT_S = 5.0
+"""Between the end of a connection and that of its process."""
 SLOWEST_S = 2.0
 """Of a network that is measured; slower ones would hold up all others."""
 
@@ -128,16 +131,9 @@ class NetworkProcess:
         order = _Order(
             model, target, schedules_by, dict(programs or {}), fused, seed, usable_cpus()
         )
-        context = multiprocessing.get_context("spawn")  # TVM's threads do not survive a fork
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve,
-            args=(theirs, order),
-            daemon=True,
-        )
-        self._process.start()
-        theirs.close()
+        self._process, self._connection = start_child(__name__)
         try:
+            self._connection.send(order)
             values = self._answer(READY_LIMIT_S)
         except BaseException:
             self.close()
@@ -160,8 +156,7 @@ class NetworkProcess:
                 raise CostModelError(f"a network must answer within {limit_s:g} s, got nothing")
             kind, value = self._connection.recv()
         except (EOFError, OSError):
-            self._process.join(5)
-            code = self._process.exitcode
+            code = self._wait(END_LIMIT_S)
             raise CostModelError(f"the process of a network must live, got exit {code}") from None
         if kind == "refused":
             raise InputError(value)
@@ -170,12 +165,15 @@ class NetworkProcess:
     def close(self) -> None:
         """End the process."""
         self._connection.close()  # it hears of that when it waits for orders
-        self._process.join(GOODBYE_LIMIT_S)  # killed it would leave semaphores behind
-        self._process.terminate()
-        self._process.join(5)
-        if self._process.is_alive():
+        if self._wait(GOODBYE_LIMIT_S) is None:  # it may be building
             self._process.kill()
-            self._process.join()
+            self._process.wait()
+
+    def _wait(self, limit_s: float) -> int | None:
+        """Its exit code; None while it lives."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(limit_s)
+        return None
 
     def __enter__(self) -> "NetworkProcess":
         return self
@@ -197,14 +195,14 @@ class _Order:
     cpus: frozenset[int]
 
 
-def _serve(connection: Connection, order: _Order) -> None:
+def serve(connection: Connection) -> None:
     """Be the process: tell what was built, then measure as often as asked."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the user's process
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)  # TVM prints warnings of C++
     os.dup2(quiet, 2)
     try:
-        built, inputs, description = _build(order)
+        built, inputs, description = _build(connection.recv())
         from tvm_integration.compile.execution import measure_s
 
         (once,) = measure_s(built, inputs, repeat=1, min_repeat_ms=1)
@@ -215,7 +213,7 @@ def _serve(connection: Connection, order: _Order) -> None:
         connection.send(("built", description))
         while True:
             connection.send(("measured", measure_s(built, inputs, repeat=connection.recv())))
-    except EOFError:
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # who asked has ended
         return
     except Exception as error:  # whatever it is, the other process must hear of it
         reason = str(error) if isinstance(error, CostModelError) else one_line(error)

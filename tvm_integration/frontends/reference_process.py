@@ -5,16 +5,13 @@ threads of two frameworks in one process wait for each other. A reference that r
 it takes alone.
 """
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import warnings
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,7 +19,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from costmodels.cores import core_count, usable_cpus
+from costmodels.cores import core_count
 from costmodels.errors import CostModelError, InputError
 from tvm_integration.foreign_errors import one_line
 from tvm_integration.frontends.reference import (
@@ -32,15 +29,11 @@ from tvm_integration.frontends.reference import (
     TorchReference,
     onnxruntime_reference,
 )
+from tvm_integration.workers.child import start_child
 
 START_LIMIT_S = 600.0
 ANSWER_LIMIT_S = 1800.0
 _END_LIMIT_S = 5.0
-# The search path goes along because the user's process may have changed it.
-_BOOTSTRAP = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
-    "from tvm_integration.frontends.reference_process import serve; serve(int(sys.argv[1]))"
-)
 
 
 class ReferenceProcess:
@@ -122,19 +115,8 @@ def _start(reference: TorchReference | OnnxruntimeReference) -> "_Running":
             f"the network must be one that can be pickled to be compared with, got "
             f"{one_line(error)}: define its classes in a module"
         ) from error
-    ours, theirs = Pipe()
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _BOOTSTRAP, str(theirs.fileno()), json.dumps(sys.path)],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-            start_new_session=True,  # Ctrl-C is for the user's process
-        )
-    # TVM, or the user, may have bound the thread that starts it.
-    os.sched_setaffinity(process.pid, usable_cpus())
-    running = _Running(process, ours, folder)
+    process, connection = start_child(__name__, {"OMP_NUM_THREADS": str(threads)})
+    running = _Running(process, connection, folder)
     running.ask("load", path, limit_s=START_LIMIT_S)
     return running
 
@@ -184,16 +166,9 @@ def _end(
     folder.cleanup()
 
 
-def serve(descriptor: int) -> None:
-    """Be the process: answer until the connection closes.
-
-    Parameters
-    ----------
-    descriptor : int
-        Of the connection.
-    """
+def serve(connection: Connection) -> None:
+    """Be the process: answer until the connection closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    connection = Connection(descriptor)
     reference: Reference = MissingReference("nothing was loaded")
     while True:
         try:

@@ -138,7 +138,7 @@ def explain_kernel(
     if not isinstance(found, HalideStyleModel):
         raise InputError(
             f"the model to explain must be a Halide-style one, got {found.name!r}: take "
-            "pretrained:halide, or a checkpoint of `costmodels train --model halide`"
+            "pretrained:halide, or a checkpoint of `costmodels train --cost-model halide`"
         )
     schedule = Schedule(task.mod) if work_dir is None else _best(task, work_dir)
     context = meta_schedule.TuneContext(task.mod, target=target, num_threads=1)
