@@ -1,15 +1,16 @@
-# Every target makes .venv if it is missing; nothing is assumed but Python 3.11, make, tar and g++.
+# Every target makes .venv if it is missing; nothing is assumed but Python 3.11 to 3.13, make, tar and g++.
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: venv demo test lint bench clean
+.PHONY: venv demo test lint wheel bench clean
 
 venv: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into .venv: some minutes, 3 GB"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip uninstall --quiet --yes costmodels  # what this project was called
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
@@ -26,6 +27,11 @@ lint: $(STAMP)
 	$(BIN)/mypy --strict costmodels halide_style
 	$(BIN)/mypy
 
+wheel: $(STAMP)
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	rm -rf build
+	ls dist
+
 bench: $(STAMP)
 	$(BIN)/python scripts/benchmark_workers.py
 	$(BIN)/python scripts/benchmark_search.py
@@ -34,4 +40,4 @@ bench: $(STAMP)
 	$(BIN)/python scripts/leaderboard.py
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build dist *.egg-info

@@ -7,11 +7,10 @@ release's is refused, with the release that wrote it.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow
@@ -23,6 +22,7 @@ from safetensors.numpy import save as save_tensors
 from costmodels.errors import CheckpointError, SchemaError
 from costmodels.features.schema import FeatureSchema
 from costmodels.files import write_atomically
+from costmodels.installed import release
 from costmodels.json_text import parse_json
 
 FORMAT = "costmodels-checkpoint"
@@ -46,13 +46,85 @@ class Checkpoint:
         JSON values: configuration, counters.
     provenance : mapping
         JSON values: with what it was made.
+    schema_text : str
+        The schema for people.
     """
 
     model: str
     schema: str
     arrays: Mapping[str, NDArray[Any]]
     settings: Mapping[str, Any]
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    schema_text: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        schema: FeatureSchema,
+        *,
+        arrays: Mapping[str, NDArray[Any]] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """What a model with a schema has to keep."""
+        return cls(
+            model, schema.fingerprint, arrays or {}, settings or {}, provenance or {}, str(schema)
+        )
+
+    def with_more(
+        self,
+        *,
+        arrays: Mapping[str, NDArray[Any]] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """The same with more arrays, and more of its provenance."""
+        return replace(
+            self,
+            arrays={**self.arrays, **(arrays or {})},
+            provenance={**self.provenance, **(provenance or {})},
+        )
+
+
+def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically.
+
+    Parameters
+    ----------
+    path : path
+        Replaced if it exists; on failure the old file stays.
+    checkpoint : Checkpoint
+        What it holds.
+
+    Raises
+    ------
+    CheckpointError
+        When the file cannot be written (folder missing, disk full, ...).
+    """
+    try:
+        write_atomically(path, checkpoint_bytes(checkpoint))
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint {path} cannot be written: {error.strerror}; "
+            "an older one at that place is unchanged"
+        ) from error
+
+
+def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
+    """Return the content of a checkpoint's file."""
+    dense = {name: np.ascontiguousarray(array) for name, array in checkpoint.arrays.items()}
+    header = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "costmodels": release(),
+        "model": checkpoint.model,
+        "schema": checkpoint.schema,
+        "schema_text": checkpoint.schema_text,
+        "settings": dict(checkpoint.settings),
+        "provenance": dict(checkpoint.provenance),
+    }
+    header["digest"] = _digest(header, dense)
+    return save_tensors(dense, {FORMAT: json.dumps(header)})
 
 
 def save_checkpoint(
@@ -78,25 +150,8 @@ def save_checkpoint(
     CheckpointError
         When the file cannot be written (folder missing, disk full, ...).
     """
-    dense = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    header = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "costmodels": version("costmodels"),
-        "model": model,
-        "schema": schema.fingerprint,
-        "schema_text": str(schema),
-        "settings": dict(settings),
-        "provenance": dict(provenance or {}),
-    }
-    header["digest"] = _digest(header, dense)
-    try:
-        write_atomically(path, save_tensors(dense, {FORMAT: json.dumps(header)}))
-    except OSError as error:
-        raise CheckpointError(
-            f"checkpoint {path} cannot be written: {error.strerror}; "
-            "an older one at that place is unchanged"
-        ) from error
+    made = Checkpoint.of(model, schema, arrays=arrays, settings=settings, provenance=provenance)
+    write_checkpoint(path, made)
 
 
 def packed(content: bytes) -> NDArray[np.uint8]:
@@ -136,15 +191,8 @@ def add_provenance(
     CheckpointError
         When the file cannot be read or written.
     """
-    found = load_checkpoint(path)
-    save_checkpoint(
-        path,
-        model=found.model,
-        schema=schema,
-        arrays={**found.arrays, **(arrays or {})},
-        settings=found.settings,
-        provenance={**found.provenance, **provenance},
-    )
+    found = replace(load_checkpoint(path), schema_text=str(schema))
+    write_checkpoint(path, found.with_more(arrays=arrays, provenance=provenance))
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -164,6 +212,24 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         content = Path(path).read_bytes()
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from None
+    return parse_checkpoint(content, path)
+
+
+def parse_checkpoint(content: bytes, path: str | os.PathLike[str]) -> Checkpoint:
+    """Verify the content of a checkpoint's file.
+
+    Parameters
+    ----------
+    content : bytes
+        As `checkpoint_bytes` gives it.
+    path : path
+        Where it is from; for errors.
+
+    Raises
+    ------
+    CheckpointError
+        When it is no checkpoint, damaged, or of a newer format.
+    """
     header = _header(path, content)
     try:
         arrays = load_tensors(content)
@@ -177,6 +243,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         arrays=arrays,
         settings=header["settings"],
         provenance=header["provenance"],
+        schema_text=header.get("schema_text", ""),
     )
 
 

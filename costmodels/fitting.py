@@ -3,22 +3,23 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from costmodels.checkpoint import add_provenance, load_checkpoint
+from costmodels.checkpoint import load_checkpoint, write_checkpoint
 from costmodels.dataset.featurized import FeaturizedRecords, kept_features
 from costmodels.dataset.folder import StoredDataset, read_dataset
 from costmodels.dataset.splits import read_split
 from costmodels.errors import CheckpointError, InputError
-from costmodels.files import check_can_be_written, path_beside
+from costmodels.files import check_can_be_written
+from costmodels.installed import release, release_of
 from costmodels.kernel import KernelDataset
 from costmodels.learned_tasks import learned_array
 from costmodels.models import checkpoint_path, load_kernel_model
 from costmodels.protocol import Adaptable, FitProgress, KernelCostModel
+from costmodels.stored import state_of
 
 __all__ = ["Features", "fit"]
 
@@ -139,18 +140,11 @@ def _save(
     devices = {dataset.tasks[key].device.name for key in learned if key in dataset.tasks}
     if before is not None:
         devices |= set(before.provenance.get("devices", ()))
-    beside = path_beside(out)
-    try:
-        model.save(beside)
-        add_provenance(
-            beside,
-            {**_facts(dataset, training), **provenance, "devices": sorted(devices)},
-            schema=model.schema,
-            arrays=learned_array(learned, before),
-        )
-        beside.replace(out)
-    finally:
-        beside.unlink(missing_ok=True)
+    facts = {**_facts(dataset, training), **provenance, "devices": sorted(devices)}
+    write_checkpoint(
+        out,
+        state_of(model).with_more(arrays=learned_array(learned, before), provenance=facts),
+    )
 
 
 def _facts(dataset: StoredDataset, training: KernelDataset) -> dict[str, Any]:
@@ -161,13 +155,6 @@ def _facts(dataset: StoredDataset, training: KernelDataset) -> dict[str, Any]:
         "programs": int(np.sum(ran)),
         "kernels": len(np.unique(training.batch.task_index[ran])),
         "trained": datetime.now(UTC).isoformat(timespec="seconds"),
-        "costmodels": version("costmodels"),
-        "tvm": _release("apache-tvm"),
+        "costmodels": release(),
+        "tvm": release_of("apache-tvm"),
     }
-
-
-def _release(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None

@@ -9,7 +9,8 @@ from costmodels.checkpoint import load_checkpoint
 from costmodels.errors import InputError
 from costmodels.pretrained import is_pretrained, pretrained_path
 from costmodels.protocol import KernelCostModel
-from costmodels.registry import kernel_model_class, kernel_model_names, new_kernel_model
+from costmodels.registry import kernel_model_names, new_kernel_model
+from costmodels.stored import model_of_state
 
 __all__ = ["checkpoint_path", "load_kernel_model"]
 
@@ -63,8 +64,7 @@ def load_kernel_model(
 
         return LookupTable.from_export(model)
     if os.fspath(model).endswith(".ckpt") or _is_file(model):
-        checkpoint = load_checkpoint(model)
-        return kernel_model_class(checkpoint.model).load(model)
+        return model_of_state(load_checkpoint(model), path=model)
     try:
         return new_kernel_model(os.fspath(model), rng=np.random.default_rng(seed))
     except InputError as error:

@@ -1,10 +1,12 @@
 """Which releases of TVM's wheels work, and the refusal to run with others."""
 
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import PackageNotFoundError, distribution, distributions, version
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 
+DISTRIBUTION = "tvm-costmodels"
+"""This project on PyPI."""
 REQUIRED = {
     "apache-tvm": (
         SpecifierSet(">=0.27,<0.28", prereleases=True),
@@ -29,6 +31,7 @@ def check_versions() -> None:
     ImportError
         With the reason and the command that repairs the installation.
     """
+    _check_alone()
     for name, (allowed, reason) in REQUIRED.items():
         repair = f"install it with `pip install '{name}{allowed}'`"
         try:
@@ -41,19 +44,36 @@ def check_versions() -> None:
             raise ImportError(f"{name} must be {allowed}, got {found}{cause}: {reason}; {repair}")
 
 
+FOREIGN = "costmodels"
+"""A distribution on PyPI that installs a package of the name of one of ours."""
+
+
+def _check_alone() -> None:
+    """Refuse to go on beside another project's `costmodels`: each overwrites files of the other."""
+    try:
+        found = distribution(FOREIGN)
+    except PackageNotFoundError:
+        return
+    raise ImportError(
+        f"the package `costmodels` must be that of {DISTRIBUTION}, got the distribution {FOREIGN} "
+        f"{found.version} beside it, which is another project's or an earlier release of this one: "
+        f"`pip uninstall {FOREIGN}`, then `pip install --force-reinstall --no-deps {DISTRIBUTION}`"
+    )
+
+
 def _brought_by(name: str, release: str) -> list[str]:
     """Other packages that want this release of one, and not what works here."""
     allowed, _ = REQUIRED[name]
     found = []
-    for distribution in distributions():
-        for text in distribution.requires or ():
+    for each in distributions():
+        for text in each.requires or ():
             try:
                 wanted = Requirement(text)
             except InvalidRequirement:
                 continue
             if wanted.name != name or not wanted.specifier.contains(release, prereleases=True):
                 continue
-            lowest = [each.version for each in wanted.specifier if each.operator in (">=", "==")]
-            if lowest and not any(allowed.contains(each, prereleases=True) for each in lowest):
-                found.append(f"{distribution.metadata['Name']} {distribution.version}")
+            lowest = [part.version for part in wanted.specifier if part.operator in (">=", "==")]
+            if lowest and not any(allowed.contains(one, prereleases=True) for one in lowest):
+                found.append(f"{each.metadata['Name']} {each.version}")
     return sorted(set(found))

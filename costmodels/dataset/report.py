@@ -1,7 +1,5 @@
 """A data set as a page to look at: one self-contained HTML file with charts."""
 
-import html
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,10 @@ from costmodels.dataset.describe import (
 )
 from costmodels.dataset.folder import StoredDataset
 from costmodels.kernel import Failure, Measured
-from costmodels.pages.html_page import key_figures, page, svg
+from costmodels.pages.render import render, svg
+
+TABLES = ("networks", "operators", "dtypes", "origins", "failures", "devices", "processors")
+"""Counts of a description that get a table."""
 
 
 def report_html(dataset: StoredDataset) -> str:
@@ -37,44 +38,19 @@ def report_html(dataset: StoredDataset) -> str:
         "reference kernel drifts by": "-" if drift is None else f"{drift - 1:.1%}",
         "early stopped": f"{found['early_stopped']:,}",
     }
-    charts = {
-        "Tasks: all their programs, best to worst": _spread_chart,
-        "How good programs of each origin are": _origin_chart,
-        "The reference kernel over time": _reference_chart,
-        "Latencies": _latency_chart,
-    }
-    parts = [
-        f"<h1>{html.escape(dataset.name)}</h1>",
-        f'<p class="note">{html.escape(str(found["licence"]))} · digest {found["digest"]} · '
-        f"measured {found['first_measured'] or '-'} to {found['last_measured'] or '-'}</p>",
-        key_figures(figures),
-    ]
-    for title, chart in charts.items():
-        drawn = chart(dataset)
-        if drawn:
-            parts += [f"<h2>{html.escape(title)}</h2>", drawn]
-    parts.append('<div class="columns">')
-    for title in (
-        "networks",
-        "operators",
-        "dtypes",
-        "origins",
-        "failures",
-        "devices",
-        "processors",
-    ):
-        if found[title]:
-            parts += [f"<div><h2>{title}</h2>", _table(found[title]), "</div>"]
-    parts.append("</div>")
-    return page(dataset.name, parts)
-
-
-def _table(counts: Mapping[str, int]) -> str:
-    rows = "".join(
-        f'<tr><td>{html.escape(name)}</td><td class="number">{count:,}</td></tr>'
-        for name, count in counts.items()
+    return render(
+        "dataset.html",
+        **{name: found[name] for name in ("licence", "digest", "first_measured", "last_measured")},
+        name=dataset.name,
+        figures=figures,
+        charts={
+            "Tasks: all their programs, best to worst": _spread_chart(dataset),
+            "How good programs of each origin are": _origin_chart(dataset),
+            "The reference kernel over time": _reference_chart(dataset),
+            "Latencies": _latency_chart(dataset),
+        },
+        tables={name: found[name] for name in TABLES},
     )
-    return f"<table>{rows}</table>"
 
 
 def _spread_chart(dataset: StoredDataset) -> str:

@@ -13,7 +13,6 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,6 +35,7 @@ from costmodels.dataset.locate import INFO, is_dataset
 from costmodels.dataset.network_rows import NetworkIdentity, NetworkRow
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
+from costmodels.installed import release
 from costmodels.json_text import json_text
 
 _log = logging.getLogger(__name__)
@@ -262,7 +262,7 @@ def _create(folder: Path, info: Mapping[str, Any]) -> None:
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "costmodels": version("costmodels"),
+        "costmodels": release(),
         "name": folder.resolve().name,
         "licence": "unknown",
         "provenance": {},

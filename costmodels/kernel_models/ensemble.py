@@ -5,16 +5,13 @@ Learning", MCS 2000); extracting features takes far longer than any of them. Wha
 device tell corrects the seconds there; the members learn on from many.
 """
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 
-from costmodels.checkpoint import load_checkpoint, require, save_checkpoint
+from costmodels.checkpoint import Checkpoint, checkpoint_bytes, parse_checkpoint
 from costmodels.errors import InputError
 from costmodels.features.schema import PER_STORE, FeatureSchema
 from costmodels.kernel import (
@@ -32,7 +29,8 @@ from costmodels.learning.device_correction import FEW
 from costmodels.learning.familiarity import Familiarity
 from costmodels.learning.holding_out import hold_out
 from costmodels.protocol import Adaptable, Claims, FitProgress, KernelCostModel
-from costmodels.registry import kernel_model_class, new_kernel_model
+from costmodels.registry import new_kernel_model
+from costmodels.stored import Stored, model_of_state, state_of
 
 MEMBERS = ("gbt", "halide", "graphsage")
 """Registered names."""
@@ -42,7 +40,7 @@ SECONDS_WEIGHTS = (0.2, 0.4, 0.4)
 """Of the members' log seconds; chosen on left-out training networks and the validation network."""
 
 
-class Ensemble:
+class Ensemble(Stored):
     """The mean of boosted trees, of the Halide-style model and of GraphSAGE.
 
     Parameters
@@ -158,31 +156,24 @@ class Ensemble:
             tuple(unsupported[kernel] for kernel in sorted(unsupported)),
         )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint that holds those of the members."""
-        arrays = {}
-        with tempfile.TemporaryDirectory() as folder:
-            for name, member in zip(MEMBERS, self.members, strict=True):
-                file = Path(folder) / name
-                member.save(file)
-                arrays[name] = np.frombuffer(file.read_bytes(), np.uint8)
+    def state(self) -> Checkpoint:
+        """Return what a checkpoint holds: those of the members."""
+        arrays = {
+            name: np.frombuffer(checkpoint_bytes(state_of(member)), np.uint8)
+            for name, member in zip(MEMBERS, self.members, strict=True)
+        }
         settings = self._seconds.state()
-        save_checkpoint(path, model=self.name, schema=self.schema, arrays=arrays, settings=settings)
+        return Checkpoint.of(self.name, self.schema, arrays=arrays, settings=settings)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a checkpoint, also one saved before anything was learned."""
-        checkpoint = load_checkpoint(path)
-        require(checkpoint, path=path, model=cls.name, schema=cls.schema)
+    def from_state(cls, state: Checkpoint) -> Self:
+        """Make the model of a state."""
         model = cls()
-        with tempfile.TemporaryDirectory() as folder:
-            members = []
-            for name in MEMBERS:
-                file = Path(folder) / name
-                file.write_bytes(checkpoint.arrays[name].tobytes())
-                members.append(kernel_model_class(name).load(file))
-        model.members = tuple(members)
-        model._seconds = CalibratedSeconds.from_state(checkpoint.settings)
+        model.members = tuple(
+            model_of_state(parse_checkpoint(state.arrays[name].tobytes(), name), path=name)
+            for name in MEMBERS
+        )
+        model._seconds = CalibratedSeconds.from_state(state.settings)
         return model
 
     def _calibrate(self, held_out: KernelDataset) -> None:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 
-from costmodels.checkpoint import load_checkpoint, packed, require, save_checkpoint, unpacked
+from costmodels.checkpoint import Checkpoint, packed, unpacked
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.features.kernel_graph import KernelGraph
@@ -38,6 +38,7 @@ from costmodels.kernel import (
 from costmodels.kernel_models.paleo import time_of
 from costmodels.learning.calibration import COVERAGE, LEAST_SPREAD, NORMAL_REACH, Interval
 from costmodels.protocol import Claims, FitProgress
+from costmodels.stored import Stored
 
 KEPT = 64
 """Measurements of an entry that are kept, the newest: a median needs no more."""
@@ -142,7 +143,7 @@ def device_key(device: Device) -> str:
     return f"{device.name}, {device.cores} cores, {device.vector_bits} bits"
 
 
-class LookupTable:
+class LookupTable(Stored):
     """A table that answers with what was measured; it cannot tell the schedules of a kernel apart.
 
     Parameters
@@ -329,21 +330,19 @@ class LookupTable:
             tuple(unsupported),
         )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint."""
+    def state(self) -> Checkpoint:
+        """Return what a checkpoint holds."""
         text = json.dumps([asdict(entry) for entry in self.entries])
         settings = {"interval": asdict(self._interval)}
         arrays = {"entries": packed(text.encode())}
-        save_checkpoint(path, model=self.name, schema=self.schema, arrays=arrays, settings=settings)
+        return Checkpoint.of(self.name, self.schema, arrays=arrays, settings=settings)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a checkpoint, also one of an empty table."""
-        checkpoint = load_checkpoint(path)
-        require(checkpoint, path=path, model=cls.name, schema=cls.schema)
-        values = json.loads(unpacked(checkpoint.arrays["entries"]))
+    def from_state(cls, state: Checkpoint) -> Self:
+        """Make the model of a state."""
+        values = json.loads(unpacked(state.arrays["entries"]))
         model = cls([_kept(each) for each in values])
-        model._interval = Interval.from_dict(checkpoint.settings["interval"])
+        model._interval = Interval.from_dict(state.settings["interval"])
         return model
 
     def export(self, path: str | os.PathLike[str]) -> None:

@@ -6,7 +6,6 @@ percent of its peak only; that share is known or fitted.
 """
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Self
@@ -14,7 +13,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy.optimize import minimize
 
-from costmodels.checkpoint import load_checkpoint, require, save_checkpoint
+from costmodels.checkpoint import Checkpoint
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.features.kernel_graph import KernelGraph, Operator
@@ -30,6 +29,7 @@ from costmodels.kernel import (
 )
 from costmodels.learning.calibration import COVERAGE, Interval, even_spread
 from costmodels.protocol import Claims, FitProgress
+from costmodels.stored import Stored
 
 ALGORITHMS = ("gemm", "fft")
 FFT_TILE = 32
@@ -146,7 +146,7 @@ def _fft_flop(operator: Operator) -> float | None:
     return products + transform * (tiles * (inputs + channels) + inputs * channels)
 
 
-class Paleo:
+class Paleo(Stored):
     """PALEO as a kernel model: it cannot tell the schedules of one kernel apart.
 
     Parameters
@@ -262,18 +262,16 @@ class Paleo:
         found: FloatArray = self._parts(batch) / shares
         return found
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint."""
+    def state(self) -> Checkpoint:
+        """Return what a checkpoint holds."""
         settings = {"platform": asdict(self.platform), "interval": asdict(self._interval)}
-        save_checkpoint(path, model=self.name, schema=self.schema, arrays={}, settings=settings)
+        return Checkpoint.of(self.name, self.schema, settings=settings)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a checkpoint."""
-        checkpoint = load_checkpoint(path)
-        require(checkpoint, path=path, model=cls.name, schema=cls.schema)
-        model = cls(Platform(**checkpoint.settings["platform"]))
-        model._interval = Interval.from_dict(checkpoint.settings["interval"])
+    def from_state(cls, state: Checkpoint) -> Self:
+        """Make the model of a state."""
+        model = cls(Platform(**state.settings["platform"]))
+        model._interval = Interval.from_dict(state.settings["interval"])
         return model
 
     def _log_seconds(self, batch: KernelBatch) -> FloatArray:

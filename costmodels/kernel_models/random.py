@@ -1,19 +1,19 @@
 """The baseline that knows nothing: utilities drawn at random, by content."""
 
-import os
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import ClassVar, Self
 
 import numpy as np
 
-from costmodels.checkpoint import load_checkpoint, require, save_checkpoint
+from costmodels.checkpoint import Checkpoint
 from costmodels.features.schema import PER_STORE, FeatureSchema
 from costmodels.kernel import KernelBatch, KernelDataset, KernelPrediction, Measurement
 from costmodels.protocol import Claims, FitProgress
+from costmodels.stored import Stored
 
 
-class RandomModel:
+class RandomModel(Stored):
     """Gives every kernel a utility that depends on nothing but its features and a seed.
 
     A kernel keeps its utility, whichever batch it comes in: what TVM's RandomModel does not.
@@ -67,16 +67,14 @@ class RandomModel:
             utility[kernel] = np.random.default_rng(int.from_bytes(digest)).standard_normal()
         return KernelPrediction(utility)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint."""
+    def state(self) -> Checkpoint:
+        """Return what a checkpoint holds."""
         settings = {"seed": self.seed}
-        save_checkpoint(path, model=self.name, schema=self.schema, arrays={}, settings=settings)
+        return Checkpoint.of(self.name, self.schema, settings=settings)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a checkpoint."""
-        checkpoint = load_checkpoint(path)
-        require(checkpoint, path=path, model=cls.name, schema=cls.schema)
+    def from_state(cls, state: Checkpoint) -> Self:
+        """Make the model of a state."""
         model = cls()
-        model.seed = int(checkpoint.settings["seed"])
+        model.seed = int(state.settings["seed"])
         return model

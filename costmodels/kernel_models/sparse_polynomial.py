@@ -7,7 +7,6 @@ here both are logarithms, for kernels differ by eight orders of magnitude: a ter
 degree is a power law.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations_with_replacement
@@ -17,11 +16,12 @@ from typing import ClassVar, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodels.checkpoint import load_checkpoint, require, save_checkpoint
+from costmodels.checkpoint import Checkpoint
 from costmodels.errors import InputError
 from costmodels.features.program_features import FEATURES, program_features
 from costmodels.features.roofline import log_bound
 from costmodels.features.schema import PER_STORE, FeatureSchema
+from costmodels.installed import require_package
 from costmodels.kernel import (
     FloatArray,
     KernelBatch,
@@ -35,6 +35,7 @@ from costmodels.learning.holding_out import hold_out
 from costmodels.metrics import task_groups
 from costmodels.protocol import Claims, FitProgress
 from costmodels.replay import ReplayMemory
+from costmodels.stored import Stored
 
 SELECTIONS = ("lasso", "foba")
 FAILURE_GAP = 1.0
@@ -131,7 +132,7 @@ class Formula:
         return "\n".join(lines)
 
 
-class SparsePolynomial:
+class SparsePolynomial(Stored):
     """A short polynomial that predicts seconds relative to the roofline.
 
     Parameters
@@ -256,8 +257,8 @@ class SparsePolynomial:
             tuple(Unsupported(int(kernel), reason) for kernel in missing),
         )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint: formula, what is remembered, counters."""
+    def state(self) -> Checkpoint:
+        """Return what a checkpoint holds: formula, what is remembered, counters."""
         arrays, memory = self._memory.state()
         settings: dict[str, object] = {
             "config": asdict(self.config),
@@ -275,23 +276,21 @@ class SparsePolynomial:
                 "terms": self._formula.terms,
                 "intercept": self._formula.intercept,
             }
-        save_checkpoint(path, model=self.name, schema=self.schema, arrays=arrays, settings=settings)
+        return Checkpoint.of(self.name, self.schema, arrays=arrays, settings=settings)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a checkpoint, also one saved before anything was learned."""
-        checkpoint = load_checkpoint(path)
-        require(checkpoint, path=path, model=cls.name, schema=cls.schema)
-        settings = checkpoint.settings
+    def from_state(cls, state: Checkpoint) -> Self:
+        """Make the model of a state."""
+        settings = state.settings
         model = cls(PolynomialConfig(**settings["config"]))
         model._seed, model._updates = int(settings["seed"]), int(settings["updates"])
         model._interval = Interval.from_dict(settings["interval"])
         model._memory = ReplayMemory.from_state(
-            model.config.memory, cls.schema, checkpoint.arrays, settings["memory"]
+            model.config.memory, cls.schema, state.arrays, settings["memory"]
         )
         found = settings["formula"]
         if found is not None:
-            arrays = {name: checkpoint.arrays[f"formula.{name}"] for name in _ARRAYS}
+            arrays = {name: state.arrays[f"formula.{name}"] for name in _ARRAYS}
             terms = tuple(tuple(term) for term in found["terms"])
             model._formula = Formula(
                 features=tuple(found["features"]),
@@ -373,6 +372,7 @@ def _least_squares(columns: FloatArray, wanted: FloatArray) -> tuple[FloatArray,
 
 def _lasso(columns: FloatArray, wanted: FloatArray, most: int) -> NDArray[np.int64]:
     """The columns that LASSO takes up first as its penalty falls (SPORE-LASSO)."""
+    require_package("sklearn", "sparse", "sparse_polynomial")
     from sklearn.linear_model import lars_path_gram
 
     centred = wanted - wanted.mean()

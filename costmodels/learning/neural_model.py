@@ -1,7 +1,6 @@
 """What every neural kernel model does: learn, learn on in bounded time, predict, keep its state."""
 
 import copy
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from costmodels.checkpoint import Checkpoint, load_checkpoint, require, save_checkpoint
+from costmodels.checkpoint import Checkpoint
 from costmodels.errors import InputError
 from costmodels.features.roofline import log_bound
 from costmodels.features.schema import PER_STORE, FeatureSchema
@@ -38,6 +37,7 @@ from costmodels.learning.training import Epoch, LabelledKernels, TrainingConfig,
 from costmodels.metrics import task_groups
 from costmodels.protocol import Claims, FitProgress
 from costmodels.replay import ReplayMemory
+from costmodels.stored import Stored
 
 PREDICTED_AT_ONCE = 1024
 KEPT_OF_TASK = 16
@@ -86,7 +86,7 @@ class NeuralConfig:
         return cls(**{**values, "training": TrainingConfig(**values["training"])})
 
 
-class NeuralKernelModel(ABC):
+class NeuralKernelModel(ABC, Stored):
     """A kernel model whose predictions come from networks; a subclass says from which.
 
     Parameters
@@ -359,8 +359,8 @@ class NeuralKernelModel(ABC):
         low_s, high_s = self._seconds.ends(batch, log_latency, spread)
         return KernelPrediction(utility, np.exp(log_latency), low_s, high_s, COVERAGE, unsupported)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint: networks, what is remembered, counters."""
+    def state(self) -> Checkpoint:
+        """Return what a checkpoint holds: networks, what is remembered, counters."""
         arrays, memory = self._memory.state()
         both = {"taught": self._taught, "adapted": self._adapted}
         for kind, networks in both.items():
@@ -377,23 +377,20 @@ class NeuralKernelModel(ABC):
         }
         settings |= self._seconds.state()
         provenance = {"torch": torch.__version__}
-        save_checkpoint(
-            path,
-            model=self.name,
-            schema=PER_STORE,
+        return Checkpoint.of(
+            self.name,
+            PER_STORE,
             arrays=arrays,
             settings=settings,
             provenance=provenance,
         )
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a checkpoint, also one saved before anything was learned."""
-        checkpoint = load_checkpoint(path)
-        require(checkpoint, path=path, model=cls.name, schema=cls.schema)
-        config = NeuralConfig.from_dict(checkpoint.settings["config"])
-        model = cls(cls.make_shape(checkpoint.settings["shape"]), config)
-        model._restore(checkpoint)
+    def from_state(cls, state: Checkpoint) -> Self:
+        """Make the model of a state."""
+        config = NeuralConfig.from_dict(state.settings["config"])
+        model = cls(cls.make_shape(state.settings["shape"]), config)
+        model._restore(state)
         return model
 
     def _restore(self, checkpoint: Checkpoint) -> None:

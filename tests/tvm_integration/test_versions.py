@@ -67,3 +67,14 @@ def test_a_missing_wheel_is_named(monkeypatch):
     monkeypatch.setattr(versions, "version", missing)
     with pytest.raises(ImportError, match="apache-tvm must be installed"):
         versions.check_versions()
+
+
+def test_another_project_of_the_name_is_recognised(monkeypatch):
+    """PyPI's `costmodels` installs the same package: whichever comes last overwrites the other."""
+
+    class Foreign:
+        version = "0.2.3"
+
+    monkeypatch.setattr(versions, "distribution", lambda _: Foreign())
+    with pytest.raises(ImportError, match=r"got the distribution costmodels 0\.2\.3 beside it"):
+        versions.check_versions()

@@ -8,13 +8,14 @@ import io
 import logging
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
 from costmodels.errors import CostModelError
+from costmodels.installed import DISTRIBUTION, release_of
+from tvm_integration.cli.cache import cache
 from tvm_integration.cli.calibrate import calibrate
 from tvm_integration.cli.collect import collect
 from tvm_integration.cli.dataset import app as dataset
@@ -43,16 +44,10 @@ app = typer.Typer(
 def _print_version(asked: bool) -> None:
     """Print the release, and those of what it stands on."""
     if asked:
-        names = ("costmodels", "apache-tvm", "apache-tvm-ffi", "torch", "xgboost", "onnx")
-        sys.stdout.write("".join(f"{name} {_release(name)}\n" for name in names))
+        names = (DISTRIBUTION, "apache-tvm", "apache-tvm-ffi", "torch", "xgboost", "onnx")
+        lines = (f"{name} {release_of(name) or 'is not installed'}\n" for name in names)
+        sys.stdout.write("".join(lines))
         raise typer.Exit
-
-
-def _release(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "is not installed"
 
 
 @app.callback()
@@ -69,7 +64,7 @@ def _common(
 
 for command in (
     *(tune, collect, estimate, calibrate, table),
-    *(train, evaluate, models, explain, device),
+    *(train, evaluate, models, explain, device, cache),
 ):
     app.command()(command)
 app.add_typer(dataset, name="dataset")

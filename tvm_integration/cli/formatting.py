@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["duration_text", "seconds_text", "wide_console"]
+__all__ = ["duration_text", "seconds_text", "size_text", "wide_console"]
 
 
 def duration_text(seconds: float | None) -> str:
@@ -37,6 +37,20 @@ def seconds_text(seconds: float | None) -> str:
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds * 1e9:.3g} ns"
+
+
+def size_text(size_bytes: int) -> str:
+    """A size with a unit that suits it.
+
+    Examples
+    --------
+    >>> size_text(0), size_text(1_500), size_text(118_000_000)
+    ('0 B', '1.5 kB', '118 MB')
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= size:
+            return f"{size_bytes / size:.3g} {unit}"
+    return f"{size_bytes} B"
 
 
 def wide_console(width: int, *, stderr: bool = False) -> "Console":

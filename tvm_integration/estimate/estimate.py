@@ -14,6 +14,7 @@ import numpy as np
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.features.operator_costs import kernel_cost
+from costmodels.installed import release
 from costmodels.kernel import KernelBatch, Measured, concatenate
 from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.learning.calibration import NORMAL_REACH
@@ -350,7 +351,7 @@ def estimate_network(
             "target": str(target),
             "device": device.as_dict(),
             "overheads": _told(overheads),
-            "costmodels": version("costmodels"),
+            "costmodels": release(),
             "tvm": version("apache-tvm"),
             "network_from_cache": network.from_cache,
             "predicting_s": time.perf_counter() - start,

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from costmodels.errors import InputError
+from costmodels.installed import require_package
 from tvm_integration import zoo
 
 __all__ = [
@@ -183,6 +184,9 @@ def _check_file(name: ModelName) -> ModelName:
             f"{name.name} must be an archive of torch.export.save, got a truncated or other file: "
             "save it again"
         )
+    if name.kind == "onnx":
+        for package in ("onnx", "onnxscript"):
+            require_package(package, "onnx", f"MODEL {name.name}")
     name.integer_options()
     return name
 
@@ -193,11 +197,7 @@ def _check_hf(config: str, options: Mapping[str, str]) -> ModelName:
             f"hf: must be followed by a configuration class of transformers, got {config!r}: "
             "write hf:BertConfig, for example"
         )
-    if find_spec("transformers") is None:
-        raise InputError(
-            f"transformers must be installed for hf:{config}, got no such package: "
-            "install the extra with `pip install 'costmodels[hf]'`"
-        )
+    require_package("transformers", "hf", f"hf:{config}")
     return ModelName("hf", config, options)
 
 

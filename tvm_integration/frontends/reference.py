@@ -232,7 +232,7 @@ def onnxruntime_reference(path: str, inputs: tuple[np.ndarray, ...]) -> Referenc
     except ImportError:
         return MissingReference(
             "onnxruntime must be installed to compare outputs and latency, got no such package: "
-            "install the extra with `pip install 'costmodels[onnxruntime]'`"
+            "install the extra with `pip install 'tvm-costmodels[onnxruntime]'`"
         )
     except Exception as error:  # its exception classes have no common base but this
         return MissingReference(f"onnxruntime must be able to open {path}, got {one_line(error)}")

@@ -12,6 +12,7 @@ from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.features.kernel_graph import StagedGraph
 from costmodels.files import write_atomically
+from costmodels.installed import require_package
 from costmodels.kernel import KernelBatch, Task
 from costmodels.models import load_kernel_model
 from halide_style.model import HalideStyleModel
@@ -211,6 +212,7 @@ def draw(explanation: Explanation, path: Path) -> None:
     """
     if path.suffix not in CHART_ENDINGS:
         raise InputError(f"a chart must end in {', '.join(CHART_ENDINGS)}, got {path.name!r}")
+    require_package("matplotlib", "charts", "a chart")
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from costmodels.checkpoint import load_checkpoint, save_checkpoint
+from costmodels.checkpoint import Checkpoint, load_checkpoint, write_checkpoint
 from costmodels.device import Device
 from costmodels.errors import CheckpointError, CostModelError, InputError, SchemaError
-from costmodels.files import path_beside
 from costmodels.kernel import FloatArray
+from costmodels.learned_tasks import learned_array
 from costmodels.models import checkpoint_path, load_kernel_model
 from costmodels.protocol import KernelCostModel
-from costmodels.registry import kernel_model_class
+from costmodels.stored import model_of_state, state_of
 from tvm_integration.compat import (
     MeasureCandidate,
     PyCostModel,
@@ -45,6 +45,18 @@ def _origin(model: str | os.PathLike[str] | KernelCostModel) -> str | None:
     return None if path is None else blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
+def _resolved(
+    model: str | os.PathLike[str] | KernelCostModel, seed: int
+) -> tuple[KernelCostModel, Checkpoint | None]:
+    """The model that a user names, and what it was read from."""
+    if isinstance(model, str | os.PathLike):
+        path = checkpoint_path(model)
+        if path is not None and path.suffix == ".ckpt" and path.is_file():
+            start = load_checkpoint(path)
+            return model_of_state(start, path=path), start
+    return load_kernel_model(model, seed=seed), None
+
+
 class TuningModel:
     """What `MetaScheduleCostModel` does, as a plain class: scores, learning, saving, resuming.
 
@@ -58,6 +70,8 @@ class TuningModel:
         What candidates run on.
     origin : str, optional
         What tells the model from others, if it has learned before.
+    start : Checkpoint, optional
+        What the model was read from: its provenance, and the tasks that it has learned, go on.
     """
 
     def __init__(
@@ -66,9 +80,12 @@ class TuningModel:
         work_dir: str | os.PathLike[str] | None = None,
         device: Device | None = None,
         origin: str | None = None,
+        start: Checkpoint | None = None,
     ) -> None:
         self.scores = CandidateScores(model, device)
         self._origin = origin
+        self._start = start
+        self._tasks: set[str] = set()
         self._learned: set[int] = set()
         if not isinstance(work_dir, str | os.PathLike | None):
             raise InputError(f"work_dir must be a path, got {work_dir!r}")
@@ -95,35 +112,30 @@ class TuningModel:
             if self._checkpoint is None and not self._learned:
                 logger.warning("nothing is saved: give work_dir to keep what the cost model learns")
             self._learned.update(record_hash(context.mod, c.sch.trace) for c in candidates)
+            self._tasks.add(task_key(context.mod, context.target))
             self._save()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint that also says which records were learned."""
-        path = Path(path)
-        beside = path_beside(path.with_name(f"{path.name}.model"))
-        try:
-            self.scores.model.save(beside)
-            made = load_checkpoint(beside)
-        except CheckpointError as error:  # the user named the file, not the one beside it
-            raise CheckpointError(str(error).replace(str(beside), str(path))) from None
-        finally:
-            beside.unlink(missing_ok=True)
+        """Write a checkpoint that also says which records and which tasks were learned."""
         learned = np.fromiter(sorted(self._learned), np.uint64, len(self._learned))
-        save_checkpoint(
+        state = state_of(self.scores.model)
+        before = {} if self._start is None else self._start.provenance
+        write_checkpoint(
             path,
-            model=made.model,
-            schema=self.scores.model.schema,
-            arrays={**made.arrays, LEARNED: learned},
-            settings=made.settings,
-            provenance={**made.provenance, ORIGIN: self._origin},
+            state.with_more(
+                arrays={LEARNED: learned, **learned_array(self._tasks, self._start)},
+                provenance={**before, **state.provenance, ORIGIN: self._origin},
+            ),
         )
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Read a checkpoint of the same model, registered or not, or of any registered one."""
-        checkpoint = load_checkpoint(path)
-        current = type(self.scores.model)
-        same = checkpoint.model == current.name
-        self.scores.model = (current if same else kernel_model_class(checkpoint.model)).load(path)
+        self._take(load_checkpoint(path), path)
+
+    def _take(self, checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
+        known = type(self.scores.model)
+        self.scores.model = model_of_state(checkpoint, path=path, known=known)
+        self._start, self._tasks = checkpoint, set()
         learned = checkpoint.arrays.get(LEARNED, np.empty(0, np.uint64))
         self._learned = {int(value) for value in learned}
 
@@ -149,7 +161,7 @@ class TuningModel:
                 logger.warning(
                     "%s goes on, the model given is not used: to begin with that, %s", path, way_out
                 )
-            self.load(path)
+            self._take(checkpoint, path)
             self._origin = began_with
         except (CheckpointError, SchemaError) as error:
             raise type(error)(f"{error}: {way_out}") from None
@@ -190,6 +202,7 @@ class TuningModel:
             results = [RunnerResult(list(record.run_secs), None) for record, _ in part]
             if self.scores.learn(context, candidates, results):
                 self._learned.update(record_hash(first.workload.mod, r.trace) for r, _ in part)
+                self._tasks.add(task_key(first.workload.mod, first.target))
 
 
 @derived_object
@@ -234,8 +247,8 @@ class MetaScheduleCostModel(PyCostModel):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        resolved = load_kernel_model(model, seed=seed)
-        self.tuning = TuningModel(resolved, work_dir, device, _origin(model))
+        resolved, start = _resolved(model, seed)
+        self.tuning = TuningModel(resolved, work_dir, device, _origin(model), start)
 
     @property
     def kernel_model(self) -> KernelCostModel:

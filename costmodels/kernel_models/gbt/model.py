@@ -8,7 +8,6 @@ cap on their number; and the number of new trees is chosen on kernels held out.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, Self
@@ -17,7 +16,7 @@ import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
-from costmodels.checkpoint import load_checkpoint, packed, require, save_checkpoint, unpacked
+from costmodels.checkpoint import Checkpoint, packed, unpacked
 from costmodels.errors import InputError
 from costmodels.features.roofline import log_bound
 from costmodels.features.schema import PER_STORE, FeatureSchema
@@ -43,13 +42,14 @@ from costmodels.learning.device_correction import FEW, DeviceCorrections
 from costmodels.metrics import task_groups
 from costmodels.protocol import Claims, FitProgress
 from costmodels.replay import ReplayMemory
+from costmodels.stored import Stored
 from costmodels.task_keys import canonical_key
 
 MANY_TASKS = 5
 """From this many tasks on, validation holds out whole tasks; with fewer, the newest batch."""
 
 
-class GradientBoostedTrees:
+class GradientBoostedTrees(Stored):
     """Boosted trees that rank the schedules of a task and estimate their seconds.
 
     Parameters
@@ -261,8 +261,8 @@ class GradientBoostedTrees:
         latency_s[missing] = np.nan
         return KernelPrediction(utility, latency_s, unsupported=unsupported)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint: trees, replay memory, counters."""
+    def state(self) -> Checkpoint:
+        """Return what a checkpoint holds: trees, replay memory, counters."""
         arrays, memory = self._memory.state()
         by_task = {"anchors": self._anchors, "offsets": self._offsets}
         arrays["by_task"] = packed(json.dumps(by_task).encode())
@@ -277,34 +277,31 @@ class GradientBoostedTrees:
             "state": {name: getattr(self, f"_{name}") for name in _STATE},
         }
         provenance = {"xgboost": xgboost.__version__, "kernels_seen": self._seen}
-        save_checkpoint(
-            path,
-            model=self.name,
-            schema=self.schema,
+        return Checkpoint.of(
+            self.name,
+            self.schema,
             arrays=arrays,
             settings=settings,
             provenance=provenance,
         )
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a checkpoint, also one saved before anything was learned."""
-        checkpoint = load_checkpoint(path)
-        require(checkpoint, path=path, model=cls.name, schema=cls.schema)
-        settings = checkpoint.settings
+    def from_state(cls, state: Checkpoint) -> Self:
+        """Make the model of a state."""
+        settings = state.settings
         model = cls(TreesConfig.from_dict(settings["config"]))
         for name in _STATE:
             setattr(model, f"_{name}", settings["state"][name])
-        by_task = json.loads(unpacked(checkpoint.arrays["by_task"]))
+        by_task = json.loads(unpacked(state.arrays["by_task"]))
         for name, values in by_task.items():
             setattr(model, f"_{name}", {canonical_key(key): each for key, each in values.items()})
         model._memory = ReplayMemory.from_state(
-            model.config.memory, cls.schema, checkpoint.arrays, settings["memory"]
+            model.config.memory, cls.schema, state.arrays, settings["memory"]
         )
         model._corrected = DeviceCorrections.from_state(settings.get("corrected", ()))
         model._measured = {canonical_key(key) for key in settings.get("measured", ())}
-        model._rank = _booster(checkpoint.arrays, "trees.rank")
-        model._seconds = _booster(checkpoint.arrays, "trees.seconds")
+        model._rank = _booster(state.arrays, "trees.rank")
+        model._seconds = _booster(state.arrays, "trees.seconds")
         return model
 
     def _rng(self) -> np.random.Generator:

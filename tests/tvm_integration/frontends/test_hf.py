@@ -95,10 +95,8 @@ def test_bad_hf_names(model, text):
 
 
 def test_without_transformers_the_extra_is_named(monkeypatch):
-    from tvm_integration.frontends import model_spec as model_name
-
-    monkeypatch.setattr(model_name, "find_spec", lambda _: None)
+    monkeypatch.setattr("costmodels.installed.find_spec", lambda _: None)
     assert error_text("hf:BertConfig") == (
-        "transformers must be installed for hf:BertConfig, got no such package: "
-        "install the extra with `pip install 'costmodels[hf]'`"
+        "hf:BertConfig needs transformers, which is not installed: "
+        "`pip install 'tvm-costmodels[hf]'`"
     )

@@ -207,7 +207,7 @@ def test_without_onnxruntime_the_network_loads_and_the_reference_says_why(monkey
     assert missing.kind is None
     assert missing.reason == (
         "onnxruntime must be installed to compare outputs and latency, got no such package: "
-        "install the extra with `pip install 'costmodels[onnxruntime]'`"
+        "install the extra with `pip install 'tvm-costmodels[onnxruntime]'`"
     )
     with pytest.raises(InputError, match="onnxruntime must be installed"):
         missing.run(network.inputs)

@@ -1,0 +1,101 @@
+"""Models as state: what a checkpoint holds, without a file in between."""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+from costmodels.checkpoint import Checkpoint, load_checkpoint, require, write_checkpoint
+from costmodels.features.schema import FeatureSchema
+from costmodels.protocol import KernelCostModel
+from costmodels.registry import kernel_model_class
+
+__all__ = ["Stateful", "Stored", "model_of_state", "state_of"]
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A kernel model that gives its state and takes it; not every one must."""
+
+    def state(self) -> Checkpoint:
+        """Return what a checkpoint of it holds."""
+        ...
+
+    @classmethod
+    def from_state(cls, state: Checkpoint) -> Self:
+        """Make the model of a state, which is of this model and schema."""
+        ...
+
+
+class Stored:
+    """`save` and `load` of a model by its `state` and `from_state`."""
+
+    name: ClassVar[str]
+    schema: ClassVar[FeatureSchema]
+
+    def state(self) -> Checkpoint:
+        """Return what a checkpoint of it holds."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_state(cls, state: Checkpoint) -> Self:
+        """Make the model of a state, which is of this model and schema."""
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint: one file, no pickle, atomically."""
+        write_checkpoint(path, self.state())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a checkpoint, also one saved before anything was learned.
+
+        Raises
+        ------
+        CheckpointError
+            When the file is missing, damaged or of another model.
+        SchemaError
+            When it was made with another feature schema.
+        """
+        state = load_checkpoint(path)
+        require(state, path=path, model=cls.name, schema=cls.schema)
+        return cls.from_state(state)
+
+
+def state_of(model: KernelCostModel) -> Checkpoint:
+    """Return what a checkpoint of a model holds, of one that only writes files too."""
+    if isinstance(model, Stateful):
+        return model.state()
+    with TemporaryDirectory(prefix="costmodels-state-") as folder:
+        path = Path(folder) / "model.ckpt"
+        model.save(path)
+        return load_checkpoint(path)
+
+
+def model_of_state(state: Checkpoint, *, path: Any, known: Any = None) -> KernelCostModel:
+    """Make the model that a state is of.
+
+    Parameters
+    ----------
+    state : Checkpoint
+        What was read.
+    path : path
+        Where from; for errors.
+    known : type, optional
+        A class that is not registered, of which the state may be.
+
+    Raises
+    ------
+    InputError
+        When no model has its name.
+    CheckpointError, SchemaError
+        When it does not fit the model.
+    """
+    is_known = known is not None and known.name == state.model
+    made: Any = known if is_known else kernel_model_class(state.model)
+    if not issubclass(made, Stateful):
+        found: KernelCostModel = made.load(path)
+        return found
+    require(state, path=path, model=made.name, schema=made.schema)
+    restored: KernelCostModel = made.from_state(state)
+    return restored
