@@ -19,11 +19,11 @@ import numpy as np
 from costmodels.files import cache_folder, write_atomically
 
 READINGS = 24
-LEAST_UNDISTURBED = 6
+MIN_UNDISTURBED = 6
 """Undisturbed readings without which nothing is kept: the moment was too busy."""
 FASTER = 1.25
 """A later reading that is faster by this factor shows that what is kept was disturbed: those of one
-machine differ by up to 1.2 within minutes, by what its neighbours do."""
+machine differ by up to 1.2 within minutes, by what its neighbors do."""
 CHECKED_AFTER_S = 3600.0
 """After which what is kept is compared with one more reading."""
 
@@ -80,7 +80,7 @@ def known_bandwidth(processor: str, l3_bytes: int, path: Path | None = None) -> 
             _write(path, kept, processor, found)
             return found
     measured = measure_bandwidth(l3_bytes)
-    if measured.readings >= LEAST_UNDISTURBED:
+    if measured.readings >= MIN_UNDISTURBED:
         _write(path, kept, processor, measured)
     return measured
 
@@ -100,7 +100,7 @@ def measure_bandwidth(l3_bytes: int) -> Bandwidth:
     """
     rates = _readings_byte_per_s(l3_bytes, READINGS, keep_disturbed=False)
     source = "measured"
-    if len(rates) < LEAST_UNDISTURBED:
+    if len(rates) < MIN_UNDISTURBED:
         source = "measured while the machine was busy"
         rates += _readings_byte_per_s(l3_bytes, READINGS, keep_disturbed=True)
         undisturbed = 0

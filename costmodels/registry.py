@@ -131,18 +131,16 @@ def new_kernel_model(name: str, *, rng: np.random.Generator) -> KernelCostModel:
 def _load(entry_point: EntryPoint) -> type[KernelCostModel]:
     origin = "" if entry_point.dist is None else f" of {entry_point.dist.name}"
     what = f"entry point {entry_point.name} = {entry_point.value}{origin} must name "
-    way_out = "reinstall that package, or ask its authors"
+    hint = "reinstall that package, or ask its authors"
     try:
         loaded = entry_point.load()
     except Exception as error:  # foreign code, which can raise anything
         raise InputError(
-            f"{what}something importable, got {type(error).__name__}: {error}: {way_out}"
+            f"{what}something importable, got {type(error).__name__}: {error}: {hint}"
         ) from error
     if not isinstance(loaded, type):
-        raise InputError(f"{what}a class, got {type(loaded).__name__}: {way_out}")
+        raise InputError(f"{what}a class, got {type(loaded).__name__}: {hint}")
     found = getattr(loaded, "name", None)
     if found != entry_point.name:  # its checkpoints would be opened as another model's
-        raise InputError(
-            f"{what}a class with name = {entry_point.name!r}, got {found!r}: {way_out}"
-        )
+        raise InputError(f"{what}a class with name = {entry_point.name!r}, got {found!r}: {hint}")
     return loaded

@@ -28,7 +28,7 @@ PROTECTED_SHARE = 0.25
 """Share of a task's places that its fastest kernels keep: a search works near the best."""
 
 
-LARGEST_ROW = 6e4
+MAX_ROW = 6e4
 """Of a number in half precision."""
 
 
@@ -83,7 +83,7 @@ class ReplayMemory:
         before = len(self)
         # Half precision is plenty for logarithms, and a checkpoint holds all of them.
         finite = np.nan_to_num(dataset.batch.rows, nan=0.0)
-        rows = np.clip(finite, -LARGEST_ROW, LARGEST_ROW).astype(np.float16)
+        rows = np.clip(finite, -MAX_ROW, MAX_ROW).astype(np.float16)
         batch = replace(dataset.batch, rows=rows.astype(np.float32))
         dataset = replace(dataset, batch=batch if self._graphs else batch.without_graphs())
         known = [] if self._batch is None else [self._batch]

@@ -17,7 +17,7 @@ from halide_style.terms import TERMS, term_seconds
 
 OPERATIONS = tuple(name for name in PER_STORE.names if name.startswith("compute."))
 """Columns of the histogram: operations of a stage by kind and type."""
-LARGEST_RATIO = 1e12
+MAX_RATIO = 1e12
 """A term is at most so many times the roofline of its kernel."""
 
 _INNERMOST = "loop*.extent and loop*.stride_0: bytes of the store that the inner loops follow"
@@ -90,7 +90,7 @@ def halide_inputs(batch: KernelBatch) -> RowArray:
     """
     stages = Stages(batch)
     bound_s = np.exp(log_bound(batch))[batch.row_kernel]
-    relative = np.minimum(term_seconds(stages) / bound_s[:, None], LARGEST_RATIO)
+    relative = np.minimum(term_seconds(stages) / bound_s[:, None], MAX_RATIO)
     return np.hstack([relative, operator_histogram(stages), batch.rows_with_device]).astype(
         np.float32
     )

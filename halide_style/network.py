@@ -16,7 +16,7 @@ from costmodels.learning.layers import Standardise, feed_forward, segment_sum
 from costmodels.learning.network import KernelNetwork
 from halide_style.features import PARTS
 
-LEAST_COST = 1e-6
+MIN_COST = 1e-6
 """Of a kernel relative to its roofline: keeps the logarithm finite."""
 
 
@@ -71,5 +71,5 @@ class HalideNetwork(KernelNetwork):
         """Predict; the utility is minus the log seconds."""
         stages = self.costs(kernels.rows).sum(dim=1, keepdim=True)
         cost = segment_sum(stages, kernels.row_kernel, kernels.kernels)
-        log_cost = torch.log(cost[:, 0] + LEAST_COST)
+        log_cost = torch.log(cost[:, 0] + MIN_COST)
         return torch.stack([-log_cost - kernels.log_bound, log_cost], dim=1)

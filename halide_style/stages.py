@@ -11,7 +11,7 @@ from costmodels.kernel import FloatArray, KernelBatch
 
 ROUNDING = 2e-6
 """Relative distance from a whole number that is none."""
-LARGEST_LOG2 = 60.0
+MAX_LOG2 = 60.0
 """Logarithms beyond that of any real count are cut off."""
 
 
@@ -33,7 +33,7 @@ class Stages:
         values = self.batch.rows[:, position].astype(np.float64)
         if self.batch.schema.columns[position].scale != LOG2:
             return values
-        values = np.exp2(np.clip(values, 0.0, LARGEST_LOG2)) - 1.0
+        values = np.exp2(np.clip(values, 0.0, MAX_LOG2)) - 1.0
         whole = np.rint(values)  # float32 keeps seven digits of a count's logarithm
         return np.where(np.abs(values - whole) <= ROUNDING * whole, whole, values)
 
@@ -77,7 +77,7 @@ class Stages:
         share = (size - sizes[upper - 1]) / (sizes[upper] - sizes[upper - 1])
         rows = np.arange(len(told))
         log_lines = told[rows, upper - 1] * (1.0 - share) + told[rows, upper] * share
-        lines = np.exp2(np.clip(log_lines.astype(np.float64), 0.0, LARGEST_LOG2)) - 1.0
+        lines = np.exp2(np.clip(log_lines.astype(np.float64), 0.0, MAX_LOG2)) - 1.0
         touched = np.where(self.read, self.buffers("lines"), 0.0).sum(axis=1)
         return np.asarray(np.where(self.count("traffic.touched") > 0, lines, touched))
 

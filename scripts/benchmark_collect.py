@@ -31,7 +31,7 @@ MODEL = "zoo:resnet18"
 PER_TASK = 16
 MINUTES = 5.0
 SAMPLE_PER_TASK = 3
-FEATURISED = 10_000
+FEATURIZED = 10_000
 MANY = 100_000
 AGAIN_S = 100.0
 """After which a process that measures programs again is killed."""
@@ -131,7 +131,7 @@ def featurize(dataset_name: str) -> dict[str, float]:
     from tvm_integration.workers.session import shared_session
 
     whole = read_dataset(dataset_name)
-    dataset = replace(whole, records=whole.records[:FEATURISED], files_digest="a part")
+    dataset = replace(whole, records=whole.records[:FEATURIZED], files_digest="a part")
     shared_session().root()  # has imported TVM
     with _own_cache():
         start = time.perf_counter()

@@ -34,7 +34,12 @@ from scipy.stats import spearmanr
 
 from costmodels.dataset.network_rows import NetworkRow
 from costmodels.files import write_atomically
-from costmodels.network_models.sum_of_kernels import NOTHING, MeasuredNetwork, Overheads, add_up
+from costmodels.network_models.sum_of_kernels import (
+    NO_OVERHEADS,
+    MeasuredNetwork,
+    Overheads,
+    add_up,
+)
 
 TEST = frozenset(TEST_FAMILIES)
 MODELS = ("ensemble", "gbt", "graphsage", "halide", "paleo", "lookup_table", "sparse_polynomial")
@@ -108,7 +113,7 @@ def run(case: Case, name: str, seed: int, factors: Mapping[str, float]) -> dict[
             total = add_up(network.graph, kernels, network.device, overheads)
             totals.append([network.latency_s, total.total_s])
     return {
-        "plain": judge(judged, families, NOTHING, measured=is_measured),
+        "plain": judge(judged, families, NO_OVERHEADS, measured=is_measured),
         "with": judge(judged, families, overheads, measured=is_measured),
         "overheads": overheads.as_dict(),
         "totals": totals,
@@ -128,7 +133,10 @@ def compare_fusion(
     families = [both[True][network].family for network in networks]
     known = known_networks(name, seed, TEST)
     found = {}
-    for case, overheads in ((unfused, NOTHING), (fused, overheads_of(fused, name, seed, factors))):
+    for case, overheads in (
+        (unfused, NO_OVERHEADS),
+        (fused, overheads_of(fused, name, seed, factors)),
+    ):
         rows = [both[case.fused][network] for network in networks]
         judged = [
             replace(each, latency_s=both[True][network].latency_s)

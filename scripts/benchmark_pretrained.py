@@ -25,7 +25,7 @@ from benchmark_winners import (
 
 DATASET, SPLIT = "shipped:cpu", "networks"
 TASKS = 6
-LEAST_PROGRAMS = 32
+MIN_PROGRAMS = 32
 """Kernels with fewer different programs leave nothing to choose."""
 STOCK_TRIALS, STOCK_EARLY, STOCK_BATCH = 512, 128, 32
 TRIALS, BATCH = 32, 16
@@ -55,7 +55,7 @@ def heaviest() -> list[str]:
             best[record.task] = min(best.get(record.task, latency_s), latency_s)
             programs[record.task] += 1
     calls = {key: max(dataset.tasks[key].networks.values(), default=0) for key in best}
-    to_choose = [key for key in best if programs[key] >= LEAST_PROGRAMS]
+    to_choose = [key for key in best if programs[key] >= MIN_PROGRAMS]
     return sorted(to_choose, key=lambda key: -best[key] * calls[key])[:TASKS]
 
 

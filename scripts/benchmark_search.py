@@ -79,7 +79,7 @@ def draw(results: Results, seeds: int, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(2, len(TASKS), figsize=(4 * len(TASKS), 7), squeeze=False)
-    colours = {"gbt": "tab:blue", "stock": "tab:orange", "random": "tab:grey"}
+    colors = {"gbt": "tab:blue", "stock": "tab:orange", "random": "tab:grey"}
     labels = {"gbt": "our trees", "stock": "TVM's XGBModel", "random": "random"}
     for column, task in enumerate(TASKS):
         for model, seed in itertools.product(MODELS, range(1, seeds + 1)):
@@ -88,7 +88,7 @@ def draw(results: Results, seeds: int, path: Path) -> None:
             best = np.fmin.accumulate([point[1] or math.inf for point in curve]) * 1e6
             label = labels[model] if seed == 1 else None
             style = {
-                "color": colours[model],
+                "color": colors[model],
                 "alpha": 0.75,
                 "label": label,
                 "drawstyle": "steps-post",

@@ -29,7 +29,7 @@ from costmodels.network_models.overheads_fit import (
     fit_overheads,
 )
 from costmodels.network_models.sum_of_kernels import (
-    TYPICAL,
+    DEFAULT_OVERHEADS,
     UNSEEN_DEVICE_ERROR,
     MeasuredNetwork,
     Overheads,
@@ -44,7 +44,7 @@ CALIBRATE = {name.removeprefix("zoo:").partition(",")[0] for name in NETWORKS}
 """Families that `calibrate` measures."""
 CALIBRATING = (1, 2)
 """Numbers of their networks that calibrate; none of these is judged."""
-MOST_KERNELS = 60
+MAX_KERNELS = 60
 """Of a quick calibration: about as many as it measures in its time."""
 WAYS = {
     "none": "not calibrated",
@@ -103,7 +103,7 @@ def targets() -> dict[str, list[NetworkRow]]:
 def calibrated(networks: Networks, way: str) -> tuple[Overheads, Discrepancy | None]:
     """What a way to calibrate tells, from the networks that calibrate."""
     if way == "none":
-        return replace(TYPICAL, device_error=UNSEEN_DEVICE_ERROR), None
+        return replace(DEFAULT_OVERHEADS, device_error=UNSEEN_DEVICE_ERROR), None
     chosen = networks.those(calibrating=True)
     if way == "bias":
         return fit_overheads(chosen.known), None
@@ -121,7 +121,7 @@ def kernels_alone(networks: Networks) -> Networks:
     """One of each family, with those of their kernels that matter most."""
     firsts = [n for n, row in enumerate(networks.rows) if _number(row) == CALIBRATING[0]]
     rows = [networks.rows[n] for n in firsts]
-    kept = set(in_turn([kernels_by_share(row) for row in rows])[:MOST_KERNELS])
+    kept = set(in_turn([kernels_by_share(row) for row in rows])[:MAX_KERNELS])
 
     def some(latencies: Mapping[str, KernelLatency]) -> dict[str, KernelLatency]:
         return {name: latency for name, latency in latencies.items() if name in kept}

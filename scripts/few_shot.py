@@ -48,7 +48,7 @@ WAYS = ("new networks", "known networks", "from these alone")
 SHOWN = ("top1", "top5", "kendall_tau", "median_ape", "coverage")
 PARTS = ("--seeds", "--processors")
 """Options that choose a part of what the page shows."""
-LEAST_TEST = 400
+MIN_TEST = 400
 """Test programs of a target without which it is not judged."""
 
 
@@ -106,7 +106,7 @@ def targets() -> list[Target]:
                 for part in ("train", "test")
             )
             test = test.take(np.flatnonzero(test.measured))
-            if len(test) >= LEAST_TEST:
+            if len(test) >= MIN_TEST:
                 found[processor] = count, Target(processor, name, train, test)
     return [target for _, target in sorted(found.values(), key=lambda each: -each[0])]
 

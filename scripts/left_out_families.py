@@ -22,7 +22,7 @@ from costmodels.dataset.network_rows import NetworkRow
 from costmodels.kernel import KernelDataset, concatenate
 from costmodels.kernel_models.ensemble import MEMBERS
 from costmodels.network_models.overheads_fit import fit_overheads
-from costmodels.network_models.sum_of_kernels import NOTHING, MeasuredNetwork, Overheads
+from costmodels.network_models.sum_of_kernels import NO_OVERHEADS, MeasuredNetwork, Overheads
 from costmodels.network_models.unseen_families import (
     UnseenFamilies,
     coverage_left_out,
@@ -39,7 +39,7 @@ NETWORKS = "shipped:networks"
 CHOSEN = "shipped:chosen_networks"
 """Judges and calibrates only: no model learns its programs."""
 FOLDS = 4
-LEAST_NETWORKS = 4
+MIN_NETWORKS = 4
 """To fit overheads on."""
 
 Families = frozenset[str]
@@ -150,7 +150,7 @@ def fitted_overheads(case: Case, known: Sequence[MeasuredNetwork], left_out: Fam
     whole = [
         n for n in networks_of(rows, known) if n.measured.keys() >= n.graph.counts("kernel").keys()
     ]
-    return fit_overheads(whole) if len(whole) >= LEAST_NETWORKS else NOTHING
+    return fit_overheads(whole) if len(whole) >= MIN_NETWORKS else NO_OVERHEADS
 
 
 def folds(test: Families) -> Iterator[Families]:

@@ -11,7 +11,7 @@ from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.kernel_rows import RecordRow
 from costmodels.kernel import Failure, Measured
 
-MOST_NETWORKS = 200
+MAX_NETWORKS = 200
 
 
 def describe(dataset: StoredDataset) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def latencies_by_task(records: Iterable[RecordRow]) -> dict[str, list[float]]:
 
 
 def _counts(values: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(values).most_common(MOST_NETWORKS))
+    return dict(Counter(values).most_common(MAX_NETWORKS))
 
 
 def _quantiles(values: list[float] | list[int]) -> dict[str, float] | None:

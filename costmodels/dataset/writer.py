@@ -300,7 +300,7 @@ def _write_table(path: Path, name: str, rows: Sequence[Row]) -> None:
         compression="zstd",
         compression_level=12,
         use_dictionary=_REPEATED,
-        dictionary_pagesize_limit=_LARGEST_DICTIONARY,
+        dictionary_pagesize_limit=_MAX_DICTIONARY,
         write_page_checksum=True,
     )
     write_atomically(path, sink.getvalue().to_pybytes())
@@ -309,5 +309,5 @@ def _write_table(path: Path, name: str, rows: Sequence[Row]) -> None:
 _REPEATED = ["task", "target", "device", "failure", "reason", "failed_in", "origin"]
 _REPEATED += ["evaluator", "processor", "workload"]
 """Columns with few values, or long ones, which are stored once and referred to."""
-_LARGEST_DICTIONARY = 1 << 29
+_MAX_DICTIONARY = 1 << 29
 """Bytes, below Parquet's 2 GiB: in one page programs of TVM compress by half again."""

@@ -49,7 +49,7 @@ class GraphSageShape:
     embedding : int
         Of the vector of an opcode.
     layers : int
-        Of GraphSAGE; with 0 operators do not see their neighbours.
+        Of GraphSAGE; with 0 operators do not see their neighbors.
     pooling : tuple of str
         Over the nodes: some of ``"mean"``, ``"max"``, ``"sum"``.
     schedule : str

@@ -36,13 +36,13 @@ from costmodels.kernel import (
     Unsupported,
 )
 from costmodels.kernel_models.paleo import time_of
-from costmodels.learning.calibration import COVERAGE, LEAST_SPREAD, NORMAL_REACH, Interval
+from costmodels.learning.calibration import COVERAGE, MIN_SPREAD, NORMAL_REACH, Interval
 from costmodels.protocol import Claims, FitProgress
 from costmodels.stored import Stored
 
 KEPT = 64
 """Measurements of an entry that are kept, the newest: a median needs no more."""
-LEAST_MEASURED_SPREAD = 0.05
+MIN_MEASURED_SPREAD = 0.05
 """Spread of the measurements of an entry that has one alone, in log seconds."""
 WIDEST = 5.0
 """Spread of log seconds in a table: more is no measurement."""
@@ -92,8 +92,8 @@ class TableEntry:
     def spread(self) -> float:
         """Standard deviation of the logarithms of what was measured."""
         if len(self.seconds) == 1:
-            return LEAST_MEASURED_SPREAD
-        return max(LEAST_MEASURED_SPREAD, float(np.std(np.log(self.seconds))))
+            return MIN_MEASURED_SPREAD
+        return max(MIN_MEASURED_SPREAD, float(np.std(np.log(self.seconds))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,7 +397,7 @@ def _spread(found: Found) -> float:
     """Of log seconds: of the measurements, or growing with the distance from what was measured."""
     if found.distance == 0:
         return found.entry.spread
-    return LEAST_SPREAD + found.entry.spread + SPREAD_BY_DISTANCE * found.distance
+    return MIN_SPREAD + found.entry.spread + SPREAD_BY_DISTANCE * found.distance
 
 
 def _kept(values: Mapping[str, Any]) -> TableEntry:

@@ -34,7 +34,7 @@ from costmodels.stored import Stored
 ALGORITHMS = ("gemm", "fft")
 FFT_TILE = 32
 """Side of the square tiles that a convolution by FFT is cut into, as in the authors' code."""
-LEAST_SHARE, MOST_SHARE = 1e-3, 1.0
+MIN_SHARE, MAX_SHARE = 1e-3, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,13 +212,13 @@ class Paleo(Stored):
             total: FloatArray = compute_s / compute + memory_s / memory
             return total
 
-        bounds = [(math.log(LEAST_SHARE), math.log(MOST_SHARE))] * 2
+        bounds = [(math.log(MIN_SHARE), math.log(MAX_SHARE))] * 2
         starts = [np.log([share, other]) for share in (0.02, 0.2) for other in (0.05, 0.5)]
         fits = [minimize(error, start, method="Nelder-Mead", bounds=bounds) for start in starts]
         best = min(fits, key=lambda found: float(found.fun))
         compute, memory = (float(share) for share in np.exp(best.x))
         self.platform = Platform(
-            min(compute, MOST_SHARE), min(memory, MOST_SHARE), self.platform.algorithm
+            min(compute, MAX_SHARE), min(memory, MAX_SHARE), self.platform.algorithm
         )
         judging = ran if validation is None or not np.any(validation.measured) else validation
         found = self._log_seconds(judging.batch)

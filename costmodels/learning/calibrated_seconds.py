@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from costmodels.kernel import FloatArray, KernelBatch, KernelDataset
-from costmodels.learning.calibration import IntervalByKind, kind_of
+from costmodels.learning.calibration import MondrianInterval, kind_of
 from costmodels.learning.device_correction import DeviceCorrections
 from costmodels.learning.familiarity import Familiarity
 from costmodels.task_keys import canonical_key
@@ -28,7 +28,7 @@ class CalibratedSeconds:
     def __init__(self) -> None:
         self.familiar = Familiarity()
         self.measured: set[str] = set()
-        self._interval = IntervalByKind()
+        self._interval = MondrianInterval()
         self._corrected = DeviceCorrections()
 
     def calibrate(
@@ -45,7 +45,7 @@ class CalibratedSeconds:
         """
         error = held_out.log_latency - log_latency
         kinds = kind_of(held_out.batch, log_latency)
-        self._interval = IntervalByKind.learn(kinds, error, spread, held_out.batch.task_index)
+        self._interval = MondrianInterval.learn(kinds, error, spread, held_out.batch.task_index)
 
     def correct_devices(
         self,
@@ -99,7 +99,7 @@ class CalibratedSeconds:
     def from_state(cls, settings: Mapping[str, Any]) -> Self:
         """Undo `state`; older checkpoints have only some of it."""
         found = cls()
-        found._interval = IntervalByKind.from_dict(settings.get("interval", settings))
+        found._interval = MondrianInterval.from_dict(settings.get("interval", settings))
         found.measured = {canonical_key(key) for key in settings.get("measured", ())}
         found._corrected = DeviceCorrections.from_state(settings.get("corrected", ()))
         found.familiar = Familiarity.from_dict(settings.get("familiar", {}))

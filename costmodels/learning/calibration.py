@@ -27,9 +27,9 @@ SIZES_S = (1e-5, 1e-4)
 """Seconds between short, middling and long kernels."""
 KINDS = 2 * (len(SIZES_S) + 1)
 """Of kernels, unscheduled ones first; see `kind_of`."""
-LEAST_TASKS = 50
+MIN_TASKS = 50
 """Of a kind that has a reach of its own."""
-LEAST_SPREAD = 0.3
+MIN_SPREAD = 0.3
 """Disagreement of models that agree perfectly, in log seconds: they can be wrong together."""
 
 
@@ -92,7 +92,7 @@ class Interval:
         """Undo `dataclasses.asdict`; the two ends in older checkpoints give the farther one."""
         if "reach" in values:
             return cls(float(values["reach"]))
-        return cls(max(-values["low"], values["high"]) / LEAST_SPREAD)
+        return cls(max(-values["low"], values["high"]) / MIN_SPREAD)
 
     def around(self, log_latency: FloatArray, spread: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The interval of each kernel.
@@ -113,7 +113,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class IntervalByKind:
+class MondrianInterval:
     """How far log seconds may lie from what is predicted, for kernels of each kind.
 
     Parameters
@@ -141,7 +141,7 @@ class IntervalByKind:
         found = []
         for number in range(KINDS):
             own = np.flatnonzero((kind == number) & np.isfinite(log_error))
-            few = len(np.unique(task_index[own])) < LEAST_TASKS
+            few = len(np.unique(task_index[own])) < MIN_TASKS
             found.append(
                 of_all if few else Interval.learn(log_error[own], spread[own], task_index[own])
             )
@@ -194,12 +194,12 @@ def spread_of(log_latency: FloatArray) -> FloatArray:
     Returns
     -------
     numpy.ndarray
-        [kernels]; log seconds between the highest and the lowest, and `LEAST_SPREAD`.
+        [kernels]; log seconds between the highest and the lowest, and `MIN_SPREAD`.
     """
-    spread: FloatArray = LEAST_SPREAD + np.ptp(log_latency, axis=0)
+    spread: FloatArray = MIN_SPREAD + np.ptp(log_latency, axis=0)
     return spread
 
 
 def even_spread(kernels: int) -> FloatArray:
-    """[kernels]; of a model that is alone: `LEAST_SPREAD`."""
-    return np.full(kernels, LEAST_SPREAD)
+    """[kernels]; of a model that is alone: `MIN_SPREAD`."""
+    return np.full(kernels, MIN_SPREAD)

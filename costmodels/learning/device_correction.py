@@ -32,9 +32,9 @@ FOLDS = 8
 """Parts of the tasks, each judged by what the others tell."""
 FEW = 1024
 """Programs below which a device is corrected, and a model does not learn on from them."""
-LEAST_TASKS = 4
+MIN_TASKS = 4
 """Without so many nothing is corrected but the constant."""
-LEAST_TASKS_OF_INTERVAL = 20
+MIN_TASKS_OF_INTERVAL = 20
 """Fewer tell too little of how far off others are, so intervals stay as wide as the model has them.
 Set after a look at three processors left out of training: with the width of nine or ten tasks
 98 to 99.7 % held there, with the model's own 94 to 96 % (`scripts/few_shot.py`, 32 programs)."""
@@ -128,7 +128,7 @@ class DeviceCorrection:
         columns = properties(batch.take(known), log_latency[known])
         penalty = np.full(len(PROPERTIES), PENALTY)
         penalty[0] = CONSTANT_PENALTY
-        if len(np.unique(batch.task_index[known])) < LEAST_TASKS:
+        if len(np.unique(batch.task_index[known])) < MIN_TASKS:
             penalty[1:] = 1e9
         error, weight = log_error[known], np.ones(len(known))
         found: FloatArray = np.zeros(len(PROPERTIES))
@@ -188,11 +188,11 @@ def told_by_others(
     Returns
     -------
     numpy.ndarray
-        [kernels]; log seconds, NaN where nothing is known, and for fewer tasks than `LEAST_TASKS`.
+        [kernels]; log seconds, NaN where nothing is known, and for fewer tasks than `MIN_TASKS`.
     """
     told: FloatArray = np.full(len(batch), np.nan)
     tasks = np.unique(batch.task_index)
-    if len(tasks) < LEAST_TASKS:
+    if len(tasks) < MIN_TASKS:
         return told
     for part in np.array_split(rng.permutation(tasks), min(FOLDS, len(tasks))):
         judged: IndexArray = np.flatnonzero(np.isin(batch.task_index, part))
@@ -296,7 +296,7 @@ class DeviceCorrections:
             share = share_that_holds(error, told, batch.task_index)
             correction = DeviceCorrection.learn(batch, predicted, error).times(share)
             interval = None
-            if len(np.unique(batch.task_index)) >= LEAST_TASKS_OF_INTERVAL:
+            if len(np.unique(batch.task_index)) >= MIN_TASKS_OF_INTERVAL:
                 rest = error - share * told
                 interval = Interval.learn(rest, spread[some], batch.task_index)
             self._known[key] = OnDevice(correction, interval)

@@ -4,7 +4,7 @@ import numpy as np
 
 from costmodels.kernel import KernelDataset
 
-LEAST_TASKS = 8
+MIN_TASKS = 8
 """From which on some are held out."""
 SHARE = 0.125
 """Of the tasks."""
@@ -28,7 +28,7 @@ def hold_out(
         To learn from, and to judge by: None when the tasks are too few.
     """
     tasks = len(dataset.batch.tasks)
-    if tasks < LEAST_TASKS:
+    if tasks < MIN_TASKS:
         return dataset, None
     chosen = rng.choice(tasks, max(1, round(tasks * SHARE)), replace=False)
     judging = np.isin(dataset.batch.task_index, chosen)

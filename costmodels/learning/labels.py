@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from costmodels.kernel import FloatArray, IndexArray
-from costmodels.learning.losses import LARGEST_GAP, RankTargets
+from costmodels.learning.losses import MAX_GAP, RankTargets
 from costmodels.metrics import task_groups
 
 GROUP = 32
@@ -87,7 +87,7 @@ def labelled_groups(labels: KernelLabels, groups: list[IndexArray]) -> LabelledG
     ran = there & ~failed
     slowest = np.where(ran, log_speed, np.inf).min(axis=1, keepdims=True)
     slowest[np.isinf(slowest)] = 0.0  # all of the group failed
-    filled = np.where(ran, log_speed, slowest - LARGEST_GAP)
+    filled = np.where(ran, log_speed, slowest - MAX_GAP)
     # Relative to each group's mean: logarithms of seconds would cost float32 its digits.
     filled -= filled.mean(axis=1, keepdims=True)
     return LabelledGroups(

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-LARGEST_DEVIATION = 6.0
+MAX_DEVIATION = 6.0
 """Standard deviations beyond which an input is cut off: what was never seen is not extrapolated."""
-LEAST_DEVIATION = 0.1
+MIN_DEVIATION = 0.1
 """Of an input in units of log2; one that hardly varied in training says little by itself."""
 
 
@@ -39,12 +39,12 @@ class Standardise(nn.Module):
         wide = values.astype(np.float64)
         self.mean = torch.from_numpy(wide.mean(axis=0)).float()
         deviation = torch.from_numpy(wide.std(axis=0)).float()
-        self.deviation = deviation.clamp_min(LEAST_DEVIATION)
+        self.deviation = deviation.clamp_min(MIN_DEVIATION)
 
     def forward(self, values: Tensor) -> Tensor:
         """[..., columns] -> the same shape, each within six deviations."""
         scaled = (values - self.mean) / self.deviation
-        return scaled.clamp(-LARGEST_DEVIATION, LARGEST_DEVIATION)
+        return scaled.clamp(-MAX_DEVIATION, MAX_DEVIATION)
 
 
 def take(values: Tensor, index: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-LARGEST_GAP = 1.0
+MAX_GAP = 1.0
 """Gap in log speed from which a pair counts fully."""
 SMALLEST_GAP = 0.02
 """Gap in log speed under which the order of a pair is noise."""
@@ -28,7 +28,7 @@ class RankTargets:
     ----------
     log_speed : Tensor
         float32 [groups, width]; of a failed kernel that of the slowest of its group minus
-        `LARGEST_GAP`; arbitrary where there is no kernel.
+        `MAX_GAP`; arbitrary where there is no kernel.
     ran, failed : Tensor
         bool [groups, width]; both false where a group has no kernel.
     """
@@ -58,7 +58,7 @@ def squared_error(utility: Tensor, targets: RankTargets) -> Tensor:
 def pairwise(utility: Tensor, targets: RankTargets) -> Tensor:
     """Logistic loss on pairs, weighted by their gap (RankNet, Burges et al., ICML 2005)."""
     gap = _gaps(targets)
-    weight = torch.where(gap > SMALLEST_GAP, gap.clamp_max(LARGEST_GAP), 0.0)
+    weight = torch.where(gap > SMALLEST_GAP, gap.clamp_max(MAX_GAP), 0.0)
     loss = functional.softplus(utility[:, None, :] - utility[:, :, None])
     return (weight * loss).sum() / weight.sum().clamp_min(1e-6)
 

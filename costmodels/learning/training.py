@@ -129,10 +129,10 @@ def train(
     float
         Loss on the kernels held out; NaN without.
     """
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
-    state = _State(network, optimiser, rng)
+    state = _State(network, optimizer, rng)
     if unfinished is not None:
         state.restore(unfinished)
     steps = config.epochs * max(1, round(len(training.encoding) / config.kernels_per_batch))
@@ -158,17 +158,17 @@ class _State:
     ----------
     network : KernelNetwork
         At its start.
-    optimiser : Optimizer
+    optimizer : Optimizer
         Of its weights.
     rng : numpy.random.Generator
         Draws groups.
     """
 
     def __init__(
-        self, network: KernelNetwork, optimiser: torch.optim.Optimizer, rng: np.random.Generator
+        self, network: KernelNetwork, optimizer: torch.optim.Optimizer, rng: np.random.Generator
     ) -> None:
         self.network = network
-        self.optimiser = optimiser
+        self.optimizer = optimizer
         self.rng = rng
         self.epoch = self.step = self.best_epoch = 0
         self.best_loss = math.inf
@@ -181,7 +181,7 @@ class _State:
         values = {name: getattr(self, name) for name in _KEPT}
         values["start"] = self._start
         values["network"] = self.network.state_dict()
-        values["optimiser"] = self.optimiser.state_dict()
+        values["optimizer"] = self.optimizer.state_dict()
         values["rng"] = json.dumps(self.rng.bit_generator.state)
         torch.save(values, held)
         write_atomically(path, held.getvalue())
@@ -197,7 +197,8 @@ class _State:
         for name in _KEPT:
             setattr(self, name, values[name])
         self.network.load_state_dict(values["network"])
-        self.optimiser.load_state_dict(values["optimiser"])
+        kept = "optimizer" if "optimizer" in values else "optimiser"  # as earlier releases had it
+        self.optimizer.load_state_dict(values[kept])
         self.rng.bit_generator.state = json.loads(values["rng"])
 
 
@@ -216,17 +217,17 @@ def _one_epoch(
     state: _State, training: LabelledKernels, config: TrainingConfig, steps: int
 ) -> float:
     """Pass over the data once; return the mean loss."""
-    network, optimiser = state.network, state.optimiser
+    network, optimizer = state.network, state.optimizer
     network.train()
     losses = []
     for groups in _mini_batches(training.labels, config.kernels_per_batch, state.rng):
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _rate(state.step / steps)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss = batch_loss(network, training.encoding, groups, config)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), config.largest_gradient)
-        optimiser.step()
+        optimizer.step()
         state.step += 1
         losses.append(loss.item())
     return float(np.mean(losses))

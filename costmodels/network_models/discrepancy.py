@@ -32,12 +32,12 @@ SCALE = 2.0
 """Distance over which errors are alike."""
 SIGNAL, NOISE = 0.3, 0.3
 """Standard deviations of log errors: of what is alike, and of single kernels."""
-LARGEST_ERROR = 0.6
+MAX_ERROR = 0.6
 """Log seconds; a larger error counts as this."""
 SCHEDULED = ("parallel.loops", "vectorize.loops", "unroll.loops")
 """Columns of loops that an untuned program has none of."""
-LEAST_GROUPS = 4
-LEAST_SPREAD = 1e-3
+MIN_GROUPS = 4
+MIN_SPREAD = 1e-3
 LARGEST = 100.0
 """Of any number of a discrepancy; those of real ones are below 10."""
 
@@ -69,10 +69,10 @@ class Discrepancy:
             )
         numbers = [self.spread, *self.weights, *(value for each in self.inputs for value in each)]
         wrong = [each for each in numbers if not _is_number(each)]
-        if wrong or self.spread < LEAST_SPREAD:
+        if wrong or self.spread < MIN_SPREAD:
             raise InputError(
                 f"a discrepancy must be of numbers from {-LARGEST:g} to {LARGEST:g}, its spread at "
-                f"least {LEAST_SPREAD:g}, got {(wrong or [self.spread])[0]!r}"
+                f"least {MIN_SPREAD:g}, got {(wrong or [self.spread])[0]!r}"
             )
 
     @classmethod
@@ -104,11 +104,11 @@ class Discrepancy:
         tuple of Discrepancy and numpy.ndarray, or None
             The latter are log factors [kernels] in which kernels of its own groups have no part:
             how far off corrected predictions are elsewhere. None where no correction is sure to
-            help, there are fewer than `LEAST_GROUPS` groups, or most errors are too large to be
+            help, there are fewer than `MIN_GROUPS` groups, or most errors are too large to be
             told apart.
         """
         told = told_by_others(batch, log_error, groups)
-        if told is None or abs(float(np.nanmedian(log_error))) > LARGEST_ERROR:
+        if told is None or abs(float(np.nanmedian(log_error))) > MAX_ERROR:
             return None
         firsts = [min(each) for each in groups]
         _, number = np.unique(firsts, return_inverse=True)
@@ -123,7 +123,7 @@ class Discrepancy:
         found = cls(
             tuple(tuple(map(float, each)) for each in inputs),
             tuple(map(float, share * _weights(inputs, log_error[known]))),
-            min(max(spread, LEAST_SPREAD), LARGEST),
+            min(max(spread, MIN_SPREAD), LARGEST),
         )
         return found, share * told
 
@@ -134,7 +134,7 @@ class Discrepancy:
         if len(plain) and self.weights:
             alike = _alike(_inputs(batch.take(plain)), np.array(self.inputs))
             told = alike @ np.array(self.weights)
-            found[plain] = np.clip(told, -2.0 * LARGEST_ERROR, 2.0 * LARGEST_ERROR)
+            found[plain] = np.clip(told, -2.0 * MAX_ERROR, 2.0 * MAX_ERROR)
         return found
 
     def corrected(
@@ -188,10 +188,10 @@ def told_by_others(
     -------
     numpy.ndarray or None
         [kernels]; log seconds. A kernel of several groups is told by what is in none of them. None
-        for fewer groups than `LEAST_GROUPS`.
+        for fewer groups than `MIN_GROUPS`.
     """
     names = sorted(set().union(*groups))
-    if len(names) < LEAST_GROUPS:
+    if len(names) < MIN_GROUPS:
         return None
     inputs = _inputs(batch)
     told: FloatArray = np.zeros(len(batch))
@@ -214,7 +214,7 @@ def told_by_others(
 def _weights(inputs: FloatArray, log_error: FloatArray) -> FloatArray:
     """Of the measured kernels in the mean of a Gaussian process."""
     covariance = _alike(inputs, inputs) + NOISE**2 * np.eye(len(inputs))
-    error = np.clip(log_error, -LARGEST_ERROR, LARGEST_ERROR)
+    error = np.clip(log_error, -MAX_ERROR, MAX_ERROR)
     return np.asarray(np.linalg.solve(covariance, error), np.float64)
 
 

@@ -12,8 +12,8 @@ from costmodels.kernel import FloatArray, KernelBatch
 from costmodels.learning.calibration import NORMAL_REACH
 from costmodels.network_models.discrepancy import Discrepancy
 from costmodels.network_models.sum_of_kernels import (
-    LEAST_RESIDUAL,
-    TYPICAL,
+    DEFAULT_OVERHEADS,
+    MIN_RESIDUAL,
     MeasuredNetwork,
     Overheads,
     Parameter,
@@ -32,7 +32,7 @@ measures 1.05 times, the kernels of ``--quick`` 1.10 times."""
 
 
 def fit_overheads(
-    networks: Sequence[MeasuredNetwork], prior: Overheads | None = TYPICAL
+    networks: Sequence[MeasuredNetwork], prior: Overheads | None = DEFAULT_OVERHEADS
 ) -> Overheads:
     """Fit what a sum leaves out: by least squares of relative errors, none of it negative.
 
@@ -71,12 +71,12 @@ def fit_overheads(
     known = [] if prior is None else [prior.launch_s, prior.cold_share]
     weights = np.diag([1.0 / each.deviation for each in known]).reshape(-1, 2)
     expected = np.array([each.value / each.deviation for each in known])
-    residual = LEAST_RESIDUAL
+    residual = MIN_RESIDUAL
     for _ in range(ROUNDS):
         rows = np.vstack([inputs / residual, weights])
         sizes = np.maximum(np.linalg.norm(rows, axis=0), 1e-12)
         values = nnls(rows / sizes, np.concatenate([wanted / residual, expected]))[0] / sizes
-        residual = max(LEAST_RESIDUAL, float(np.sqrt(np.mean((wanted - inputs @ values) ** 2))))
+        residual = max(MIN_RESIDUAL, float(np.sqrt(np.mean((wanted - inputs @ values) ** 2))))
     gram = (rows / sizes).T @ (rows / sizes) + 1e-9 * np.eye(2)
     deviations = np.sqrt(np.diag(np.linalg.inv(gram))) / sizes
     launch_s, cold_share = (
@@ -88,7 +88,9 @@ def fit_overheads(
     return _with_errors(found, predicted, NETWORKS_DIFFER) if len(predicted) >= 4 else found
 
 
-def fit_errors(networks: Sequence[MeasuredNetwork], prior: Overheads = TYPICAL) -> Overheads:
+def fit_errors(
+    networks: Sequence[MeasuredNetwork], prior: Overheads = DEFAULT_OVERHEADS
+) -> Overheads:
     """Fit how far a model is off, on the kernels of some networks alone.
 
     Parameters

@@ -21,9 +21,9 @@ from costmodels.network_models.discrepancy import Discrepancy
 from costmodels.network_models.kernel_latency import KernelLatency
 from costmodels.networks.fused_graph import FusedGraph
 
-LARGEST_PARAMETER = 1e3
+MAX_PARAMETER = 1e3
 """Seconds of a launch, or times the bytes of cold weights: more is a damaged file."""
-LEAST_RESIDUAL = 0.01
+MIN_RESIDUAL = 0.01
 """Of a network's latency: what is left unexplained where nothing is known of it."""
 
 
@@ -43,7 +43,7 @@ class Parameter:
 
     def __post_init__(self) -> None:
         for name in ("value", "deviation"):
-            _check(name, getattr(self, name), 0.0, LARGEST_PARAMETER)
+            _check(name, getattr(self, name), 0.0, MAX_PARAMETER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Overheads:
 
     launch_s: Parameter = Parameter()
     cold_share: Parameter = Parameter()
-    residual: float = LEAST_RESIDUAL
+    residual: float = MIN_RESIDUAL
     common_error: float = 0.5
     bias: float = 0.0
     unseen_factor: float = 1.0
@@ -98,7 +98,7 @@ class Overheads:
         _check("residual", self.residual, 0.0, 10.0)
         _check("common_error", self.common_error, 0.0, 1.0)
         _check("bias", self.bias, -20.0, 20.0)
-        _check("unseen_factor", self.unseen_factor, 0.0, LARGEST_PARAMETER)
+        _check("unseen_factor", self.unseen_factor, 0.0, MAX_PARAMETER)
         _check("device_error", self.device_error, 0.0, 10.0)
         _check("networks", self.networks, 0, math.inf)
         _check("kernels", self.kernels, 0, math.inf)
@@ -131,9 +131,9 @@ class Overheads:
             raise InputError(f"overheads must have all their fields, got {error!r}") from None
 
 
-NOTHING = Overheads()
+NO_OVERHEADS = Overheads()
 """The plain sum."""
-TYPICAL = Overheads(
+DEFAULT_OVERHEADS = Overheads(
     launch_s=Parameter(0.4e-6, 0.5e-6), cold_share=Parameter(0.5, 0.5), residual=0.06
 )
 """Of a CPU that was never calibrated: what fits the networks of `shipped:networks` with chosen
@@ -171,7 +171,7 @@ def add_up(
     graph: FusedGraph,
     kernels: Mapping[str, KernelLatency],
     device: Device,
-    overheads: Overheads = NOTHING,
+    overheads: Overheads = NO_OVERHEADS,
 ) -> Total:
     """Add up the kernels of a network and what lies between them.
 

@@ -27,7 +27,7 @@ Check: TypeAlias = Callable[[ModelFactory, Path], None]
 """(factory, empty folder to write in) -> nothing, or AssertionError."""
 ROUNDING = 1e-5
 """Largest relative difference that counts as rounding."""
-LEAST_TAU = 0.3
+MIN_TAU = 0.3
 """Kendall's tau that a model must reach on the very kernels that it learned."""
 
 
@@ -111,7 +111,7 @@ def assert_ranks(model: KernelCostModel, dataset: KernelDataset) -> None:
     for what, order in orders.items():
         taus = per_task(kendall_tau, order, np.array(measured), taken.batch.task_index)
         tau = float(np.mean(taus))
-        assert tau > LEAST_TAU, f"{what}: tau above {LEAST_TAU} on learned kernels, got {tau:.2f}"
+        assert tau > MIN_TAU, f"{what}: tau above {MIN_TAU} on learned kernels, got {tau:.2f}"
 
 
 def assert_raises(error: type[Exception], call: Callable[[], object], what: str) -> None:

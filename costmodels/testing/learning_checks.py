@@ -24,7 +24,7 @@ from costmodels.testing.fitted import (
     unseen_dataset,
 )
 
-MOST_OFF = 300.0
+MAX_OFF = 300.0
 """Factor by which seconds of learned kernels may be off on the whole. Of made-up kernels, which
 obey no processor, a sound model can be far off; but milliseconds are no seconds."""
 
@@ -69,7 +69,7 @@ def check_fit_gives_seconds(factory: ModelFactory, folder: Path) -> None:
     known = dataset.measured & np.isfinite(latency_s)
     assert np.any(known), "some learned kernel must have seconds"
     off = float(np.exp(np.median(np.log(latency_s[known]) - dataset.log_latency[known])))
-    assert 1 / MOST_OFF < off < MOST_OFF, (
+    assert 1 / MAX_OFF < off < MAX_OFF, (
         f"seconds of learned kernels must be right on the whole, got {off:.3g} times the measured"
     )
 

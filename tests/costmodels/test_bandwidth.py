@@ -7,7 +7,7 @@ import pytest
 from costmodels import bandwidth
 from costmodels.bandwidth import (
     CHECKED_AFTER_S,
-    LEAST_UNDISTURBED,
+    MIN_UNDISTURBED,
     known_bandwidth,
     measure_bandwidth,
 )
@@ -61,12 +61,12 @@ def test_what_a_quiet_moment_gave_is_kept(memory, tmp_path):
 
 def test_of_a_busy_moment_nothing_is_kept(memory, tmp_path):
     path = tmp_path / "bandwidth.json"
-    memory.rates, memory.undisturbed = [5 * GB], LEAST_UNDISTURBED - 1
+    memory.rates, memory.undisturbed = [5 * GB], MIN_UNDISTURBED - 1
     found = known(path)
     assert found.source == "measured while the machine was busy"
     assert found.readings == 0
     assert not path.exists()
-    memory.rates, memory.undisturbed = [20 * GB], LEAST_UNDISTURBED
+    memory.rates, memory.undisturbed = [20 * GB], MIN_UNDISTURBED
     assert known(path).byte_per_s > 19 * GB
     assert path.exists()
 

@@ -7,7 +7,7 @@ from tvm_integration.compile.build import FusedNetwork, FusedTask, fuse
 from tvm_integration.frontends.load import Network, load_network
 
 TARGET = Target({"kind": "llvm", "num-cores": 2, "opt-level": 0})
-"""For what is built: a network takes LLVM a twentieth of the time when it does not optimise."""
+"""For what is built: a network takes LLVM a twentieth of the time when it does not optimize."""
 
 
 @cache

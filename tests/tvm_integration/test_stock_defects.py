@@ -83,7 +83,7 @@ def test_the_mlp_needs_five_tasks(task):
         model.update(task.context, task.candidates, made_up_results(len(task.candidates)))
 
 
-def test_our_normaliser_does_not_depend_on_the_call():
+def test_our_normalizer_does_not_depend_on_the_call():
     """MLPModel divides by the largest value of the current call and does not save it.
 
     Ours: `check_batch_independence` and `check_save_load` of `costmodels.testing`.

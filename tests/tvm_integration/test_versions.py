@@ -69,7 +69,7 @@ def test_a_missing_wheel_is_named(monkeypatch):
         versions.check_versions()
 
 
-def test_another_project_of_the_name_is_recognised(monkeypatch):
+def test_another_project_of_the_name_is_recognized(monkeypatch):
     """PyPI's `costmodels` installs the same package: whichever comes last overwrites the other."""
 
     class Foreign:

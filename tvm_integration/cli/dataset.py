@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from costmodels.dataset.folder import StoredDataset
     from costmodels.progress import OnProgress
 
-MOST_TOLD = 10
+MAX_TOLD = 10
 """Contradictions of one data set that are told one by one."""
 
 app = typer.Typer(
@@ -126,10 +126,10 @@ def merge(
     with DatasetWriter(out, info) as writer:
         for each in stored:
             found = contradictions(each, writer.records)
-            for problem in found[:MOST_TOLD]:
+            for problem in found[:MAX_TOLD]:
                 sys.stderr.write(f"{each.path}/{problem}\n")
-            if len(found) > MOST_TOLD:
-                sys.stderr.write(f"and {len(found) - MOST_TOLD} more of {each.path}\n")
+            if len(found) > MAX_TOLD:
+                sys.stderr.write(f"and {len(found) - MAX_TOLD} more of {each.path}\n")
             contradicted += len(found)
             writer.add(each.tasks.values())
             records = [

@@ -55,8 +55,8 @@ def print_estimate(found: "Estimate") -> None:
         console.print(f"predictions are {' and '.join(corrections)}, as calibrated")
     if found.total is None:
         is_known = any(kernel.latency is not None for kernel in found.kernels)
-        way_out = "something is missing; --partial gives that of what is known"
-        why = way_out if is_known else "nothing is known of its kernels"
+        hint = "something is missing; --partial gives that of what is known"
+        why = hint if is_known else "nothing is known of its kernels"
         console.print(f"no total, because {why}", style="bold")
     else:
         _print_total(console, found, found.total)

@@ -31,7 +31,7 @@ def train(
 
     from costmodels.checkpoint import load_checkpoint
     from costmodels.dataset.folder import read_dataset
-    from costmodels.learning.device_correction import FEW, LEAST_TASKS_OF_INTERVAL
+    from costmodels.learning.device_correction import FEW, MIN_TASKS_OF_INTERVAL
     from tvm_integration.cli.progress import counted, timed_bar
     from tvm_integration.learn.train import train_model
 
@@ -45,8 +45,8 @@ def train(
     programs, kernels = learned["programs"], learned["kernels"]
     sys.stdout.write(f"{out}: {model} learned {programs} programs of {kernels} kernels\n")
     corrects = learned["start"] is not None and programs < FEW and trained.claims.interval
-    if corrects and kernels < LEAST_TASKS_OF_INTERVAL:
+    if corrects and kernels < MIN_TASKS_OF_INTERVAL:
         sys.stdout.write(
             f"too few to tell how far it is off there: intervals stay as wide as {model} has them, "
-            f"which takes {LEAST_TASKS_OF_INTERVAL} kernels to change\n"
+            f"which takes {MIN_TASKS_OF_INTERVAL} kernels to change\n"
         )

@@ -66,7 +66,7 @@ def wanted(per_task: int, mixture: Mapping[str, float]) -> dict[str, int]:
     return {"default": 1, **counts}
 
 
-class Committee:
+class QueryByCommittee:
     """Models that learn from what is measured: one to choose by, several to disagree.
 
     They learn just before they choose, so that a batch that needs no choice costs nothing.
@@ -96,7 +96,7 @@ class Committee:
         return np.stack([model.predict(batch).utility for model in self._models])
 
 
-class Chooser:
+class Acquisition:
     """Chooses the next programs of one task.
 
     Parameters
@@ -107,7 +107,7 @@ class Chooser:
         For the models.
     task : Task
         As the models know it.
-    committee : Committee
+    committee : QueryByCommittee
         Shared by all tasks.
     """
 
@@ -116,7 +116,7 @@ class Chooser:
         source: CandidateSource,
         extractor: FeatureExtractor,
         task: Task,
-        committee: Committee,
+        committee: QueryByCommittee,
     ) -> None:
         self._source = source
         self._extractor = extractor

@@ -28,7 +28,7 @@ from tvm_integration.workers.batch import JobResult
 from tvm_integration.workers.pool import WorkerPool
 
 PROGRAMS_PER_JOB = 48
-JOB_LIMIT_S = 300.0
+JOB_TIMEOUT_S = 300.0
 _Job: TypeAlias = tuple[str, str, list[str], str]
 
 
@@ -101,7 +101,7 @@ def extract_features(
     workers = core_count()
     with (
         tempfile.TemporaryDirectory(prefix="costmodels-features-") as folder,
-        WorkerPool(_prepare, stage="run", max_workers=workers, timeout_sec=JOB_LIMIT_S) as pool,
+        WorkerPool(_prepare, stage="run", max_workers=workers, timeout_sec=JOB_TIMEOUT_S) as pool,
     ):
         names = count()
 

@@ -18,7 +18,7 @@ from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.kernel import Failure, Measured, Task
-from tvm_integration.collect.acquisition import MIXTURE, Chooser, Committee, deficits
+from tvm_integration.collect.acquisition import MIXTURE, Acquisition, QueryByCommittee, deficits
 from tvm_integration.collect.candidates import CandidateSource
 from tvm_integration.collect.program_measurer import ProgramMeasurer, require_free_disk
 from tvm_integration.compat import (
@@ -218,9 +218,9 @@ class Collector:
         self._on_state = on_state
         self._should_stop = should_stop
         self._rng = np.random.default_rng(options.seed)
-        self._committee = Committee(self._rng)
+        self._committee = QueryByCommittee(self._rng)
         self._extractor = FeatureExtractor()
-        self._choosers: dict[str, Chooser] = {}
+        self._choosers: dict[str, Acquisition] = {}
         self._exhausted: set[str] = set()
         self._counts: dict[str, Counter[str]] = {}
         self._best: dict[str, list[tuple[float, str]]] = {}
@@ -291,7 +291,7 @@ class Collector:
         self._committee.learn(chooser.extract(candidates), [r.measurement for r in records])
         return len(records)
 
-    def _chooser(self, key: str) -> Chooser:
+    def _chooser(self, key: str) -> Acquisition:
         if key in self._choosers:
             self._choosers[key] = self._choosers.pop(key)
             return self._choosers[key]
@@ -307,7 +307,7 @@ class Collector:
             known=known,
         )
         task = Task(key, row.device)
-        self._choosers[key] = Chooser(source, self._extractor, task, self._committee)
+        self._choosers[key] = Acquisition(source, self._extractor, task, self._committee)
         return self._choosers[key]
 
     def _count(self, record: RecordRow) -> None:

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from tvm_integration.compile.fusion import FusedNetwork
     from tvm_integration.tune.zero_trial import ChosenSchedule
 
-READY_LIMIT_S = 1800.0
+READY_TIMEOUT_S = 1800.0
 """After which a network that is not built yet is given up; a search by a model takes minutes."""
-MEASURE_LIMIT_S = 120.0
-GOODBYE_LIMIT_S = 2.0
+MEASURE_TIMEOUT_S = 120.0
+GOODBYE_TIMEOUT_S = 2.0
 """After which a process that was told to end is killed."""
-END_LIMIT_S = 5.0
+END_TIMEOUT_S = 5.0
 """Between the end of a connection and that of its process."""
 SLOWEST_S = 2.0
 """Of a network that is measured; slower ones would hold up all others."""
@@ -128,13 +128,13 @@ class NetworkProcess:
         fused: bool = True,
         seed: int = 0,
     ) -> None:
-        order = _Order(
+        order = BuildRequest(
             model, target, schedules_by, dict(programs or {}), fused, seed, usable_cpus()
         )
         self._process, self._connection = start_child(__name__)
         try:
             self._connection.send(order)
-            values = self._answer(READY_LIMIT_S)
+            values = self._answer(READY_TIMEOUT_S)
         except BaseException:
             self.close()
             raise
@@ -147,7 +147,7 @@ class NetworkProcess:
         """Seconds of so many repeats, at least 100 ms each."""
         with contextlib.suppress(OSError):  # it has ended: then there is no answer, either
             self._connection.send(repeat)
-        found: list[float] = self._answer(MEASURE_LIMIT_S)
+        found: list[float] = self._answer(MEASURE_TIMEOUT_S)
         return found
 
     def _answer(self, limit_s: float) -> Any:
@@ -156,7 +156,7 @@ class NetworkProcess:
                 raise CostModelError(f"a network must answer within {limit_s:g} s, got nothing")
             kind, value = self._connection.recv()
         except (EOFError, OSError):
-            code = self._wait(END_LIMIT_S)
+            code = self._wait(END_TIMEOUT_S)
             raise CostModelError(f"the process of a network must live, got exit {code}") from None
         if kind == "refused":
             raise InputError(value)
@@ -165,7 +165,7 @@ class NetworkProcess:
     def close(self) -> None:
         """End the process."""
         self._connection.close()  # it hears of that when it waits for orders
-        if self._wait(GOODBYE_LIMIT_S) is None:  # it may be building
+        if self._wait(GOODBYE_TIMEOUT_S) is None:  # it may be building
             self._process.kill()
             self._process.wait()
 
@@ -183,7 +183,7 @@ class NetworkProcess:
 
 
 @dataclass(frozen=True)
-class _Order:
+class BuildRequest:
     """What a process shall build."""
 
     model: str
@@ -220,7 +220,7 @@ def serve(connection: Connection) -> None:
         connection.send(("refused", reason))
 
 
-def _build(order: _Order) -> tuple[Any, Any, Mapping[str, Any]]:
+def _build(order: BuildRequest) -> tuple[Any, Any, Mapping[str, Any]]:
     from tvm_integration.compat import Target, save_json
     from tvm_integration.compile.build import build, fuse
     from tvm_integration.compile.fused_graph import fused_graph
@@ -255,7 +255,9 @@ def _build(order: _Order) -> tuple[Any, Any, Mapping[str, Any]]:
     return built, network.inputs, {"graph": fused_graph(fused).as_json(), "kernels": kernels}
 
 
-def _chosen(order: _Order, fused: "FusedNetwork", target: "Target") -> dict[str, "ChosenSchedule"]:
+def _chosen(
+    order: BuildRequest, fused: "FusedNetwork", target: "Target"
+) -> dict[str, "ChosenSchedule"]:
     """What kernels are built with, by name: as a model chooses, or as a data set has them."""
     from tvm_integration.compat import save_json
     from tvm_integration.records.rows import schedule_of, trace_for

@@ -43,14 +43,14 @@ REFERENCE_SIZE = 256
 SLOW_BUILD = 20.0
 """Times the median build after which one ends as a timeout: few programs build for minutes, and one
 that does would hold up all others."""
-LEAST_FREE_BYTES = 64 << 20
+MIN_FREE_BYTES = 64 << 20
 
 
 def require_free_disk(folder: Path) -> None:
     """Raise InputError when the disk of a folder is nearly full: nothing is lost then."""
-    if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
+    if shutil.disk_usage(folder).free < MIN_FREE_BYTES:
         raise InputError(
-            f"the disk of {folder} must have {LEAST_FREE_BYTES >> 20} MiB free, got less: free "
+            f"the disk of {folder} must have {MIN_FREE_BYTES >> 20} MiB free, got less: free "
             "some space and give the same command again, nothing is lost"
         )
 

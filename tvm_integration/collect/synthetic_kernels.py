@@ -16,7 +16,7 @@ from tvm_integration.compat import IRModule, estimate_tir_flops, normalize_prim_
 
 te, topi = tvm.te, tvm.topi
 
-LARGEST_FLOP = 1e9
+MAX_FLOP = 1e9
 """A program without a schedule does some 10^9 operations a second, and is measured, too."""
 _BATCHES = (1, 1, 1, 1, 1, 2, 4, 8)
 _DRAWS_PER_KERNEL = 50
@@ -70,14 +70,14 @@ _IMAGES = ((64, 112), (64, 56), (256, 56), (512, 28), (1280, 7), (144, 56))
 
 
 @dataclass(frozen=True)
-class DrawnKernel:
+class SyntheticKernel:
     """A kernel and a name for it."""
 
     name: str
     mod: IRModule
 
 
-def draw_kernels(drawn: Drawn) -> list[DrawnKernel]:
+def synthetic_kernels(drawn: Drawn) -> list[SyntheticKernel]:
     """Draw kernels.
 
     Parameters
@@ -87,13 +87,13 @@ def draw_kernels(drawn: Drawn) -> list[DrawnKernel]:
 
     Returns
     -------
-    list of DrawnKernel
+    list of SyntheticKernel
         Of distinct names, which say kind and shapes.
     """
     rng = np.random.default_rng([drawn.seed, DTYPES.index(drawn.dtype)])
     kinds = [kind for kind in _KINDS if drawn.dtype in kind.dtypes]
     weights = np.array([kind.weight for kind in kinds])
-    found: dict[str, DrawnKernel] = {}
+    found: dict[str, SyntheticKernel] = {}
     for _ in range(_DRAWS_PER_KERNEL * drawn.count):
         if len(found) == drawn.count:
             break
@@ -103,8 +103,8 @@ def draw_kernels(drawn: Drawn) -> list[DrawnKernel]:
         if name in found:
             continue
         mod = normalize_prim_func(te.create_prim_func(list(tensors)))
-        if float(estimate_tir_flops(mod)) <= LARGEST_FLOP:
-            found[name] = DrawnKernel(name, mod)
+        if float(estimate_tir_flops(mod)) <= MAX_FLOP:
+            found[name] = SyntheticKernel(name, mod)
     return list(found.values())
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from costmodels.dataset.kernel_rows import TaskRow
 from costmodels.device import Device
 from tvm_integration.collect.source import is_drawn, parse_drawn
-from tvm_integration.collect.synthetic_kernels import draw_kernels
+from tvm_integration.collect.synthetic_kernels import synthetic_kernels
 from tvm_integration.compat import IRModule, Target
 from tvm_integration.compile.fusion import fuse
 from tvm_integration.frontends.load import load_network
@@ -46,7 +46,7 @@ def tasks_of_networks(
     for model in models:
         kernels: list[tuple[str, IRModule, Mapping[str, int]]]
         if is_drawn(model):
-            kernels = [(each.name, each.mod, {}) for each in draw_kernels(parse_drawn(model))]
+            kernels = [(each.name, each.mod, {}) for each in synthetic_kernels(parse_drawn(model))]
         else:
             fused = fuse(load_network(model, seed=seed).module, target, prepack_weights=False)
             kernels = [(each.name, each.mod, {model: each.weight}) for each in fused.tasks]

@@ -203,7 +203,7 @@ def _broken_kernels(module: IRModule, target: Target) -> list[str]:
 def _lowering(target: Target) -> tvm.transform.Pass:
     """Return TVM's default lowering of `target` from the point that `fuse` has reached.
 
-    The pipelines as TVM offers them begin by legalising and, on GPUs, by fusing again.
+    The pipelines as TVM offers them begin by legalizing and, on GPUs, by fusing again.
     """
     schedule = []
     if "gpu" in target.keys:

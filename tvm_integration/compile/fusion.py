@@ -3,7 +3,7 @@
 The passes are those of `relax.get_pipeline("static_shape_tuning")`, in its order, and two more:
 library dispatch, which that pipeline leaves to the build, and `RewriteDataflowReshape`, which
 turns a kernel that only reshapes into a view. Without the latter such kernels take trials, and a
-tuned one is no longer recognised as a reshape: it becomes a copy at run time.
+tuned one is no longer recognized as a reshape: it becomes a copy at run time.
 """
 
 from collections import Counter

@@ -20,7 +20,13 @@ from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.learning.calibration import NORMAL_REACH
 from costmodels.models import load_kernel_model
 from costmodels.network_models.kernel_latency import KernelLatency, predicted_latencies
-from costmodels.network_models.sum_of_kernels import NOTHING, TYPICAL, Overheads, Total, add_up
+from costmodels.network_models.sum_of_kernels import (
+    DEFAULT_OVERHEADS,
+    NO_OVERHEADS,
+    Overheads,
+    Total,
+    add_up,
+)
 from costmodels.network_models.unseen_families import pretrained_factors, unseen_factor
 from costmodels.networks.fused_graph import FusedGraph
 from costmodels.pretrained import PRETRAINED_BEST
@@ -28,7 +34,7 @@ from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import KernelCostModel
 from tvm_integration.compat import Schedule, Target
 from tvm_integration.estimate.measured_networks import latency_of
-from tvm_integration.estimate.network import DescribedNetwork, describe_network, features_of
+from tvm_integration.estimate.network import NetworkFeatures, describe_network, features_of
 from tvm_integration.estimate.overheads_file import Calibrated, known_overheads, load_overheads
 from tvm_integration.identity import task_key
 from tvm_integration.records.database import has_database, measurement_of, open_database
@@ -220,7 +226,7 @@ def check_model(model: KernelCostModel, name: str) -> None:
 
 
 def estimate_network(
-    network: str | DescribedNetwork,
+    network: str | NetworkFeatures,
     target: str | Target = "host",
     device: str | os.PathLike[str] | Device | None = None,
     cost_model: str | os.PathLike[str] | KernelCostModel = PRETRAINED_BEST,
@@ -234,7 +240,7 @@ def estimate_network(
 
     Parameters
     ----------
-    network : str or DescribedNetwork
+    network : str or NetworkFeatures
         As `costmodels estimate` takes it (``zoo:resnet18``, a file, ``module:function``), or from
         `describe_network` or `describe_module`.
     target : str or Target
@@ -369,7 +375,7 @@ def _overheads_of(
     """
     found = options.overheads
     if found == "none":
-        found = NOTHING
+        found = NO_OVERHEADS
     elif found == "calibrated":
         found = known_overheads(target, device, model_name)
     elif not isinstance(found, Overheads):
@@ -382,7 +388,7 @@ def _overheads_of(
     found = replace(found, unseen_factor=factor)
     if options.schedules == "default":
         return found
-    return replace(found, residual=max(found.residual, TYPICAL.residual))
+    return replace(found, residual=max(found.residual, DEFAULT_OVERHEADS.residual))
 
 
 def _told(overheads: Overheads) -> dict[str, Any]:
@@ -424,9 +430,7 @@ def _looked_up(
     return notes
 
 
-def _measured(
-    network: DescribedNetwork, target: Target, work_dir: Path
-) -> dict[str, KernelLatency]:
+def _measured(network: NetworkFeatures, target: Target, work_dir: Path) -> dict[str, KernelLatency]:
     """What a tuning run measured of each kernel: its best record, or its unscheduled program.
 
     As `tune` builds the network, whichever is faster.
@@ -466,7 +470,7 @@ def _measured(
 
 
 def _chosen(
-    network: DescribedNetwork,
+    network: NetworkFeatures,
     target: Target,
     device: Device,
     model: KernelCostModel,

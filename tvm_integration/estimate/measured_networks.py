@@ -15,14 +15,14 @@ from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import KernelCostModel
 from tvm_integration.collect.featurize import featurize
 
-LEAST_REPEAT_SPREAD = 0.01
+MIN_REPEAT_SPREAD = 0.01
 """Of the log seconds of a measurement: repeats within one run agree better than runs do."""
 
 
 def latency_of(measured: Measured) -> KernelLatency:
     """A measurement with the interval that its repeats suggest."""
     seconds = measured.latency_s
-    spread = max(LEAST_REPEAT_SPREAD, float(np.std(np.log(measured.run_s))))
+    spread = max(MIN_REPEAT_SPREAD, float(np.std(np.log(measured.run_s))))
     reach = float(np.exp(NORMAL_REACH * spread))
     return KernelLatency(seconds, seconds / reach, seconds * reach, "measured")
 

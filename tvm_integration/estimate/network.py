@@ -46,7 +46,7 @@ PACKAGES = ("apache-tvm", "torch", "onnx", "transformers")
 
 
 @dataclass(frozen=True)
-class DescribedKernel:
+class KernelFeatures:
     """A kernel of a network, before scheduling.
 
     Attributes
@@ -80,7 +80,7 @@ class DescribedKernel:
 
 
 @dataclass(frozen=True)
-class DescribedNetwork:
+class NetworkFeatures:
     """What an estimate starts from.
 
     Attributes
@@ -89,7 +89,7 @@ class DescribedNetwork:
         Of the network.
     graph : FusedGraph
         Its launches.
-    kernels : tuple of DescribedKernel
+    kernels : tuple of KernelFeatures
         Each once.
     rows, row_offsets, graphs, graph_index
         Features of the kernels' unscheduled programs, as of `costmodels.kernel.KernelBatch`.
@@ -101,7 +101,7 @@ class DescribedNetwork:
 
     name: str
     graph: FusedGraph
-    kernels: tuple[DescribedKernel, ...]
+    kernels: tuple[KernelFeatures, ...]
     rows: RowArray
     row_offsets: IndexArray
     graphs: tuple[StagedGraph, ...]
@@ -128,7 +128,7 @@ def describe_network(
     *,
     fresh: bool = False,
     on_stage: Callable[[str], None] = lambda _: None,
-) -> DescribedNetwork:
+) -> NetworkFeatures:
     """Import, fuse and describe a network, or read what an earlier run kept of it.
 
     Parameters
@@ -171,7 +171,7 @@ def describe_module(
     name: str = "main",
     layers: LayerNames | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
-) -> DescribedNetwork:
+) -> NetworkFeatures:
     """Fuse and describe an imported network.
 
     Parameters
@@ -200,11 +200,11 @@ def describe_module(
         parts.append(distinct_graphs(task.mod, [program])[0][0])
     rows = [program.rows for program in programs]
     graph, layers_of_kernels = graph_and_layers(fused, layers or {})
-    return DescribedNetwork(
+    return NetworkFeatures(
         name=name,
         graph=graph,
         kernels=tuple(
-            DescribedKernel(
+            KernelFeatures(
                 task.name,
                 task_key(task.mod, target),
                 task.weight,
@@ -259,7 +259,7 @@ def _kept_at(name: ModelName, target: Target) -> Path:
     return cache_folder("networks") / f"{key}.npz"
 
 
-def _keep(path: Path, network: DescribedNetwork) -> None:
+def _keep(path: Path, network: NetworkFeatures) -> None:
     """Write beside and rename; a cache that cannot be written is none."""
     document = {
         "name": network.name,
@@ -284,15 +284,15 @@ def _keep(path: Path, network: DescribedNetwork) -> None:
         write_atomically(path, held.getvalue())
 
 
-def _read(path: Path) -> DescribedNetwork | None:
+def _read(path: Path) -> NetworkFeatures | None:
     """What is kept; None when there is nothing, or something damaged."""
     try:
         with np.load(path, allow_pickle=False) as found:
             document = json.loads(str(found["document"]))
-            return DescribedNetwork(
+            return NetworkFeatures(
                 name=document["name"],
                 graph=FusedGraph.from_json(document["graph"]),
-                kernels=tuple(DescribedKernel(*values) for values in document["kernels"]),
+                kernels=tuple(KernelFeatures(*values) for values in document["kernels"]),
                 rows=found["rows"],
                 row_offsets=found["row_offsets"],
                 graphs=graphs_from_json(str(found["graphs"])),
@@ -305,7 +305,7 @@ def _read(path: Path) -> DescribedNetwork | None:
 
 
 def features_of(
-    kernels: Sequence[DescribedKernel],
+    kernels: Sequence[KernelFeatures],
     schedules: Sequence[Schedule],
     target: Target,
     device: Device,
@@ -314,7 +314,7 @@ def features_of(
 
     Parameters
     ----------
-    kernels : sequence of DescribedKernel
+    kernels : sequence of KernelFeatures
         The kernels.
     schedules : sequence of Schedule
         One of each.

@@ -12,7 +12,7 @@ from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.network_models.overheads_fit import corrected_by_others, fit_overheads
-from costmodels.network_models.sum_of_kernels import TYPICAL, Overheads
+from costmodels.network_models.sum_of_kernels import DEFAULT_OVERHEADS, Overheads
 from costmodels.protocol import KernelCostModel
 from tvm_integration.collect.featurize import featurize
 from tvm_integration.collect.networks import NetworkCollector, NetworkProgress
@@ -87,7 +87,7 @@ def calibrate_on_networks(
             records.kernels.batch,
             places_of_tasks(records),
         )
-        found = fit_overheads(measured, TYPICAL if device.kind == "cpu" else None)
+        found = fit_overheads(measured, DEFAULT_OVERHEADS if device.kind == "cpu" else None)
         disturbance = _disturbance(stored.networks)
         return replace(found, disturbance=disturbance, discrepancy=discrepancy)
     except InputError as error:

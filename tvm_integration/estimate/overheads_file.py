@@ -14,8 +14,8 @@ from costmodels.files import cache_folder, write_atomically
 from costmodels.json_text import json_text, parse_json
 from costmodels.models import checkpoint_path
 from costmodels.network_models.sum_of_kernels import (
-    NOTHING,
-    TYPICAL,
+    DEFAULT_OVERHEADS,
+    NO_OVERHEADS,
     UNSEEN_DEVICE_ERROR,
     Overheads,
 )
@@ -129,7 +129,7 @@ def known_overheads(target: Target, device: Device, model_name: str) -> Overhead
     asked = Calibrated.of(target, device, model_name)
     if asked.path.exists():
         return load_overheads(asked.path, asked)
-    typical = TYPICAL if device.kind == "cpu" else NOTHING
+    typical = DEFAULT_OVERHEADS if device.kind == "cpu" else NO_OVERHEADS
     learned = learned_devices(model_name)
     if learned is None or device.name in learned:
         return typical

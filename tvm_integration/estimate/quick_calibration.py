@@ -38,7 +38,7 @@ DATASET = "shipped:networks"
 """Has the kernels; no network is imported."""
 SHARE = 0.85
 """Of a network's time that its kernels cover, if so many do."""
-MOST_OF_NETWORK = 8
+MAX_OF_NETWORK = 8
 """Kernels of one network."""
 AT_ONCE = 8
 """Kernels that are built before they are measured."""
@@ -149,7 +149,7 @@ def kernels_by_share(network: NetworkRow) -> list[str]:
     seconds = {each.task: calls[each.task] * each.latency_s for each in network.kernels}
     order = sorted(seconds, key=lambda task: -seconds[task])
     covered = np.cumsum([seconds[task] for task in order]) / sum(seconds.values())
-    return order[: min(MOST_OF_NETWORK, int(np.searchsorted(covered, SHARE)) + 1)]
+    return order[: min(MAX_OF_NETWORK, int(np.searchsorted(covered, SHARE)) + 1)]
 
 
 def in_turn(lists: Sequence[Sequence[str]]) -> list[str]:

@@ -17,7 +17,7 @@ PARTS = frozenset(
 """Last parts of a weight's name that say what it is to its layer."""
 SMALLEST_BYTES = 16
 """Less is often the same by chance."""
-LARGEST_UNIFORM_BYTES = 1 << 20
+MAX_UNIFORM_BYTES = 1 << 20
 """Of what is looked through for being all zeros, or all ones."""
 
 
@@ -66,4 +66,4 @@ def layer_names(weights: Iterable[tuple[str, np.ndarray]]) -> LayerNames:
 
 def _is_uniform(array: np.ndarray) -> bool:
     """Whether all values are the same: what folding makes may well be that, too."""
-    return array.nbytes <= LARGEST_UNIFORM_BYTES and bool(np.all(array == array.flat[0]))
+    return array.nbytes <= MAX_UNIFORM_BYTES and bool(np.all(array == array.flat[0]))

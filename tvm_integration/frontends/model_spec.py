@@ -210,11 +210,10 @@ def _check_function(model: str) -> ModelName:
     except ValueError:  # a module without a spec, __main__ for one, is there
         found = True
     if not found:
-        way_out = "run in its directory or put it on PYTHONPATH"
+        hint = "run in its directory or put it on PYTHONPATH"
         if near := get_close_matches(package, ("zoo", "hf"), n=1):
-            way_out = f"did you mean {near[0]}:{model.partition(':')[2]}?"
+            hint = f"did you mean {near[0]}:{model.partition(':')[2]}?"
         raise InputError(
-            f"module of MODEL must be importable, got {model!r} and no module {package!r}: "
-            f"{way_out}"
+            f"module of MODEL must be importable, got {model!r} and no module {package!r}: {hint}"
         )
     return ModelName("function", model, MappingProxyType({}))

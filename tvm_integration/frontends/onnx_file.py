@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 STANDARD_DOMAINS = ("", "ai.onnx", "com.microsoft")
 """Of operators that TVM's importer may know: it looks at their names alone."""
-MOST_ELEMENTS = 1 << 30
+MAX_ELEMENTS = 1 << 30
 """Of an input: an example of it must fit memory."""
 
 
@@ -257,9 +257,9 @@ def _made_up_inputs(
                 f"input {entry.name} of {path} must be of a type that ONNX knows, got number "
                 f"{element}: export it again"
             ) from None
-        if math.prod(shapes[entry.name]) > MOST_ELEMENTS:
+        if math.prod(shapes[entry.name]) > MAX_ELEMENTS:
             raise InputError(
-                f"input {entry.name} of {path} must have at most {MOST_ELEMENTS:,} elements, got "
+                f"input {entry.name} of {path} must have at most {MAX_ELEMENTS:,} elements, got "
                 f"{' x '.join(map(str, shapes[entry.name]))}: take smaller dimensions"
             )
         if np.issubdtype(dtype, np.floating) or dtype.name == "bfloat16":
@@ -294,11 +294,11 @@ def _import(path: str, model: "onnx.ModelProto", shapes: Mapping[str, list[int]]
         where = _place(model, operator[1] if operator else None, str(error))
         damage = _damage(model)
         reason = one_line(error) + (f" (and the file is damaged: {damage})" if damage else "")
-        way_out = "export it again, replace that operator, or give the network as .pt2"
+        hint = "export it again, replace that operator, or give the network as .pt2"
         if any(f"{domain}." in where for domain in OPTIMIZED):
-            way_out = "give the file as it was exported, before onnxruntime optimized it"
+            hint = "give the file as it was exported, before onnxruntime optimized it"
         raise InputError(
-            f"TVM must be able to import {path}, got {reason} at operator {where}: {way_out}"
+            f"TVM must be able to import {path}, got {reason} at operator {where}: {hint}"
         ) from error
     # Without parameters there is nothing to tell from the inputs, and passes that meet the
     # attribute would look for parameters.

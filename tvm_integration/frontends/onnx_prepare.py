@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["OPTIMIZED", "prepare"]
 
-LEAST_OPSET = 13
+MIN_OPSET = 13
 """Below it the importer has gaps, and axes are attributes where they are inputs now."""
 RESIZE_OPSET = 11
 """Since it Resize says which pixels it takes; onnx's converter forgets which it took before."""
-MOST_FOLDED = 1 << 20
+MAX_FOLDED = 1 << 20
 """Elements of a tensor that folding reads or makes: shapes and tables, not weights."""
 _STANDARD = ("", "ai.onnx")
 _RANDOM = frozenset(
@@ -71,7 +71,7 @@ def prepare(
     _fix_shapes(prepared, shapes)
     _spread_old_slopes(prepared)
     has_old_resizes = 0 < _opset(model) < RESIZE_OPSET
-    has_old_maxima = 0 < _opset(model) < LEAST_OPSET
+    has_old_maxima = 0 < _opset(model) < MIN_OPSET
     prepared = _converted(prepared)
     if has_old_resizes:
         _spell_out_coordinates(prepared)
@@ -144,10 +144,10 @@ def _converted(model: "onnx.ModelProto") -> "onnx.ModelProto":
     """The model in a newer opset; as it is where onnx cannot convert it."""
     from onnx import version_converter
 
-    if not 0 < _opset(model) < LEAST_OPSET:
+    if not 0 < _opset(model) < MIN_OPSET:
         return model
     try:
-        return version_converter.convert_version(model, LEAST_OPSET)
+        return version_converter.convert_version(model, MIN_OPSET)
     except Exception:  # of C++, for operators without a rule; the importer may know the old one
         return model
 
@@ -328,8 +328,8 @@ def _folded(model: "onnx.ModelProto") -> "onnx.ModelProto":
                 model,
                 num_iterations=2,
                 onnx_shape_inference=True,
-                input_size_limit=MOST_FOLDED,
-                output_size_limit=MOST_FOLDED,
+                input_size_limit=MAX_FOLDED,
+                output_size_limit=MAX_FOLDED,
                 inline=False,
             )
     except Exception:  # of the reference evaluator, on operators it does not know

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["rewrite_resize"]
 
-_MOST_TAPS = 4
+_MAX_TAPS = 4
 """Of an interpolation: with more, a matrix product replaces sums of gathered rows."""
 
 
@@ -148,7 +148,7 @@ def _apply_along(
     if taps <= 1:
         rows = writer.constant(np.abs(weights).argmax(axis=1).astype(np.int64))
         return writer.emit("Gather", name, rows, axis=axis)
-    if taps <= _MOST_TAPS:
+    if taps <= _MAX_TAPS:
         order = np.argsort(-np.abs(weights), axis=1, kind="stable")[:, :taps]
         total = ""
         for tap in range(taps):

@@ -113,9 +113,9 @@ _SHAPE_INPUTS: Mapping[str, Sequence[int]] = {
 def _check_node(node: "onnx.NodeProto", facts: NodeFacts) -> None:
     if node.op_type in _REFUSED:
         raise RefusedError(_REFUSED[node.op_type])
-    name, value, way_out = _REFUSED_MODES.get(node.op_type, ("", "", ""))
+    name, value, hint = _REFUSED_MODES.get(node.op_type, ("", "", ""))
     if name and text_of(attributes_of(node).get(name, b"")) == value:
-        raise RefusedError(f"{name}={value}: {way_out}")
+        raise RefusedError(f"{name}={value}: {hint}")
     for name in (*node.input, *node.output):
         if facts.type(name) in NARROW:
             raise RefusedError(_TOO_NARROW)

@@ -130,7 +130,7 @@ class TorchReference:
 
 @dataclass(frozen=True)
 class OnnxruntimeReference:
-    """onnxruntime on the CPU, with its default optimisations.
+    """onnxruntime on the CPU, with its default optimizations.
 
     Attributes
     ----------

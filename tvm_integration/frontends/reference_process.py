@@ -31,9 +31,9 @@ from tvm_integration.frontends.reference import (
 )
 from tvm_integration.workers.child import start_child
 
-START_LIMIT_S = 600.0
-ANSWER_LIMIT_S = 1800.0
-_END_LIMIT_S = 5.0
+START_TIMEOUT_S = 600.0
+ANSWER_TIMEOUT_S = 1800.0
+_END_TIMEOUT_S = 5.0
 
 
 class ReferenceProcess:
@@ -117,7 +117,7 @@ def _start(reference: TorchReference | OnnxruntimeReference) -> "_Running":
         ) from error
     process, connection = start_child(__name__, {"OMP_NUM_THREADS": str(threads)})
     running = _Running(process, connection, folder)
-    running.ask("load", path, limit_s=START_LIMIT_S)
+    running.ask("load", path, limit_s=START_TIMEOUT_S)
     return running
 
 
@@ -132,7 +132,7 @@ class _Running:
     def __post_init__(self) -> None:
         self._finalizer = weakref.finalize(self, _end, self.process, self.connection, self.folder)
 
-    def ask(self, verb: str, *arguments: Any, limit_s: float = ANSWER_LIMIT_S) -> Any:
+    def ask(self, verb: str, *arguments: Any, limit_s: float = ANSWER_TIMEOUT_S) -> Any:
         try:
             self.connection.send((verb, *arguments))
             if not self.connection.poll(limit_s):
@@ -140,7 +140,7 @@ class _Running:
                 raise CostModelError(f"the reference must answer within {limit_s:g} s, got nothing")
             succeeded, value = self.connection.recv()
         except (EOFError, OSError):
-            code = self.process.wait(_END_LIMIT_S)
+            code = self.process.wait(_END_TIMEOUT_S)
             self.end()
             raise CostModelError(
                 f"the process of the reference must live, got exit code {code}: it may have run "
@@ -159,7 +159,7 @@ def _end(
 ) -> None:
     connection.close()  # it hears of that when it waits for the next question
     try:
-        process.wait(_END_LIMIT_S)
+        process.wait(_END_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

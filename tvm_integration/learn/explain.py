@@ -25,7 +25,7 @@ from tvm_integration.tir.features import FeatureExtractor
 
 CHART_ENDINGS = (".png", ".svg", ".pdf")
 SHOWN_TERMS = 8
-"""Terms with a colour of their own in the chart; the others are drawn as one."""
+"""Terms with a color of their own in the chart; the others are drawn as one."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def draw(explanation: Explanation, path: Path) -> None:
     ]
     figure, axes = pyplot.subplots(figsize=(9, 1.6 + 0.45 * len(labels)), layout="constrained")
     left = np.zeros(len(labels))
-    colours = pyplot.get_cmap("tab10")
+    colors = pyplot.get_cmap("tab10")
     for number, name in enumerate([*largest, "others"]):
         values = np.array(
             [
@@ -240,8 +240,8 @@ def draw(explanation: Explanation, path: Path) -> None:
                 for stage in explanation.stages
             ]
         )
-        colour = "lightgrey" if name == "others" else colours(number)
-        axes.barh(labels, values, left=left, label=name.replace("_", " "), color=colour)
+        color = "lightgrey" if name == "others" else colors(number)
+        axes.barh(labels, values, left=left, label=name.replace("_", " "), color=color)
         left += values
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(EngFormatter(unit="s"))

@@ -42,9 +42,9 @@ _artifact_numbers = itertools.count(1)
 
 USUAL_BUILDS = 256
 """The newest builds that tell how long one takes."""
-LEAST_BUILDS = 16
+MIN_BUILDS = 16
 """With fewer, no build is known to be slow."""
-LEAST_LIMIT_S = 5.0
+MIN_TIMEOUT_S = 5.0
 """A build is never called slow before."""
 
 
@@ -75,7 +75,7 @@ class WarmBuilder(PyBuilder):
         A worker is replaced after so many builds, because TVM warns of a leak.
     slow_ratio : float, optional
         A build ends as a timeout when it takes so many times as long as the median of those
-        before, though not within `LEAST_LIMIT_S`. By default only `timeout_sec` counts.
+        before, though not within `MIN_TIMEOUT_S`. By default only `timeout_sec` counts.
 
     Raises
     ------
@@ -154,10 +154,10 @@ class WarmBuilder(PyBuilder):
         return [_builder_result(job, result) for job, result in zip(jobs, results, strict=True)]
 
     def _limit_s(self) -> float:
-        if self._slow_ratio is None or len(self._build_s) < LEAST_BUILDS:
+        if self._slow_ratio is None or len(self._build_s) < MIN_BUILDS:
             return self.timeout_sec
         slow_s = self._slow_ratio * statistics.median(self._build_s)
-        return min(self.timeout_sec, max(LEAST_LIMIT_S, slow_s))
+        return min(self.timeout_sec, max(MIN_TIMEOUT_S, slow_s))
 
     def close(self) -> None:
         """End the workers; artifacts stay. Closing twice is allowed."""

@@ -39,15 +39,15 @@ __all__ = ["WarmRPCRunner", "count_devices", "parse_rpc"]
 _log = logging.getLogger(__name__)
 
 _Job: TypeAlias = tuple[str, str, tuple[Any, ...]]
-SESSION_LIMIT_S = 60
+SESSION_TIMEOUT_S = 60
 """Seconds that a device may take for one program."""
 _FASTEST_CORES = 1
 """TVM's own choice of cores, of those that are unequal."""
 _SERVER = "python -m tvm.exec.rpc_server"
 _ATTEMPTS = 3
 """Sessions that a program may lose before it counts as the cause."""
-_CONNECT_LIMIT_S = 5.0
-_DEVICES_LIMIT_S = 30.0
+_CONNECT_TIMEOUT_S = 5.0
+_DEVICES_TIMEOUT_S = 30.0
 """How long to wait for a device to come back when the last one is lost."""
 _START_ALLOWANCE_S = 30.0
 """Beyond the session's own limit: waiting for a device, uploading, linking there."""
@@ -180,7 +180,7 @@ class WarmRPCRunner(PyRunner):
 
     def _await_device(self) -> None:
         """Wait until the tracker has a device; a server comes back some seconds after a loss."""
-        end = time.monotonic() + _DEVICES_LIMIT_S
+        end = time.monotonic() + _DEVICES_TIMEOUT_S
         while not count_devices(self.rpc_config):
             if time.monotonic() > end:
                 raise InputError(_no_device(self.rpc_config))
@@ -206,7 +206,7 @@ def count_devices(config: RPCConfig) -> int:
     """
     address = (str(config.tracker_host), int(config.tracker_port))
     try:
-        socket.create_connection(address, timeout=_CONNECT_LIMIT_S).close()
+        socket.create_connection(address, timeout=_CONNECT_TIMEOUT_S).close()
         tracker = connect_rpc_tracker(*address)
         servers = tracker.summary()["server_info"]
         tracker.close()
@@ -238,7 +238,7 @@ def parse_rpc(tracker: str | None, key: str | None) -> RPCConfig | None:
     host, _, port = tracker.rpartition(":")
     if not host or not port.isdigit():
         raise InputError(f"--rpc-tracker must be HOST:PORT, got {tracker!r}")
-    return RPCConfig(host, int(port), key, session_timeout_sec=SESSION_LIMIT_S)
+    return RPCConfig(host, int(port), key, session_timeout_sec=SESSION_TIMEOUT_S)
 
 
 def _no_device(config: RPCConfig) -> str:

@@ -16,11 +16,11 @@ BRANCHING_SYMBOLS = (b"\0erff\0", b"\0erf\0")
 """Functions of the C library, as symbol tables of objects and libraries hold them."""
 ARGUMENT_SETS = 8
 """As a network has such launches: two in each of four layers of a small transformer."""
-MOST_BYTES = 1 << 28
+MAX_BYTES = 1 << 28
 """Of all sets of arguments."""
 SLOWEST_S = 2e-3
 """A kernel that takes longer meets more values than can be learned: one set does."""
-_FEWEST_SAMPLES, _MOST_SAMPLES = 9, 300
+_FEWEST_SAMPLES, _MAX_SAMPLES = 9, 300
 _OTHERS = "costmodels.call_with_other_values"
 
 
@@ -40,7 +40,7 @@ def set_count(arguments: Sequence[Any], wanted: int) -> int:
         for extent in shape:
             elements *= int(extent)
         size_bytes += elements * max(1, tvm.DataType(str(dtype)).bits // 8)
-    return max(1, min(wanted, MOST_BYTES // max(size_bytes, 1)))
+    return max(1, min(wanted, MAX_BYTES // max(size_bytes, 1)))
 
 
 def evaluate_in_turn(
@@ -85,6 +85,6 @@ def evaluate_in_turn(
     once_s = max(min(samples(3)), 1e-9)
     wanted_s = config.repeat * config.min_repeat_ms * 1e-3
     count = round(wanted_s / (once_s * len(sets)))
-    count = min(max(count, _FEWEST_SAMPLES), _MOST_SAMPLES)
+    count = min(max(count, _FEWEST_SAMPLES), _MAX_SAMPLES)
     found = samples(count)
     return [statistics.median(found[part :: config.repeat]) for part in range(config.repeat)]

@@ -84,7 +84,7 @@ class _Described:
 
     @cached_property
     def stores(self) -> list[Any]:
-        """Those of its initialisation, then those of its body."""
+        """Those of its initialization, then those of its body."""
         init = self.realize.block.init
         return [*([] if init is None else stores_of(init)), *self.block.stores]
 
@@ -434,8 +434,8 @@ def _place_inlined(graph: KernelGraph, pairs: set[tuple[int, int]]) -> None:
     pairs |= {(operator, row) for operator, each in rows.items() for row in each}
 
 
-def _inherit(rows: dict[int, set[int]], number: int, neighbours: Sequence[int]) -> None:
+def _inherit(rows: dict[int, set[int]], number: int, neighbors: Sequence[int]) -> None:
     if number not in rows:
-        inherited = {row for each in neighbours for row in rows.get(each, ())}
+        inherited = {row for each in neighbors for row in rows.get(each, ())}
         if inherited:
             rows[number] = inherited

@@ -148,7 +148,7 @@ class TuningModel:
             logger.exception("the cost model could not be saved")
 
     def _resume(self, path: Path) -> None:
-        way_out = "use another work directory, or delete that file to begin anew"
+        hint = "use another work directory, or delete that file to begin anew"
         try:
             checkpoint = load_checkpoint(path)
             wanted = self.scores.model.name
@@ -159,12 +159,12 @@ class TuningModel:
             began_with = checkpoint.provenance.get(ORIGIN)
             if self._origin not in (None, began_with):
                 logger.warning(
-                    "%s goes on, the model given is not used: to begin with that, %s", path, way_out
+                    "%s goes on, the model given is not used: to begin with that, %s", path, hint
                 )
             self._take(checkpoint, path)
             self._origin = began_with
         except (CheckpointError, SchemaError) as error:
-            raise type(error)(f"{error}: {way_out}") from None
+            raise type(error)(f"{error}: {hint}") from None
         logger.info("%s: resumed, %d records learned", path, len(self._learned))
 
     def _replay_database(self) -> None:

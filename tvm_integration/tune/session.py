@@ -54,7 +54,7 @@ SMALLEST_PART = 8
 """A last batch smaller than this part of the others is left out."""
 SMALLEST_BATCH = 8
 """Candidates: each batch costs a search, whatever its size."""
-LEAST_FREE_BYTES = 64 << 20
+MIN_FREE_BYTES = 64 << 20
 """Free space under which tuning ends in order instead of losing records."""
 STOCK = "stock"
 """``--cost-model`` for TVM's own XGBModel."""
@@ -246,7 +246,7 @@ class _Run:
             self.on_state(self.state)
 
         def should_stop() -> bool:
-            self._disk_full = shutil.disk_usage(self.options.folder).free < LEAST_FREE_BYTES
+            self._disk_full = shutil.disk_usage(self.options.folder).free < MIN_FREE_BYTES
             self._late = limit_s is not None and time.perf_counter() - begin > limit_s
             # What is left after an uneven batch is not worth the search for it.
             done = self._trials_left() < batch / SMALLEST_PART
@@ -277,7 +277,7 @@ class _Run:
             )
         if self._disk_full:
             raise InputError(
-                f"the disk of {self.options.folder} must have {LEAST_FREE_BYTES >> 20} MiB free, "
+                f"the disk of {self.options.folder} must have {MIN_FREE_BYTES >> 20} MiB free, "
                 "got less: free some space and give the same command again, nothing is lost"
             )
         return self._interrupted

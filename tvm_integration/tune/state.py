@@ -10,7 +10,7 @@ from costmodels.errors import InputError
 from tvm_integration.compile.build import BuiltNetwork, UntunableKernel
 from tvm_integration.tune.scores import RoundReport
 
-_MOST = 2**31 - 1
+_MAX_COUNT = 2**31 - 1
 """TVM's integers have 32 bits."""
 NOISY = 1.5
 """Readings of one network that differ by more than this factor were disturbed by other work."""
@@ -58,12 +58,12 @@ class TuneOptions:
     def __post_init__(self) -> None:
         counts = (("trials", self.trials, 0), ("trials-per-iter", self.trials_per_iter, 1))
         for name, count, least in counts:
-            if not least <= count <= _MOST:
-                raise InputError(f"{name} must be in {least} ... {_MOST}, got {count}")
+            if not least <= count <= _MAX_COUNT:
+                raise InputError(f"{name} must be in {least} ... {_MAX_COUNT}, got {count}")
         if self.minutes is not None and not self.minutes > 0:
             raise InputError(f"minutes must be positive, got {self.minutes}")
-        if not 0 <= self.seed < _MOST:
-            raise InputError(f"seed must be in 0 ... {_MOST - 1}, got {self.seed}")
+        if not 0 <= self.seed < _MAX_COUNT:
+            raise InputError(f"seed must be in 0 ... {_MAX_COUNT - 1}, got {self.seed}")
         if task_count(self.tasks) == 0:
             raise InputError(f"tasks must be at least 1, got {self.tasks}")
 

@@ -24,15 +24,15 @@ from costmodels.errors import InputError
 from costmodels.kernel import Failure
 from tvm_integration.workers.main import encode_setup
 from tvm_integration.workers.messages import GarbageError
-from tvm_integration.workers.session import START_LIMIT_S, Session, WorkerError
+from tvm_integration.workers.session import START_TIMEOUT_S, Session, WorkerError
 from tvm_integration.workers.worker import Worker, WorkerState
 
 __all__ = ["Batch", "JobResult", "PoolSettings"]
 
 _PIECE_BYTES = 1 << 16
-_END_LIMIT_S = 10.0
+_END_TIMEOUT_S = 10.0
 # From the end of a channel to the status of a worker that is really dying.
-_CLOSED_LIMIT_S = 1.0
+_CLOSED_TIMEOUT_S = 1.0
 # A start that fails without an exception (no memory for a fork, say) is tried again so often.
 _START_ATTEMPTS = 3
 
@@ -118,7 +118,7 @@ class Batch:
         try:
             self._take_over()
             while True:
-                self._staff()
+                self._spawn_workers()
                 if not self._waiting and not any(worker.occupied for worker in self._workers):
                     break
                 for key, mask in self._selector.select(self._seconds_to_deadline()):
@@ -140,10 +140,10 @@ class Batch:
             if not idle and worker.state is not WorkerState.STARTING:
                 self._drop(worker)
             else:
-                worker.deadline = time.monotonic() + START_LIMIT_S
+                worker.deadline = time.monotonic() + START_TIMEOUT_S
                 self._watch(worker)
 
-    def _staff(self) -> None:
+    def _spawn_workers(self) -> None:
         """Give idle workers jobs, and fork as many workers as there are jobs for."""
         for worker in self._workers:
             if worker.state is WorkerState.IDLE:
@@ -153,7 +153,7 @@ class Batch:
         for _ in range(min(room, len(self._waiting) - starting)):
             setup = encode_setup(self._settings.functions)
             ends = self._session.spawn()
-            worker = Worker(ends, setup, time.monotonic() + START_LIMIT_S)
+            worker = Worker(ends, setup, time.monotonic() + START_TIMEOUT_S)
             self._workers.append(worker)
             self._watch(worker)
 
@@ -196,7 +196,7 @@ class Batch:
                 self._selector.unregister(worker.ends.channel)
                 if worker.state is not WorkerState.ENDING:
                     worker.state = WorkerState.CLOSED
-                    worker.deadline = time.monotonic() + _CLOSED_LIMIT_S
+                    worker.deadline = time.monotonic() + _CLOSED_TIMEOUT_S
 
     def _on_output(self, worker: Worker, _mask: int) -> None:
         if not worker.read_output():
@@ -211,14 +211,14 @@ class Batch:
             worker.read_channel()  # it may have answered before it ended
             self._take_answer(worker)
         if worker in self._workers:
-            self._conclude(worker, self._story(worker, report))
+            self._conclude(worker, self._exit_reason(worker, report))
 
-    def _story(self, worker: Worker, report: dict[str, Any]) -> str:
+    def _exit_reason(self, worker: Worker, report: dict[str, Any]) -> str:
         """Say in words how a worker ended."""
         if "refused" in report:
             return str(report["refused"])
         if "status" not in report:
-            if self._session.has_ended(worker.ends.forker_pid, _CLOSED_LIMIT_S):
+            if self._session.has_ended(worker.ends.forker_pid, _CLOSED_TIMEOUT_S):
                 return "the process that forks workers ended"
             return "the process that forks workers could not take it on"
         code = os.waitstatus_to_exitcode(report["status"])
@@ -283,7 +283,7 @@ class Batch:
     def _end(self, worker: Worker, verdict: Failure) -> None:
         """Kill a worker for a reason and wait for its status."""
         worker.state, worker.verdict = WorkerState.ENDING, verdict
-        worker.deadline = time.monotonic() + _END_LIMIT_S
+        worker.deadline = time.monotonic() + _END_TIMEOUT_S
         self._session.kill(worker.ends.key)
 
     def _conclude(self, worker: Worker, story: str) -> None:
@@ -294,13 +294,13 @@ class Batch:
         if worker.index is None:
             if worker.pid is None:
                 self._note_failed_start(worker, reason)
-        elif self._may_be_innocent(worker, failure):
+        elif self._should_retry(worker, failure):
             self._retried.add(worker.index)
             self._waiting.appendleft(worker.index)
         else:
             self._settle(worker, None, Failure(failure.kind, reason))
 
-    def _may_be_innocent(self, worker: Worker, failure: Failure) -> bool:
+    def _should_retry(self, worker: Worker, failure: Failure) -> bool:
         """Whether another job can be why a process crashed: it may have spoilt its memory."""
         if failure.kind != "crash" or worker.index in self._retried:
             return False
@@ -342,4 +342,4 @@ class Batch:
                 self._end(worker, Failure("crash", "it closed its channel without an answer"))
             else:
                 self._drop(worker)
-                raise WorkerError(f"a worker must set itself up within {START_LIMIT_S:g} s")
+                raise WorkerError(f"a worker must set itself up within {START_TIMEOUT_S:g} s")

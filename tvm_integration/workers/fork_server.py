@@ -35,7 +35,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _CONTROL_BYTES = 4096
 # How often to look whether the user's process is gone although a child of it holds the socket.
 _PARENT_CHECK_S = 5.0
-_END_LIMIT_S = 5.0
+_END_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ class _Forker:
 
     def _end(self) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        deadline = time.monotonic() + _END_LIMIT_S
+        deadline = time.monotonic() + _END_TIMEOUT_S
         while time.monotonic() < deadline:
             for child in self._children.values():
                 _kill_group(child.pid)

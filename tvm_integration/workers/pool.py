@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 JOBS_PER_WORKER = 200
-_END_LIMIT_S = 2.0
+_END_TIMEOUT_S = 2.0
 
 
 class WorkerPool:
@@ -171,7 +171,7 @@ def _discard(session: Session, workers: list[Worker]) -> None:
         for worker in workers:
             session.kill(worker.ends.key)
         for worker in workers:
-            worker.await_status(_END_LIMIT_S)
+            worker.await_status(_END_TIMEOUT_S)
     for worker in workers:
         worker.ends.close()
     workers.clear()

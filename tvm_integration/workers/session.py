@@ -35,8 +35,8 @@ __all__ = [
     "shared_session",
 ]
 
-START_LIMIT_S = 120.0
-_END_LIMIT_S = 10.0
+START_TIMEOUT_S = 120.0
+_END_TIMEOUT_S = 10.0
 _CONTROL_BYTES = 4096
 # The search path goes along because the user's process may have changed it.
 _BOOTSTRAP = (
@@ -183,7 +183,7 @@ class Session:
             if self.closed:
                 raise WorkerError("the session must be open, it was closed: make a new pool")
             if not self.alive:
-                self._bury()
+                self._cleanup()
                 self._start()
             if not self._ready:
                 self._await_ready()
@@ -191,12 +191,12 @@ class Session:
             return self._root
 
     def _await_ready(self) -> None:
-        self._control.settimeout(START_LIMIT_S)
+        self._control.settimeout(START_TIMEOUT_S)
         try:
             message = json.loads(self._control.recv(_CONTROL_BYTES) or b"{}")
         except TimeoutError:
             self._process.kill()
-            message = {"failed": f"it was not ready after {START_LIMIT_S:g} s"}
+            message = {"failed": f"it was not ready after {START_TIMEOUT_S:g} s"}
         except ConnectionError as error:
             message = {"failed": str(error)}
         if "ready" not in message:
@@ -210,7 +210,7 @@ class Session:
 
     def _last_messages(self) -> str:
         try:
-            status: int | str = self._process.wait(_END_LIMIT_S)
+            status: int | str = self._process.wait(_END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             status = "unknown"
         size = self._messages.seek(0, os.SEEK_END)
@@ -269,16 +269,16 @@ class Session:
             if not self._ready:  # still importing, with nothing to clean up
                 self._process.terminate()
             try:
-                self._process.wait(_END_LIMIT_S)
+                self._process.wait(_END_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-            self._bury()
+            self._cleanup()
             if self._root is not None:
                 shutil.rmtree(self._root, ignore_errors=True)
             if self._lock >= 0:
                 os.close(self._lock)
 
-    def _bury(self) -> None:
+    def _cleanup(self) -> None:
         """Take away what a forking process leaves that did not end in order."""
         self._control.close()
         self._messages.close()

@@ -1,6 +1,6 @@
-"""Batch-normalisation statistics for networks with random weights. Imports torch.
+"""Batch-normalization statistics for networks with random weights. Imports torch.
 
-A network that was never trained has running means of 0 and variances of 1, which normalise
+A network that was never trained has running means of 0 and variances of 1, which normalize
 nothing: over dozens of layers the activations die out or blow up, and the outputs no longer
 depend on the input. Comparing them would then prove nothing.
 """
@@ -12,7 +12,7 @@ __all__ = ["calibrate_batch_norm"]
 
 
 def calibrate_batch_norm(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-    """Set the running statistics of every batch normalisation to those of one batch.
+    """Set the running statistics of every batch normalization to those of one batch.
 
     Parameters
     ----------

@@ -330,7 +330,7 @@ class _UNet(nn.Module):
 
 
 def unet(*, number: int) -> Drawn:
-    """Draw a U-Net: Ronneberger et al. 2015, padded and with batch normalisation."""
+    """Draw a U-Net: Ronneberger et al. 2015, padded and with batch normalization."""
     draw = Random(f"unet {number}")
     network = _UNet(draw.choice((4, 6, 8, 12)), draw.choice((2, 3, 4)))
     return _vision(network, draw, (32, 48, 64))

@@ -13,7 +13,7 @@ from torch import nn
 
 
 def init_linear(network: nn.Module) -> nn.Module:
-    """Draw weights, and vary the affine part of the normalisation."""
+    """Draw weights, and vary the affine part of the normalization."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
@@ -53,7 +53,7 @@ def _feed_forward(width: int, hidden: int) -> nn.Sequential:
 
 
 class EncoderLayer(nn.Module):
-    """A transformer layer, normalised before its branches (ViT) or after them (BERT)."""
+    """A transformer layer, normalized before its branches (ViT) or after them (BERT)."""
 
     def __init__(self, width: int, heads: int, *, norm_first: bool) -> None:
         super().__init__()

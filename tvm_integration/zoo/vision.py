@@ -10,7 +10,7 @@ _PROBE_SHAPE = (8, 3, 64, 64)
 
 
 def init_convolutions(network: nn.Module) -> None:
-    """Draw weights as He et al. 2015 do, and vary the affine part of the normalisation."""
+    """Draw weights as He et al. 2015 do, and vary the affine part of the normalization."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -22,7 +22,7 @@ def init_convolutions(network: nn.Module) -> None:
 def convolution(
     channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    """A convolution that keeps the image's size but for its stride, and its normalisation."""
+    """A convolution that keeps the image's size but for its stride, and its normalization."""
     return nn.Sequential(
         nn.Conv2d(
             channels_in,

@@ -26,7 +26,7 @@ PARTNERS = 16
 ONE_THREAD_ROWS = 20_000
 """Up to so many rows one thread is faster: a tree takes milliseconds, and threads must meet at each
 of its levels."""
-LARGEST_GAP = 1.0
+MAX_GAP = 1.0
 """Gap in log speed from which a pair counts fully in the pairwise objective."""
 SMALLEST_GAP = 0.02
 """Gap in log speed under which the order of a pair is noise."""
@@ -101,11 +101,11 @@ def pairwise(labels: Labels, *, rng: np.random.Generator) -> Objective:
     against every measured one.
     """
     first, second = _pairs(labels, rng)
-    value = np.where(labels.failed, labels.log_speed - LARGEST_GAP, labels.log_speed)
+    value = np.where(labels.failed, labels.log_speed - MAX_GAP, labels.log_speed)
     gap = value[first] - value[second]
     keep = gap > SMALLEST_GAP
     first, second = first[keep], second[keep]
-    weight = np.minimum(gap[keep], LARGEST_GAP) / PARTNERS
+    weight = np.minimum(gap[keep], MAX_GAP) / PARTNERS
     kernels = len(value)
 
     def objective(prediction: FloatArray) -> Gradients:
@@ -125,7 +125,7 @@ def pairwise(labels: Labels, *, rng: np.random.Generator) -> Objective:
 
 def _pairs(labels: Labels, rng: np.random.Generator) -> tuple[IndexArray, IndexArray]:
     """Pairs of kernels of one task, the faster first."""
-    value = np.where(labels.failed, labels.log_speed - LARGEST_GAP, labels.log_speed)
+    value = np.where(labels.failed, labels.log_speed - MAX_GAP, labels.log_speed)
     ones, others = [], []
     for group in task_groups(labels.task_index):
         ones.append(np.repeat(group, PARTNERS))

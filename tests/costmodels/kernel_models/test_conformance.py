@@ -154,7 +154,7 @@ class RanksByPosition(Sound):
         return replace(super().predict(batch), utility=np.arange(len(batch), dtype=float))
 
 
-class NormalisesByBatch(Sound):
+class NormalizesByBatch(Sound):
     def predict(self, batch):
         prediction = super().predict(batch)
         top = np.abs(prediction.utility).max(initial=1e-9)
@@ -358,7 +358,7 @@ FAULTS = {
     "finite": [NotANumber],
     "extreme_features": [Overflows],
     "order_independence": [RanksByPosition],
-    "batch_independence": [NormalisesByBatch],
+    "batch_independence": [NormalizesByBatch],
     "predict_repeats": [Dithers],
     "fit_repeats": [OwnSeed],
     "fit_forgets": [FitAddsUp],

@@ -7,9 +7,9 @@ import pytest
 
 from costmodels.learning.calibration import (
     KINDS,
-    LEAST_SPREAD,
+    MIN_SPREAD,
     Interval,
-    IntervalByKind,
+    MondrianInterval,
     kind_of,
     spread_of,
 )
@@ -56,7 +56,7 @@ def test_a_task_with_many_kernels_counts_as_one():
 
 def test_an_interval_is_wide_where_models_disagree():
     spread = spread_of(np.array([[0.0, 0.0], [0.0, 2.0], [0.0, -1.0]]))
-    assert spread.tolist() == [LEAST_SPREAD, LEAST_SPREAD + 3.0]
+    assert spread.tolist() == [MIN_SPREAD, MIN_SPREAD + 3.0]
     low, high = Interval(1.0).around(np.log(np.array([2.0, 2.0])), spread)
     assert np.log(high / low) == pytest.approx(2 * spread)
 
@@ -84,7 +84,7 @@ def test_each_kind_has_its_own_reach():
     error, spread, task = drawn(2, tasks=900)
     kind = task % 3
     error = error * np.array([3.0, 1.0, 0.5])[kind]
-    found = IntervalByKind.learn(kind, error, spread, task)
+    found = MondrianInterval.learn(kind, error, spread, task)
     one, other, third = (each.reach for each in found.intervals[:3])
     assert one == pytest.approx(3 * other, rel=0.2)
     assert other == pytest.approx(2 * third, rel=0.2)
@@ -92,15 +92,15 @@ def test_each_kind_has_its_own_reach():
     inside_each = (low <= np.exp(error)) & (np.exp(error) <= high)
     for number in range(3):
         assert np.mean(inside_each[kind == number]) == pytest.approx(0.9, abs=0.01)
-    assert IntervalByKind.from_dict(asdict(found)) == found
+    assert MondrianInterval.from_dict(asdict(found)) == found
 
 
 def test_a_kind_of_few_tasks_has_the_reach_of_all():
     error, spread, task = drawn(3, tasks=200)
     kind = np.where(task < 10, 0, 5)
-    found = IntervalByKind.learn(kind, error, spread, task)
+    found = MondrianInterval.learn(kind, error, spread, task)
     assert found.intervals[0] == found.intervals[1] == Interval.learn(error, spread, task)
-    assert IntervalByKind.from_dict({"reach": 2.0}) == IntervalByKind((Interval(2.0),) * KINDS)
+    assert MondrianInterval.from_dict({"reach": 2.0}) == MondrianInterval((Interval(2.0),) * KINDS)
 
 
 def test_kinds_are_told_by_schedule_and_size():

@@ -29,11 +29,11 @@ def test_descent_finds_the_order(name):
     rng = np.random.default_rng(0)
     targets = targets_of(rng.normal(size=(3, 8)).tolist())
     utility = torch.zeros(3, 8, requires_grad=True)
-    optimiser = torch.optim.Adam([utility], lr=0.05)
+    optimizer = torch.optim.Adam([utility], lr=0.05)
     for _ in range(300):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         RANK_LOSSES[name](utility, targets).backward()
-        optimiser.step()
+        optimizer.step()
     for found, wanted in zip(utility.detach().numpy(), targets.log_speed.numpy(), strict=True):
         assert np.corrcoef(found, wanted)[0, 1] > 0.6
         assert np.argmax(found) == np.argmax(wanted)

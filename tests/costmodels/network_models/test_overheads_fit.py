@@ -9,7 +9,7 @@ from chains import DEVICE, MB, chain, known
 from costmodels.errors import InputError
 from costmodels.network_models.overheads_fit import fit_errors, fit_overheads
 from costmodels.network_models.sum_of_kernels import (
-    TYPICAL,
+    DEFAULT_OVERHEADS,
     MeasuredNetwork,
     Overheads,
     Parameter,
@@ -28,7 +28,10 @@ def test_errors_are_fitted_on_the_kernels_that_are_known():
     found = fit_errors(networks)
     assert -math.log(2.0) < found.bias < -0.9 * math.log(2.0)
     assert (found.networks, found.kernels, found.is_calibrated) == (0, 8 * 3, True)
-    assert (found.launch_s, found.residual) == (TYPICAL.launch_s, TYPICAL.residual)
+    assert (found.launch_s, found.residual) == (
+        DEFAULT_OVERHEADS.launch_s,
+        DEFAULT_OVERHEADS.residual,
+    )
     unknown = MeasuredNetwork(chain("a"), DEVICE, 1.0, {}, {})
     with pytest.raises(InputError, match="at least 4 networks, got 3"):
         fit_errors([*networks[:3], unknown, unknown])
@@ -85,10 +88,10 @@ def test_what_networks_do_not_tell_is_taken_from_others():
         measured = {name: known(1e-5, 1.02, "measured") for name in names}
         networks.append(MeasuredNetwork(graph, DEVICE, count * 1.2e-5, measured, {}))
     found = fit_overheads(networks)
-    assert found.cold_share.value == pytest.approx(TYPICAL.cold_share.value)
-    assert found.cold_share.deviation == pytest.approx(TYPICAL.cold_share.deviation)
+    assert found.cold_share.value == pytest.approx(DEFAULT_OVERHEADS.cold_share.value)
+    assert found.cold_share.deviation == pytest.approx(DEFAULT_OVERHEADS.cold_share.deviation)
     assert found.launch_s.value == pytest.approx(2e-6, rel=0.1)
-    assert found.launch_s.deviation < TYPICAL.launch_s.deviation
+    assert found.launch_s.deviation < DEFAULT_OVERHEADS.launch_s.deviation
     assert fit_overheads(networks, prior=None).launch_s.value == pytest.approx(2e-6)
 
 

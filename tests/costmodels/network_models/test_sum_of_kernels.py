@@ -9,7 +9,7 @@ from chains import CACHES, DEVICE, MB, chain, known
 from costmodels.errors import InputError
 from costmodels.network_models.kernel_latency import KernelLatency
 from costmodels.network_models.sum_of_kernels import (
-    NOTHING,
+    NO_OVERHEADS,
     Overheads,
     Parameter,
     add_up,
@@ -86,4 +86,4 @@ def test_bad_input_is_named():
         KernelLatency(1.0, 1.0, 1.0, "guessed")
     with pytest.raises(InputError, match="overheads must have all their fields"):
         Overheads.from_dict({"launch_s": {"value": 1.0}})
-    assert NOTHING.networks == 0
+    assert NO_OVERHEADS.networks == 0

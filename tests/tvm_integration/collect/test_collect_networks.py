@@ -13,7 +13,7 @@ from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.errors import InputError
 from costmodels.models import load_kernel_model
-from costmodels.network_models.sum_of_kernels import TYPICAL, UNSEEN_DEVICE_ERROR, add_up
+from costmodels.network_models.sum_of_kernels import DEFAULT_OVERHEADS, UNSEEN_DEVICE_ERROR, add_up
 from tvm_integration.cli.app import app
 from tvm_integration.collect import network_process
 from tvm_integration.collect.network_process import NetworkProcess
@@ -199,7 +199,7 @@ def test_a_launch_takes_what_an_estimate_takes_it_for(workplace):
     for whole_s, parts_s in whole_and_parts(TINY_KERNELS, workplace):
         assert len(parts_s) >= 300
         found.append((whole_s - sum(parts_s)) / len(parts_s))
-        launch = TYPICAL.launch_s
+        launch = DEFAULT_OVERHEADS.launch_s
         if found[-1] == pytest.approx(launch.value, abs=2 * launch.deviation):
             return
     pytest.fail(f"a launch takes {found} s")
@@ -292,9 +292,9 @@ def test_calibration_is_fitted_kept_and_found(folder, tmp_path, monkeypatch):
     best = Calibrated.of(target, device, "pretrained:best")
     save_overheads(best.path, found, best)
     assert known_overheads(target, device, "pretrained:best") == found
-    assert known_overheads(target, device, "paleo") == TYPICAL
+    assert known_overheads(target, device, "paleo") == DEFAULT_OVERHEADS
     assert known_overheads(target, replace(device, name="never seen"), "pretrained:best") == (
-        replace(TYPICAL, device_error=UNSEEN_DEVICE_ERROR)
+        replace(DEFAULT_OVERHEADS, device_error=UNSEEN_DEVICE_ERROR)
     )
     paleo = Calibrated.of(target, device, "paleo")
     begun = paleo.path.with_suffix(".networks")
@@ -315,6 +315,6 @@ def test_a_network_has_as_many_threads_as_its_target_has_cores(monkeypatch):
     monkeypatch.setattr("tvm_integration.threads.set_threads", counts.append)
     for cores in (1, 2):
         target = json.dumps({"kind": "llvm", "num-cores": cores})
-        order = network_process._Order("zoo:mlp", target, None, {}, True, 0, usable_cpus())
+        order = network_process.BuildRequest("zoo:mlp", target, None, {}, True, 0, usable_cpus())
         network_process._build(order)
     assert counts == [1, 2]

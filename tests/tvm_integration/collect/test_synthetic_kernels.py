@@ -11,17 +11,17 @@ from costmodels.errors import InputError
 from costmodels.testing.example_data import example_device
 from tvm_integration.collect.candidates import CandidateSource
 from tvm_integration.collect.source import Drawn, check_task_source, parse_drawn
-from tvm_integration.collect.synthetic_kernels import LARGEST_FLOP, draw_kernels
+from tvm_integration.collect.synthetic_kernels import MAX_FLOP, synthetic_kernels
 from tvm_integration.collect.tasks import tasks_of_networks
 from tvm_integration.tir.kernel_graph import kernel_graph
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 def test_kernels_are_drawn_around_those_of_networks(dtype):
-    drawn = draw_kernels(Drawn(40, dtype))
+    drawn = synthetic_kernels(Drawn(40, dtype))
     assert len({each.name for each in drawn}) == 40
-    assert [each.name for each in draw_kernels(Drawn(40, dtype))] == [e.name for e in drawn]
-    assert {e.name for e in draw_kernels(Drawn(40, dtype, seed=1))} != {e.name for e in drawn}
+    assert [each.name for each in synthetic_kernels(Drawn(40, dtype))] == [e.name for e in drawn]
+    assert {e.name for e in synthetic_kernels(Drawn(40, dtype, seed=1))} != {e.name for e in drawn}
     kinds = {each.name.partition("_")[0] for each in drawn}
     assert {"conv2d", "dense", "batch"} <= kinds
     for each in drawn:
@@ -34,11 +34,11 @@ def test_they_become_tasks_of_no_network():
     tasks = tasks_of_networks(["drawn:6,seed=3", "drawn:6,seed=3"], TARGET, example_device())
     assert len(tasks) == 6
     assert all(not task.networks and task.operators for task in tasks)
-    assert all(0 <= task.flop <= LARGEST_FLOP for task in tasks)
+    assert all(0 <= task.flop <= MAX_FLOP for task in tasks)
 
 
 def test_they_have_a_design_space():
-    for each in draw_kernels(Drawn(4, "int8")):
+    for each in synthetic_kernels(Drawn(4, "int8")):
         source = CandidateSource(each.mod, TARGET, name=each.name, rng=np.random.default_rng(0))
         assert len(source.random(4)) == 4
 

@@ -72,7 +72,7 @@ def test_resnet18_is_cut_at_its_convolutions():
     tasks = fused(CONVOLUTIONAL).tasks
     convolutions = [t for t in tasks if "conv2d" in t.name]
     assert sum(t.weight for t in convolutions) == 20
-    # Each with its normalisation and activation: nothing else but pooling and the classifier.
+    # Each with its normalization and activation: nothing else but pooling and the classifier.
     assert sum(t.weight for t in tasks) == 23
     # 2 flop a multiply-add, 36.8 M of them at 32 pixels (1.81 G at 224, over 49).
     assert sum(t.weight * t.flop for t in convolutions) == pytest.approx(2 * 1.81e9 / 49, rel=0.05)
@@ -251,7 +251,7 @@ def test_records_with_and_without_prepacking_are_not_interchangeable():
 
 
 def test_lowering_keeps_the_kernels(monkeypatch):
-    """Neither fusing nor legalising again: the kernels compiled are the tasks, no more."""
+    """Neither fusing nor legalizing again: the kernels compiled are the tasks, no more."""
     compiled = []
     build_module = tvm.tirx.build
 

@@ -69,7 +69,7 @@ def test_hf_vision_network():
     assert_equals_reference(network)
 
 
-def test_a_configuration_that_names_no_channels_gets_colour_images():
+def test_a_configuration_that_names_no_channels_gets_color_images():
     _, inputs = build_hf("TextNetConfig", {"image_size": "[64,32]"}, seed=0)
     assert inputs["pixel_values"].shape == (1, 3, 64, 32)
 

@@ -134,8 +134,8 @@ def test_a_build_far_slower_than_the_others_ends_early(monkeypatch):
             pass
         return tvm.compile(mod, target).mod
 
-    monkeypatch.setattr(builder_module, "LEAST_BUILDS", 2)
-    monkeypatch.setattr(builder_module, "LEAST_LIMIT_S", 2.0)
+    monkeypatch.setattr(builder_module, "MIN_BUILDS", 2)
+    monkeypatch.setattr(builder_module, "MIN_TIMEOUT_S", 2.0)
     builder = WarmBuilder(max_workers=1, timeout_sec=300, f_build=f_build, slow_ratio=1.5)
     usual = matmul_task.build_inputs(1)
     assert all(result.error_msg is None for result in builder.build(usual * 2))

@@ -29,7 +29,7 @@ from tvm_integration.compat import (
 from tvm_integration.measure.rpc_runner import count_devices, parse_rpc
 
 KEY = "testdevice"
-START_LIMIT_S = 90
+START_TIMEOUT_S = 90
 WAIT_S = 3.0
 
 
@@ -66,7 +66,7 @@ class Tracker:
         return process
 
     def _await(self, is_so):
-        deadline = time.monotonic() + START_LIMIT_S
+        deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             try:
                 if is_so():

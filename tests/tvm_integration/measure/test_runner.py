@@ -150,15 +150,15 @@ def test_users_functions_are_called(artifacts, tmp_path):
 
 def test_what_a_candidate_does_costs_one_failure(artifacts):
     def f_run_evaluator(module, device, config, repeated):
-        behaviour = Path(counter).stat().st_size
+        behavior = Path(counter).stat().st_size
         with open(counter, "a") as file:
             file.write("x")
-        if behaviour == 1:
+        if behavior == 1:
             while True:
                 pass
-        if behaviour == 2:
+        if behavior == 2:
             os.kill(os.getpid(), signal.SIGSEGV)
-        if behaviour == 3:
+        if behavior == 3:
             raise ValueError("no such device")
         return default_run_evaluator(module, device, config, repeated)
 

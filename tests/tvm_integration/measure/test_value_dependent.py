@@ -10,7 +10,7 @@ from tvm_integration.compat import BuilderInput, EvaluatorConfig, RunnerInput, m
 from tvm_integration.measure import value_dependent as branching_kernels
 from tvm_integration.measure.arguments import allocate_arguments
 from tvm_integration.measure.value_dependent import (
-    MOST_BYTES,
+    MAX_BYTES,
     branches_on_values,
     evaluate_in_turn,
     set_count,
@@ -94,5 +94,5 @@ def test_large_arguments_have_fewer_sets():
         return ["TENSOR", "float32", [elements]]
 
     assert set_count([argument(1024)], 8) == 8
-    assert set_count([argument(MOST_BYTES // 16), argument(MOST_BYTES // 16)], 8) == 2
-    assert set_count([argument(MOST_BYTES)], 8) == 1
+    assert set_count([argument(MAX_BYTES // 16), argument(MAX_BYTES // 16)], 8) == 2
+    assert set_count([argument(MAX_BYTES)], 8) == 1

@@ -337,7 +337,7 @@ def test_a_folder_in_use_is_refused(tmp_path):
 def test_a_full_disk_ends_in_order(tmp_path, monkeypatch):
     from tvm_integration.tune import session as tuning
 
-    monkeypatch.setattr(tuning, "LEAST_FREE_BYTES", 1 << 62)
+    monkeypatch.setattr(tuning, "MIN_FREE_BYTES", 1 << 62)
     options = TuneOptions(tmp_path / "work", trials=16, trials_per_iter=8)
     with pytest.raises(tuning.InputError, match="nothing is lost"):
         tuning.tune_network(load_network("zoo:mlp"), host_target(), options)
