@@ -1,5 +1,6 @@
 """What README and docs say: their code runs, their links lead somewhere, their commands exist."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -63,6 +64,25 @@ def test_the_code_runs(page, block, tmp_path, monkeypatch):
     if "MetaScheduleCostModel(" in code or "tuning_pipeline(" in code:
         assert list(tmp_path.glob("*/cost_model.ckpt")), "the model was saved"
         assert list(tmp_path.glob("*/database_tuning_record.json"))
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    cells = json.loads((ROOT / "docs/notebook.ipynb").read_text())["cells"]
+    assert len(cells) == 10
+    code = "\n".join("".join(each["source"]) for each in cells if each["cell_type"] == "code")
+    for pattern, smaller in SMALLER.items():
+        code = re.sub(pattern, smaller, code)
+    script = tmp_path / "users_notebook.py"
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Kendall's tau" in done.stdout
 
 
 @pytest.mark.parametrize("path", PAGES, ids=[path.name for path in PAGES])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tvm_integration.collect.kernels import CollectOptions
     from tvm_integration.estimate.calibrate import CalibrateOptions, calibrate
     from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
+    from tvm_integration.learn.explain import explain_kernel
     from tvm_integration.measure.builder import WarmBuilder
     from tvm_integration.measure.measure_log import MeasureLog
     from tvm_integration.measure.rpc_runner import WarmRPCRunner
@@ -36,6 +37,7 @@ _HOME = {
     "EagerScheduler": "tune.scheduler",
     "estimate_network": "estimate.estimate",
     "EstimateOptions": "estimate.estimate",
+    "explain_kernel": "learn.explain",
     "featurize": "collect.featurize",
     "MeasureLog": "measure.measure_log",
     "MetaScheduleCostModel": "tune.cost_model",
@@ -57,6 +59,7 @@ __all__ = [
     "EagerScheduler",
     "estimate_network",
     "EstimateOptions",
+    "explain_kernel",
     "featurize",
     "MeasureLog",
     "MetaScheduleCostModel",

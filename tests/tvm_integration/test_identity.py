@@ -128,5 +128,5 @@ def test_explain_asks_by_the_same_keys(monkeypatch):
     monkeypatch.setattr(explain.FeatureExtractor, "extract", extract)
     target = host_target()
     task = fuse(load_network("zoo:mlp").module, target).tasks[0]
-    explain.explain_kernel(task, target, device_of(target), model="pretrained:halide")
+    explain.explain_task(task, target, device_of(target), model="pretrained:halide")
     assert asked == [identity.task_key(task.mod, target)]

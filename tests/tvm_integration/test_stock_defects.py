@@ -95,7 +95,7 @@ def test_our_normalizer_does_not_depend_on_the_call():
 
 def test_our_early_stopping_watches_kernels_held_out(monkeypatch):
     """XGBModel stops on its training error, after up to 10 000 rounds."""
-    from costmodels.kernel_models import gbt
+    from costmodels.kernel_models.gbt import model as gbt
     from costmodels.testing.example_data import example_dataset
 
     seen = []

@@ -46,33 +46,22 @@ def explain(
 
     check_model_name(model)
     load_kernel_model(cost_model, seed=0)
-    from tvm_integration.compile.fusion import fuse
-    from tvm_integration.frontends.load import load_network
-    from tvm_integration.learn.explain import CHART_ENDINGS, draw, explain_kernel, find_kernel
-    from tvm_integration.targets import device_of, parse_target
+    from tvm_integration.learn.explain import CHART_ENDINGS, draw, explain_kernel
 
     if chart is not None and chart.suffix not in CHART_ENDINGS:
         raise InputError(f"a chart must end in {', '.join(CHART_ENDINGS)}, got {chart.name!r}")
     if chart is not None:
         check_can_be_written(chart)
-    parsed = parse_target(target)
-    fused = fuse(load_network(model).module, parsed)  # as `tune` does, so that its records fit
-    found = explain_kernel(
-        find_kernel(fused.tasks, kernel),
-        parsed,
-        device_of(parsed),
-        model=cost_model,
-        work_dir=work_dir,
-    )
+    found = explain_kernel(model, kernel, target, cost_model, work_dir=work_dir)
     if chart is not None:
         draw(found, chart)
     if as_json:
         sys.stdout.write(json_text(found.as_json()))
         return
     _print_explanation(found, cost_model)
-    if kernel is None and len(fused.tasks) > 1:
+    if kernel is None and found.kernels > 1:
         sys.stdout.write(
-            f"of {len(fused.tasks)} kernels this one has most operations; --kernel NAME explains "
+            f"of {found.kernels} kernels this one has most operations; --kernel NAME explains "
             f"another, as `costmodels estimate {model}` names them\n"
         )
     if chart is not None:

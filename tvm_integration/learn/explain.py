@@ -1,10 +1,11 @@
 """Why a kernel takes as long as predicted: the terms of the Halide-style model, by stage."""
 
 import io
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,10 +19,15 @@ from costmodels.models import load_kernel_model
 from halide_style.model import HalideStyleModel
 from halide_style.terms import TERMS
 from tvm_integration.compat import MeasureCandidate, Schedule, Target, meta_schedule
-from tvm_integration.compile.fusion import FusedTask
+from tvm_integration.compile.fusion import FusedTask, fuse
+from tvm_integration.frontends.load import load_network
 from tvm_integration.identity import task_key
 from tvm_integration.records.database import has_database, open_database, replay
+from tvm_integration.targets import as_target, device_of
 from tvm_integration.tir.features import FeatureExtractor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CHART_ENDINGS = (".png", ".svg", ".pdf")
 SHOWN_TERMS = 8
@@ -64,6 +70,8 @@ class Explanation:
         Predicted; the interval holds 90 % of kernels.
     stages : tuple of StageTerms
         Their seconds add up to `latency_s`.
+    kernels : int
+        Of its network, this one included.
     """
 
     kernel: str
@@ -72,6 +80,7 @@ class Explanation:
     low_s: float
     high_s: float
     stages: tuple[StageTerms, ...]
+    kernels: int = 1
 
     def as_json(self) -> dict[str, Any]:
         """The document that ``costmodels explain --json`` prints."""
@@ -90,6 +99,16 @@ class Explanation:
                 for stage in self.stages
             ],
         }
+
+    def figure(self) -> "Figure":
+        """Draw the terms of each stage as a bar.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            To look at in a notebook, or to save.
+        """
+        return _figure(self)
 
 
 def find_kernel(tasks: Sequence[FusedTask], wanted: str | None) -> FusedTask:
@@ -113,6 +132,52 @@ def find_kernel(tasks: Sequence[FusedTask], wanted: str | None) -> FusedTask:
 
 
 def explain_kernel(
+    network: str,
+    kernel: str | None = None,
+    target: str | Target = "host",
+    cost_model: str | os.PathLike[str] = "pretrained:halide",
+    *,
+    work_dir: str | os.PathLike[str] | None = None,
+) -> Explanation:
+    """Say why a kernel of a network takes as long as predicted; nothing is run.
+
+    Parameters
+    ----------
+    network : str
+        As `costmodels explain` takes it.
+    kernel : str, optional
+        A part of the kernel's name; by default the one with most operations.
+    target : str or Target
+        What it is for.
+    cost_model : str or path
+        A trained Halide-style model.
+    work_dir : str or path, optional
+        Explain the best program of this tuning run instead of the default one.
+
+    Returns
+    -------
+    Explanation
+        Its predicted seconds, the terms that they are made of, and how many kernels there are.
+
+    Raises
+    ------
+    InputError
+        When the network cannot be imported, no kernel has such a name, the model is another, or the
+        folder has no program of the kernel.
+    """
+    parsed = as_target(target)
+    fused = fuse(load_network(network).module, parsed)  # as `tune` does, so that its records fit
+    found = explain_task(
+        find_kernel(fused.tasks, kernel),
+        parsed,
+        device_of(parsed),
+        model=os.fspath(cost_model),
+        work_dir=None if work_dir is None else Path(work_dir),
+    )
+    return replace(found, kernels=len(fused.tasks))
+
+
+def explain_task(
     task: FusedTask, target: Target, device: Device, *, model: str, work_dir: Path | None = None
 ) -> Explanation:
     """Predict a kernel and say what the seconds are made of.
@@ -196,7 +261,7 @@ def _stage(operators: tuple[str, ...], seconds: np.ndarray, coefficients: np.nda
 
 
 def draw(explanation: Explanation, path: Path) -> None:
-    """Draw the terms of each stage as a bar.
+    """Draw the terms of each stage as a bar, into a file.
 
     Parameters
     ----------
@@ -212,11 +277,15 @@ def draw(explanation: Explanation, path: Path) -> None:
     """
     if path.suffix not in CHART_ENDINGS:
         raise InputError(f"a chart must end in {', '.join(CHART_ENDINGS)}, got {path.name!r}")
-    require_package("matplotlib", "charts", "a chart")
-    import matplotlib as mpl
+    held = io.BytesIO()
+    explanation.figure().savefig(held, format=path.suffix[1:], dpi=150)
+    write_atomically(path, held.getvalue())
 
-    mpl.use("Agg")
-    from matplotlib import pyplot
+
+def _figure(explanation: Explanation) -> "Figure":
+    require_package("matplotlib", "charts", "a chart")
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
 
     totals: dict[str, float] = {}
@@ -228,9 +297,10 @@ def draw(explanation: Explanation, path: Path) -> None:
         f"{number}: {', '.join(stage.operators) or 'stage'}"
         for number, stage in enumerate(explanation.stages, 1)
     ]
-    figure, axes = pyplot.subplots(figsize=(9, 1.6 + 0.45 * len(labels)), layout="constrained")
+    figure = Figure(figsize=(9, 1.6 + 0.45 * len(labels)), layout="constrained")
+    axes = figure.subplots()
     left = np.zeros(len(labels))
-    colors = pyplot.get_cmap("tab10")
+    colors = colormaps["tab10"]
     for number, name in enumerate([*largest, "others"]):
         values = np.array(
             [
@@ -250,7 +320,4 @@ def draw(explanation: Explanation, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     # Bars end anywhere within the axes.
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    held = io.BytesIO()
-    figure.savefig(held, format=path.suffix[1:], dpi=150)
-    pyplot.close(figure)
-    write_atomically(path, held.getvalue())
+    return figure

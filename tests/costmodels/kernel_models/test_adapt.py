@@ -105,7 +105,7 @@ def test_a_new_model_learns_as_from_nothing(make):
 
 
 def test_both_ways_of_learning_tell_how_far_they_have_come(monkeypatch):
-    for module in ("kernel_models.ensemble", "kernel_models.gbt", "learning.neural_model"):
+    for module in ("kernel_models.ensemble", "kernel_models.gbt.model", "learning.neural_model"):
         monkeypatch.setattr(f"costmodels.{module}.FEW", 1)
     told: list[tuple[int, int, str]] = []
     progress = FitProgress(lambda done, most, text: told.append((done, most, text)))

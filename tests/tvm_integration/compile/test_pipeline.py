@@ -83,7 +83,7 @@ def test_a_reshape_is_no_task():
     stock = tvm.transform.Sequential(
         [
             p
-            for p in pipeline.fusion_passes(TARGET, prepack_weights=False)
+            for p in fusion.fusion_passes(TARGET, prepack_weights=False)
             if p.info.name != "RewriteDataflowReshape"
         ]
     )

@@ -95,8 +95,8 @@ def test_the_command_says_by_how_many_kernels_it_corrects(network, target, tmp_p
 
 
 def test_the_way_to_calibrate_is_of_this_model_and_target():
-    text = run("estimate", "zoo:mlp", "--model", "pretrained:halide").stdout
-    assert "`costmodels calibrate --quick --model pretrained:halide`" in text
+    text = run("estimate", "zoo:mlp", "--cost-model", "pretrained:halide").stdout
+    assert "`costmodels calibrate --quick --cost-model pretrained:halide`" in text
     text = run("estimate", "zoo:mlp", "--target", "llvm -mcpu=x86-64 -num-cores=1").stdout
     assert "calibrate --quick --target 'llvm -mcpu=x86-64 -num-cores=1'`" in text
     text = run("estimate", "zoo:mlp", "--device", "amd-epyc-zen3-2-cores").stdout

@@ -282,7 +282,7 @@ def test_paths_do_not_follow_a_network_that_changes_the_directory(tmp_path, monk
         found.append(options.work_dir)
         raise InputError("enough")
 
-    monkeypatch.setattr(tuning, "tune_network", keep)
+    monkeypatch.setattr(tuning, "_tune", keep)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     done = CliRunner().invoke(app, ["tune", "restless:net", "--work-dir", "work"])
