@@ -31,7 +31,8 @@ def log_bound(batch: KernelBatch) -> FloatArray:
     size_bytes = np.zeros(len(batch))
     # Of a gather TVM takes the whole range of the index type for touched.
     touched = np.minimum(batch.column("total.unique_bytes"), batch.column("total.bytes"))
-    np.maximum.at(size_bytes, batch.row_kernel, _unscaled(touched))
+    with np.errstate(invalid="ignore"):  # rows that are no numbers give a bound that is none
+        np.maximum.at(size_bytes, batch.row_kernel, _unscaled(touched))
     peak = np.array([task.device.peak_flop_per_s for task in batch.tasks])[batch.task_index]
     rate = np.array([task.device.bandwidth_byte_per_s for task in batch.tasks])[batch.task_index]
     bound_s: FloatArray = np.maximum(operations / peak, size_bytes / rate)

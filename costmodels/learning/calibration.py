@@ -109,7 +109,9 @@ class Interval:
         tuple of numpy.ndarray
             Seconds: [kernels] its lower and its upper end.
         """
-        return np.exp(log_latency - self.reach * spread), np.exp(log_latency + self.reach * spread)
+        reach = self.reach * spread
+        with np.errstate(over="ignore"):  # an end that no number tells is infinite
+            return np.exp(log_latency - reach), np.exp(log_latency + reach)
 
 
 @dataclass(frozen=True, slots=True)

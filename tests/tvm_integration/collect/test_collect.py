@@ -69,7 +69,7 @@ def test_tasks_take_turns(tmp_path):
         assert {task for task, _ in writer.records} == {task.key for task in tasks}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_killed_and_gone_on(tmp_path):
     code = f"""
         import sys

@@ -212,6 +212,7 @@ def test_what_is_there_is_not_measured_again(folder):
     assert read_dataset(folder).networks == before.networks
 
 
+@pytest.mark.exhaustive
 def test_without_fusion_there_are_more_kernels(folder, tmp_path):
     arguments = [NETWORKS[0], "--networks", "--unfused", "--target", QUICK]
     result = run("collect", *arguments, "--out", tmp_path / "d")
@@ -234,6 +235,7 @@ def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(tmp_path):
     assert "zoo network must be one of" in failed["zoo:none,number=1"]
 
 
+@pytest.mark.exhaustive
 def test_a_model_chooses_schedules(tmp_path):
     arguments = ["zoo:mlp", "--networks", "--out", tmp_path / "d"]
     assert run("collect", *arguments).exit_code == 0

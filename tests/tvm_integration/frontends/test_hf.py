@@ -42,6 +42,7 @@ def test_hf_network_from_its_configuration():
     assert_equals_reference(network)
 
 
+@pytest.mark.exhaustive
 def test_hf_network_in_half():
     network = load_network(
         "hf:BertConfig,hidden_size=32,num_hidden_layers=1,num_attention_heads=2,"

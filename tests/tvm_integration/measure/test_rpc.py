@@ -156,7 +156,7 @@ def test_collect_on_devices_elsewhere(device_elsewhere, tmp_path):
     assert {task.device.name for task in found.tasks.values()} == {"far away"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_server_with_too_few_threads_and_one_that_others_hold(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("tvm_integration.measure.rpc_runner._START_ALLOWANCE_S", WAIT_S)
     built = [str(each.artifact_path) for each in WarmBuilder().build(build_inputs(2))]

@@ -55,6 +55,7 @@ def test_tune(tmp_path, monkeypatch):
     assert found.tuned_s < found.untuned_s
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["stock", "random"])
 def test_models_that_learned_nothing_tune_too(name, tmp_path, monkeypatch):
     monkeypatch.setattr("tvm_integration.tune.session.EVOLUTION", SMALL_SEARCH)

@@ -201,6 +201,7 @@ def test_ctrl_c_ends_in_order_and_the_same_command_goes_on(tmp_path):
     assert learned(work_dir) == len(kept)
 
 
+@pytest.mark.exhaustive
 def test_a_second_ctrl_c_ends_at_once(tmp_path):
     """An exception would have to cross TVM's C++ code, which ends in a crash."""
     work_dir, marker = tmp_path / "work", f"twice-{os.getpid()}"

@@ -74,6 +74,7 @@ def test_the_network_is_built_with_what_the_model_chose(checkpoint, tmp_path, sm
     assert all(kernel["predicted_s"] > 0 for kernel in found.as_json()["kernels"])
 
 
+@pytest.mark.exhaustive
 def test_only_some_kernels(checkpoint, tmp_path, small_search):
     kernels = tune(tmp_path, checkpoint, tasks="1").kernels
     assert sum(kernel.predicted_s is not None for kernel in kernels) == 1
