@@ -180,7 +180,8 @@ def kind_of(batch: KernelBatch, log_latency: FloatArray) -> IndexArray:
         int64 [kernels], below `KINDS`.
     """
     loops = ("parallel.loops", "vectorize.loops", "unroll.loops")
-    marked = batch.sum_rows(np.sum([batch.column(name) for name in loops], axis=0)) > 0
+    is_marked = np.any([batch.column(name) > 0 for name in loops], axis=0)
+    marked = batch.sum_rows(is_marked.astype(np.float64)) > 0
     size = np.searchsorted(np.log(SIZES_S), log_latency)
     return np.asarray(size + (len(SIZES_S) + 1) * marked)
 
