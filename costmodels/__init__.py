@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         Measured,
         Task,
     )
-    from costmodels.models import load_kernel_model
+    from costmodels.load_model import load_kernel_model
     from costmodels.protocol import KernelCostModel
     from costmodels.registry import kernel_model_class, kernel_model_names, new_kernel_model
 
@@ -40,7 +40,7 @@ _HOME = {
     "detect_host": "device",
     "kernel_model_class": "registry",
     "kernel_model_names": "registry",
-    "load_kernel_model": "models",
+    "load_kernel_model": "load_model",
     "evaluate": "evaluation",
     "fit": "fitting",
     "new_kernel_model": "registry",

@@ -18,9 +18,9 @@ from costmodels.errors import CheckpointError, InputError
 from costmodels.fitting import Features
 from costmodels.kernel import KernelBatch, KernelDataset, KernelPrediction, Measured
 from costmodels.learned_tasks import count_learned
-from costmodels.models import checkpoint_path, load_kernel_model
+from costmodels.load_model import checkpoint_path, load_kernel_model
+from costmodels.model_scores import Scores, TestSet, score_prediction
 from costmodels.registry import kernel_model_names
-from costmodels.scores import Scores, TestSet, score_prediction
 
 __all__ = ["RANDOM", "Baseline", "Evaluation", "SplitParts", "evaluate", "split_parts"]
 

@@ -17,9 +17,9 @@ from costmodels.files import check_can_be_written
 from costmodels.installed import release, release_of
 from costmodels.kernel import KernelDataset
 from costmodels.learned_tasks import learned_array
-from costmodels.models import checkpoint_path, load_kernel_model
+from costmodels.load_model import checkpoint_path, load_kernel_model
+from costmodels.model_state import state_of
 from costmodels.protocol import Adaptable, FitProgress, KernelCostModel
-from costmodels.stored import state_of
 
 __all__ = ["Features", "fit"]
 

@@ -9,8 +9,8 @@ import torch
 
 from costmodels.errors import InputError
 from costmodels.kernel import FloatArray, KernelBatch
+from costmodels.learning.kernel_network import KernelNetwork
 from costmodels.learning.kernel_tensors import KernelInputs
-from costmodels.learning.network import KernelNetwork
 from costmodels.learning.neural_model import NeuralKernelModel
 from halide_style.features import halide_inputs
 from halide_style.network import HalideNetwork, HalideShape

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from costmodels.learning.kernel_network import KernelNetwork
 from costmodels.learning.kernel_tensors import KernelEncoding, KernelTensors
 from costmodels.learning.layers import Standardise, feed_forward, segment_sum
-from costmodels.learning.network import KernelNetwork
 from halide_style.features import PARTS
 
 MIN_COST = 1e-6

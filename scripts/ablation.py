@@ -17,7 +17,7 @@ from costmodels.files import write_atomically
 from costmodels.kernel_models.graphsage import GraphSage, GraphSageShape
 from costmodels.learning.neural_model import NeuralConfig
 from costmodels.learning.training import TrainingConfig
-from costmodels.scores import TestSet
+from costmodels.model_scores import TestSet
 
 DATASET, SPLIT = "shipped:cpu", "networks"
 SHOWN = ("top1", "top5", "kendall_tau", "pair_accuracy", "median_ape")

@@ -49,7 +49,7 @@ def measured(model: str) -> float | str:
 
 def calibrated(way: str, name: str) -> dict[str, Any]:
     """Overheads of a way to calibrate, and how long it took."""
-    from costmodels.models import load_kernel_model
+    from costmodels.load_model import load_kernel_model
     from tvm_integration.estimate.network_calibration import calibrate_on_networks
     from tvm_integration.estimate.overheads_file import known_overheads
     from tvm_integration.estimate.quick_calibration import calibrate_quickly
@@ -72,9 +72,9 @@ def calibrated(way: str, name: str) -> dict[str, Any]:
 
 def estimated(model: str, name: str, overheads: str) -> dict[str, float] | str:
     """The estimate of a network, or why there is none."""
-    from costmodels.models import load_kernel_model
+    from costmodels.load_model import load_kernel_model
     from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
-    from tvm_integration.estimate.network import describe_network
+    from tvm_integration.estimate.network_features import describe_network
     from tvm_integration.targets import device_of, host_target
 
     target = host_target()

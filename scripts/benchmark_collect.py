@@ -43,7 +43,7 @@ def collect(folder: Path) -> dict[str, float]:
     from tvm_integration.collect.kernels import CollectOptions, Collector
     from tvm_integration.collect.tasks import tasks_of_networks
     from tvm_integration.targets import device_of, host_target
-    from tvm_integration.workers.session import shared_session
+    from tvm_integration.workers.fork_server_client import shared_session
 
     shared_session().root()  # has imported TVM
     target = host_target()
@@ -128,7 +128,7 @@ def featurize(dataset_name: str) -> dict[str, float]:
     """Extract the features of programs, then read them from the cache."""
     from costmodels.dataset.folder import read_dataset
     from tvm_integration.collect import featurize as module
-    from tvm_integration.workers.session import shared_session
+    from tvm_integration.workers.fork_server_client import shared_session
 
     whole = read_dataset(dataset_name)
     dataset = replace(whole, records=whole.records[:FEATURIZED], files_digest="a part")

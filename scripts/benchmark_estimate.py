@@ -43,9 +43,9 @@ def _import_packages() -> None:
 def estimate(path: str) -> dict[str, float]:
     """Estimate a network with the cache that the environment names."""
     _import_packages()
-    from costmodels.models import load_kernel_model
+    from costmodels.load_model import load_kernel_model
     from tvm_integration.estimate.estimate import estimate_network
-    from tvm_integration.estimate.network import describe_network
+    from tvm_integration.estimate.network_features import describe_network
     from tvm_integration.targets import device_of, host_target
 
     target = host_target()
@@ -93,7 +93,7 @@ def predict_many() -> dict[str, float]:
     """Extract the features of many kernels, then predict them in one batch."""
     from costmodels.dataset.folder import read_dataset
     from costmodels.kernel import Task, concatenate
-    from costmodels.models import load_kernel_model
+    from costmodels.load_model import load_kernel_model
     from tvm_integration.compat import MeasureCandidate, Schedule, meta_schedule
     from tvm_integration.records.rows import workload_of
     from tvm_integration.targets import device_of, host_target

@@ -31,10 +31,10 @@ def beside(estimate: "Estimate", measured_s: float | None) -> str:
 
 def main() -> None:
     """Do what `costmodels estimate`, `tune` and `estimate` again do."""
-    from costmodels.models import load_kernel_model
+    from costmodels.load_model import load_kernel_model
     from tvm_integration.cli.tune_display import live_display, print_result
     from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
-    from tvm_integration.estimate.network import describe_network
+    from tvm_integration.estimate.network_features import describe_network
     from tvm_integration.estimate.overheads_file import known_overheads
     from tvm_integration.frontends.load import load_network
     from tvm_integration.targets import device_of, host_target

@@ -31,9 +31,9 @@ from costmodels.dataset.splits import read_split
 from costmodels.files import write_atomically
 from costmodels.kernel import KernelDataset, concatenate
 from costmodels.kernel_models.ensemble import MEMBERS, Ensemble
+from costmodels.model_scores import TestSet, score_prediction
 from costmodels.protocol import Adaptable, KernelCostModel
 from costmodels.registry import kernel_model_class, new_kernel_model
-from costmodels.scores import TestSet, score_prediction
 from tvm_integration.collect.featurize import featurize
 
 JUDGED = ("shipped:cpu", "shipped:cpu_one_core")

@@ -26,9 +26,9 @@ from costmodels.evaluation import RANDOM, SplitParts, split_parts
 from costmodels.files import write_atomically
 from costmodels.kernel import KernelDataset, KernelPrediction
 from costmodels.metrics import mape, median_ape
+from costmodels.model_scores import score_prediction
 from costmodels.protocol import KernelCostModel
 from costmodels.registry import kernel_model_names, new_kernel_model
-from costmodels.scores import score_prediction
 from tvm_integration.learn.evaluate import STOCK
 from tvm_integration.learn.stock_model import StockModel
 

@@ -1,7 +1,8 @@
 """The one file that names the parts of TVM which move between releases.
 
 Everything else in this package takes TVM's names from here, but for `targets`, which needs none of
-them. Importing this module imports TVM and its tensor intrinsics, which takes some 4 s.
+them, and `tensor_intrinsics`, which is needed before them. Importing this module imports TVM and
+its tensor intrinsics, which takes some 4 s.
 """
 
 from collections.abc import Callable, Mapping
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
     import torch
 
 from costmodels.errors import CheckpointError, InputError, SchemaError  # noqa: E402
-from tvm_integration.workers.session import WorkerError  # noqa: E402
+from tvm_integration.workers.fork_server_client import WorkerError  # noqa: E402
 
 # On their way through TVM's C++ code, which calls cost models, builders and runners, all others
 # become RuntimeError.
@@ -95,6 +96,13 @@ def from_onnx(model: "onnx.ModelProto", shapes: dict[str, list[int]]) -> IRModul
     from tvm.relax.frontend import onnx as importer
 
     return importer.from_onnx(model, shape_dict=shapes, keep_params_in_input=False)
+
+
+def onnx_converters() -> frozenset[str]:
+    """Return the names of the ONNX operators that TVM's importer has a converter for."""
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    return frozenset(name for name, made in onnx_frontend._get_convert_map().items() if made)
 
 
 def normalize_prim_func(function: "tvm.tirx.PrimFunc") -> IRModule:
@@ -142,6 +150,7 @@ __all__ = [
     "load_json",
     "meta_schedule",
     "normalize_prim_func",
+    "onnx_converters",
     "relax",
     "rpc_run_evaluator",
     "save_json",

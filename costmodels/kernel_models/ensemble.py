@@ -28,9 +28,9 @@ from costmodels.learning.calibration import COVERAGE, spread_of
 from costmodels.learning.device_correction import FEW
 from costmodels.learning.familiarity import Familiarity
 from costmodels.learning.holding_out import hold_out
+from costmodels.model_state import Stored, model_of_state, state_of
 from costmodels.protocol import Adaptable, Claims, FitProgress, KernelCostModel
 from costmodels.registry import new_kernel_model
-from costmodels.stored import Stored, model_of_state, state_of
 
 MEMBERS = ("gbt", "halide", "graphsage")
 """Registered names."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from costmodels.errors import InputError
 from costmodels.features.kernel_graph import OPCODES
 from costmodels.features.schema import DEVICE, OPERATOR, PER_STORE
+from costmodels.learning.kernel_network import KernelNetwork
 from costmodels.learning.kernel_tensors import (
     GraphTensors,
     KernelEncoding,
@@ -31,7 +32,6 @@ from costmodels.learning.layers import (
     segment_sum,
     take,
 )
-from costmodels.learning.network import KernelNetwork
 from costmodels.learning.neural_model import NeuralKernelModel
 
 POOLINGS = {"mean": segment_mean, "max": segment_max, "sum": segment_sum}

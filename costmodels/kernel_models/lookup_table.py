@@ -37,8 +37,8 @@ from costmodels.kernel import (
 )
 from costmodels.kernel_models.paleo import time_of
 from costmodels.learning.calibration import COVERAGE, MIN_SPREAD, NORMAL_REACH, Interval
+from costmodels.model_state import Stored
 from costmodels.protocol import Claims, FitProgress
-from costmodels.stored import Stored
 
 KEPT = 64
 """Measurements of an entry that are kept, the newest: a median needs no more."""

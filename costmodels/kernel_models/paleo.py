@@ -28,8 +28,8 @@ from costmodels.kernel import (
     Unsupported,
 )
 from costmodels.learning.calibration import COVERAGE, Interval, even_spread
+from costmodels.model_state import Stored
 from costmodels.protocol import Claims, FitProgress
-from costmodels.stored import Stored
 
 ALGORITHMS = ("gemm", "fft")
 FFT_TILE = 32

@@ -9,8 +9,8 @@ import numpy as np
 from costmodels.checkpoint import Checkpoint
 from costmodels.features.schema import PER_STORE, FeatureSchema
 from costmodels.kernel import KernelBatch, KernelDataset, KernelPrediction, Measurement
+from costmodels.model_state import Stored
 from costmodels.protocol import Claims, FitProgress
-from costmodels.stored import Stored
 
 
 class RandomModel(Stored):

@@ -33,9 +33,9 @@ from costmodels.kernel import (
 from costmodels.learning.calibration import COVERAGE, Interval, even_spread
 from costmodels.learning.holding_out import hold_out
 from costmodels.metrics import task_groups
+from costmodels.model_state import Stored
 from costmodels.protocol import Claims, FitProgress
 from costmodels.replay import ReplayMemory
-from costmodels.stored import Stored
 
 SELECTIONS = ("lasso", "foba")
 FAILURE_GAP = 1.0

@@ -30,14 +30,14 @@ from costmodels.learning.calibration import COVERAGE, even_spread, spread_of
 from costmodels.learning.device_correction import FEW
 from costmodels.learning.familiarity import Familiarity
 from costmodels.learning.holding_out import hold_out
+from costmodels.learning.kernel_network import KernelNetwork
 from costmodels.learning.kernel_tensors import KernelEncoding, KernelInputs
 from costmodels.learning.labels import KernelLabels
-from costmodels.learning.network import KernelNetwork
 from costmodels.learning.training import Epoch, LabelledKernels, TrainingConfig, train
 from costmodels.metrics import task_groups
+from costmodels.model_state import Stored
 from costmodels.protocol import Claims, FitProgress
 from costmodels.replay import ReplayMemory
-from costmodels.stored import Stored
 
 PREDICTED_AT_ONCE = 1024
 KEPT_OF_TASK = 16

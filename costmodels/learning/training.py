@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
 from costmodels.kernel import IndexArray
+from costmodels.learning.kernel_network import KernelNetwork
 from costmodels.learning.kernel_tensors import KernelEncoding
 from costmodels.learning.labels import KernelLabels, LabelledGroups, labelled_groups
 from costmodels.learning.losses import RANK_LOSSES, log_seconds_error
-from costmodels.learning.network import KernelNetwork
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def target():
 @pytest.fixture(scope="module")
 def network(target, own_cache):
     """`SMALL_NETWORK`, described for this host."""
-    from tvm_integration.estimate.network import describe_network
+    from tvm_integration.estimate.network_features import describe_network
 
     return describe_network(SMALL_NETWORK, target)
 

@@ -9,11 +9,11 @@ from search_tasks import matmul
 
 from costmodels.dataset.folder import read_dataset
 from costmodels.kernel_models.gbt.model import GradientBoostedTrees
-from costmodels.models import load_kernel_model
+from costmodels.load_model import load_kernel_model
 from costmodels.task_keys import canonical_key, task_key, with_target
 from tvm_integration import identity
 from tvm_integration.compat import meta_schedule
-from tvm_integration.estimate.network import describe_network
+from tvm_integration.estimate.network_features import describe_network
 from tvm_integration.records.database import open_database, replay
 from tvm_integration.targets import device_of, host_target, parse_target
 from tvm_integration.tune.cost_model import MetaScheduleCostModel

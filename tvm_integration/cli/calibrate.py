@@ -44,7 +44,7 @@ def calibrate(
     from rich.console import Console
 
     from tvm_integration.time_limit import TimeLimit
-    from tvm_integration.workers.session import shared_session
+    from tvm_integration.workers.fork_server_client import shared_session
 
     if quick and minutes is not None:
         raise InputError(f"--minutes must not be given with --quick, got {minutes:g}")

@@ -96,7 +96,7 @@ def collect(
     from rich.console import Console
 
     from tvm_integration.collect.source import check_task_source
-    from tvm_integration.workers.session import shared_session
+    from tvm_integration.workers.fork_server_client import shared_session
 
     for model in models:
         check_task_source(model)

@@ -9,7 +9,7 @@ from costmodels.json_text import json_text
 
 if TYPE_CHECKING:
     from costmodels.evaluation import Evaluation
-    from costmodels.scores import Score
+    from costmodels.model_scores import Score
 
 _MEANING = {
     "top1": "best / best of the 1 predicted fastest, mean over kernels; 1 is perfect",

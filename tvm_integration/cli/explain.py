@@ -41,7 +41,7 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Say why a kernel takes as long as predicted: which terms its seconds are made of."""
-    from costmodels.models import load_kernel_model
+    from costmodels.load_model import load_kernel_model
     from tvm_integration.frontends.model_spec import check_model_name
 
     check_model_name(model)

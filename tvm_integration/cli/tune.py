@@ -72,7 +72,7 @@ def tune(
         from costmodels.device import read_device
         from costmodels.registry import check_model_text
         from tvm_integration.frontends.model_spec import check_library_name, check_model_name
-        from tvm_integration.workers.session import shared_session
+        from tvm_integration.workers.fork_server_client import shared_session
 
         console = Console(stderr=as_json, highlight=False)
         progress = Console(stderr=True, highlight=False)

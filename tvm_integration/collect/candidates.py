@@ -14,7 +14,7 @@ from tvm_integration.compat import (
     tvm,
 )
 from tvm_integration.identity import program_hash
-from tvm_integration.tune.search import search_candidates
+from tvm_integration.tune.unrepeated_search import search_candidates
 
 THREADS_PER_BLOCK = 256
 """Of the unscheduled program on a GPU."""

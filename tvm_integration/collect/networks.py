@@ -15,7 +15,7 @@ from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import CostModelError, InputError
 from costmodels.kernel import Measured
-from costmodels.models import load_kernel_model
+from costmodels.load_model import load_kernel_model
 from costmodels.task_keys import with_target
 from tvm_integration.collect.network_process import (
     BuiltKernel,

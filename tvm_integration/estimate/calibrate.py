@@ -8,7 +8,7 @@ from pathlib import Path
 
 from costmodels.errors import InputError
 from costmodels.files import check_can_be_written
-from costmodels.models import load_kernel_model
+from costmodels.load_model import load_kernel_model
 from costmodels.network_models.sum_of_kernels import Overheads
 from costmodels.pretrained import PRETRAINED_BEST
 from costmodels.progress import OnProgress, no_progress

@@ -18,7 +18,7 @@ from costmodels.installed import release
 from costmodels.kernel import KernelBatch, Measured, concatenate
 from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.learning.calibration import NORMAL_REACH
-from costmodels.models import load_kernel_model
+from costmodels.load_model import load_kernel_model
 from costmodels.network_models.kernel_latency import KernelLatency, predicted_latencies
 from costmodels.network_models.sum_of_kernels import (
     DEFAULT_OVERHEADS,
@@ -34,7 +34,7 @@ from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import KernelCostModel
 from tvm_integration.compat import Schedule, Target
 from tvm_integration.estimate.measured_networks import latency_of
-from tvm_integration.estimate.network import NetworkFeatures, describe_network, features_of
+from tvm_integration.estimate.network_features import NetworkFeatures, describe_network, features_of
 from tvm_integration.estimate.overheads_file import Calibrated, known_overheads, load_overheads
 from tvm_integration.identity import task_key
 from tvm_integration.records.database import has_database, measurement_of, open_database

@@ -12,7 +12,7 @@ from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.files import cache_folder, write_atomically
 from costmodels.json_text import json_text, parse_json
-from costmodels.models import checkpoint_path
+from costmodels.load_model import checkpoint_path
 from costmodels.network_models.sum_of_kernels import (
     DEFAULT_OVERHEADS,
     NO_OVERHEADS,

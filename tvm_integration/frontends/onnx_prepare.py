@@ -306,11 +306,9 @@ def _must_be_inlined(node: "onnx.NodeProto", model: "onnx.ModelProto") -> bool:
 
 def _importable() -> frozenset[str]:
     """Names of the operators that TVM's importer knows, whatever their domain."""
-    from tvm.relax.frontend.onnx import onnx_frontend
+    from tvm_integration.compat import onnx_converters
 
-    return frozenset(
-        name for name, converter in onnx_frontend._get_convert_map().items() if converter
-    ) | {"Constant", "If"}
+    return onnx_converters() | {"Constant", "If"}
 
 
 def _folded(model: "onnx.ModelProto") -> "onnx.ModelProto":

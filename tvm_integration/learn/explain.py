@@ -15,7 +15,7 @@ from costmodels.features.kernel_graph import StagedGraph
 from costmodels.files import write_atomically
 from costmodels.installed import require_package
 from costmodels.kernel import KernelBatch, Task
-from costmodels.models import load_kernel_model
+from costmodels.load_model import load_kernel_model
 from halide_style.model import HalideStyleModel
 from halide_style.terms import TERMS
 from tvm_integration.compat import MeasureCandidate, Schedule, Target, meta_schedule

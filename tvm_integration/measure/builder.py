@@ -28,11 +28,11 @@ from tvm_integration.compat import (
     derived_object,
     tvm,
 )
-from tvm_integration.measure.arguments import write_ranges
 from tvm_integration.measure.callables import FunctionOrName, require_function, resolve
 from tvm_integration.measure.failures import failure_message
+from tvm_integration.measure.kernel_arguments import write_ranges
+from tvm_integration.workers.fork_server_client import require_linux
 from tvm_integration.workers.pool import JOBS_PER_WORKER, JobResult, WorkerPool
-from tvm_integration.workers.session import require_linux
 
 __all__ = ["WarmBuilder"]
 

@@ -26,9 +26,9 @@ from tvm_integration.compat import (
     derived_object,
     tvm,
 )
-from tvm_integration.measure.arguments import allocate_arguments, read_ranges
 from tvm_integration.measure.callables import FunctionOrName, require_function, resolve
 from tvm_integration.measure.failures import failure_message
+from tvm_integration.measure.kernel_arguments import allocate_arguments, read_ranges
 from tvm_integration.measure.value_dependent import branches_on_values, evaluate_in_turn, set_count
 from tvm_integration.threads import (
     require_cores,
@@ -88,8 +88,8 @@ class WarmRunner(PyRunner):
         How often to allocate the arguments anew.
     f_alloc_argument, f_run_evaluator, f_cleanup : callable or str, optional
         As of `LocalRunner`: functions, or their names in TVM's registry on the worker. By default
-        arguments hold numbers as networks have them (`tvm_integration.measure.arguments`); whole
-        numbers of artifacts that are not `WarmBuilder`'s are zeros.
+        arguments hold numbers as networks have them (`tvm_integration.measure.kernel_arguments`);
+        whole numbers of artifacts that are not `WarmBuilder`'s are zeros.
     initializer : callable, optional
         Called in each new worker.
     threads : int, optional

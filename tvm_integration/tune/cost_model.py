@@ -14,9 +14,9 @@ from costmodels.device import Device
 from costmodels.errors import CheckpointError, CostModelError, InputError, SchemaError
 from costmodels.kernel import FloatArray
 from costmodels.learned_tasks import learned_array
-from costmodels.models import checkpoint_path, load_kernel_model
+from costmodels.load_model import checkpoint_path, load_kernel_model
+from costmodels.model_state import model_of_state, state_of
 from costmodels.protocol import KernelCostModel
-from costmodels.stored import model_of_state, state_of
 from tvm_integration.compat import (
     MeasureCandidate,
     PyCostModel,
@@ -26,7 +26,7 @@ from tvm_integration.compat import (
 )
 from tvm_integration.identity import record_hash, task_key
 from tvm_integration.records.database import CHECKPOINT, has_database, open_database, replay
-from tvm_integration.tune.scores import CandidateScores, RoundReport
+from tvm_integration.tune.candidate_scores import CandidateScores, RoundReport
 
 logger = logging.getLogger(__name__)
 
@@ -234,7 +234,7 @@ class MetaScheduleCostModel(PyCostModel):
     Notes
     -----
     Scores lie in (0, 1] and rise with the predicted speed; see
-    `tvm_integration.tune.scores`. An error inside a model never ends a tuning run: it is
+    `tvm_integration.tune.candidate_scores`. An error inside a model never ends a tuning run: it is
     logged, and the run goes on with the model as it last was.
     """
 

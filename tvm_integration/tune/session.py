@@ -16,7 +16,7 @@ from typing import Any
 
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
-from costmodels.models import load_kernel_model
+from costmodels.load_model import load_kernel_model
 from costmodels.protocol import KernelCostModel
 from tvm_integration.compat import EvaluatorConfig, Target, meta_schedule
 from tvm_integration.compile.build import FusedNetwork, FusedTask, fuse
@@ -41,8 +41,8 @@ from tvm_integration.tune.network_timing import (
     untuned_latencies,
 )
 from tvm_integration.tune.scheduler import EagerScheduler
-from tvm_integration.tune.search import UnmeasuredSearch, measured_programs
 from tvm_integration.tune.state import KernelState, TuneOptions, TuneResult, TuneState, task_count
+from tvm_integration.tune.unrepeated_search import UnrepeatedSearch, measured_programs
 from tvm_integration.tune.zero_trial import ChosenSchedule, choose_schedules, schedule_database
 
 MEASURE = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=25)
@@ -340,7 +340,7 @@ class _Run:
 
     def _contexts(self) -> list[Any]:
         measured = measured_programs(self.database.get_all_tuning_records())
-        search = UnmeasuredSearch(
+        search = UnrepeatedSearch(
             measured, self._is_informed, self._trials_left, self._leave_out, **EVOLUTION
         )
         task_log = logging.getLogger(f"{TVM_LOG}.task")

@@ -8,7 +8,7 @@ from typing import Any
 from costmodels.device import Device
 from costmodels.errors import InputError
 from tvm_integration.compile.build import BuiltNetwork, UntunableKernel
-from tvm_integration.tune.scores import RoundReport
+from tvm_integration.tune.candidate_scores import RoundReport
 
 _MAX_COUNT = 2**31 - 1
 """TVM's integers have 32 bits."""

@@ -16,7 +16,7 @@ from tvm_integration.compat import (
 )
 from tvm_integration.compile.fusion import FusedTask
 from tvm_integration.tune.cost_model import MetaScheduleCostModel
-from tvm_integration.tune.search import search_candidates
+from tvm_integration.tune.unrepeated_search import search_candidates
 
 EVOLUTION = {"population_size": 1024, "genetic_num_iters": 6, "eps_greedy": 0.0}
 """More effort than a search that is corrected by measurements."""

@@ -22,10 +22,10 @@ from typing import Any, TypeAlias
 
 from costmodels.errors import InputError
 from costmodels.kernel import Failure
-from tvm_integration.workers.main import encode_setup
+from tvm_integration.workers.fork_server_client import START_TIMEOUT_S, Session, WorkerError
 from tvm_integration.workers.messages import GarbageError
-from tvm_integration.workers.session import START_TIMEOUT_S, Session, WorkerError
-from tvm_integration.workers.worker import Worker, WorkerState
+from tvm_integration.workers.worker_handle import Worker, WorkerState
+from tvm_integration.workers.worker_process import encode_setup
 
 __all__ = ["Batch", "JobResult", "PoolSettings"]
 

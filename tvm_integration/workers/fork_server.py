@@ -1,8 +1,8 @@
 """The process that forks workers: single-threaded, with TVM imported, and nothing ever run in it.
 
-The user's process starts it as a new program (`session`), so it shares no thread, lock or
-device with the user's process, and what it forks may use them freshly. It ends, and takes
-every worker and temporary file along, when the user's process closes the control socket or dies.
+The user's process starts it as a new program (`fork_server_client`), so it shares no thread, lock
+or device with the user's process, and what it forks may use them freshly. It ends, and takes every
+worker and temporary file along, when the user's process closes the control socket or dies.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvm_integration.workers.main import run_worker
+from tvm_integration.workers.worker_process import run_worker
 
 __all__ = ["LOCK_NAME", "ROOT_PREFIX", "main"]
 

@@ -25,8 +25,8 @@ from tvm_integration.workers.batch import (
     PoolSettings,
     ignore_result,
 )
-from tvm_integration.workers.session import Session, WorkerError, shared_session
-from tvm_integration.workers.worker import Worker
+from tvm_integration.workers.fork_server_client import Session, WorkerError, shared_session
+from tvm_integration.workers.worker_handle import Worker
 
 __all__ = [
     "JOBS_PER_WORKER",

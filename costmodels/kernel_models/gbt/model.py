@@ -40,9 +40,9 @@ from costmodels.kernel_models.gbt.trees import (
 from costmodels.learning.calibration import even_spread
 from costmodels.learning.device_correction import FEW, DeviceCorrections
 from costmodels.metrics import task_groups
+from costmodels.model_state import Stored
 from costmodels.protocol import Claims, FitProgress
 from costmodels.replay import ReplayMemory
-from costmodels.stored import Stored
 from costmodels.task_keys import canonical_key
 
 MANY_TASKS = 5

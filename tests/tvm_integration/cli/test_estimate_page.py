@@ -9,7 +9,7 @@ import pytest
 from costmodels.kernel_models.paleo import Paleo
 from tvm_integration.cli.estimate_page import estimate_html
 from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
-from tvm_integration.estimate.network import describe_network
+from tvm_integration.estimate.network_features import describe_network
 from tvm_integration.targets import device_of, host_target
 
 BARE = EstimateOptions(overheads="none")

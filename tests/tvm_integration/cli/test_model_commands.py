@@ -18,7 +18,7 @@ from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.splits import read_split, save_split, split_by_network
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
-from costmodels.models import load_kernel_model
+from costmodels.load_model import load_kernel_model
 from costmodels.registry import kernel_model_names
 from halide_style.terms import TERMS
 from tvm_integration.cli.app import app

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from tvm_integration.cli.tune_display import print_result, status_text
-from tvm_integration.tune.scores import RoundReport
+from tvm_integration.tune.candidate_scores import RoundReport
 from tvm_integration.tune.state import KernelState, TuneResult, TuneState
 
 

@@ -12,7 +12,7 @@ from costmodels.cores import core_count, usable_cpus
 from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.errors import InputError
-from costmodels.models import load_kernel_model
+from costmodels.load_model import load_kernel_model
 from costmodels.network_models.sum_of_kernels import DEFAULT_OVERHEADS, UNSEEN_DEVICE_ERROR, add_up
 from tvm_integration.cli.app import app
 from tvm_integration.collect import network_process

@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 from costmodels.device import read_device
 from costmodels.errors import InputError
-from costmodels.models import load_kernel_model
+from costmodels.load_model import load_kernel_model
 from costmodels.network_models.discrepancy import Discrepancy
 from costmodels.network_models.sum_of_kernels import Overheads, Parameter
 from costmodels.network_models.unseen_families import pretrained_factors
 from tvm_integration.cli.app import app
 from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
-from tvm_integration.estimate.network import describe_module
+from tvm_integration.estimate.network_features import describe_module
 from tvm_integration.estimate.overheads_file import Calibrated, load_overheads, save_overheads
 from tvm_integration.frontends.torch_program import from_torch
 from tvm_integration.targets import device_of

@@ -20,7 +20,7 @@ from costmodels.errors import InputError
 from costmodels.kernel import Measured
 from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.kernel_models.paleo import Paleo
-from costmodels.models import load_kernel_model
+from costmodels.load_model import load_kernel_model
 from costmodels.network_models.sum_of_kernels import Overheads, Parameter
 from tvm_integration.cli.app import app
 from tvm_integration.cli.estimate_page import estimate_html
@@ -30,7 +30,7 @@ from tvm_integration.compile.execution import export, measure_s
 from tvm_integration.compile.fused_graph import fused_graph
 from tvm_integration.compile.fusion import fuse
 from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
-from tvm_integration.estimate.network import describe_module, describe_network
+from tvm_integration.estimate.network_features import describe_module, describe_network
 from tvm_integration.frontends.load import load_network
 from tvm_integration.frontends.torch_program import from_torch
 from tvm_integration.learn.train import train_model

@@ -7,7 +7,7 @@ from network_checks import SMALL_NETWORK
 
 from costmodels.errors import InputError
 from tvm_integration.compat import Target
-from tvm_integration.estimate.network import describe_network
+from tvm_integration.estimate.network_features import describe_network
 from tvm_integration.targets import device_of
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -17,7 +17,7 @@ def test_the_second_time_nothing_is_imported(network, target, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("imported again")
 
-    monkeypatch.setattr("tvm_integration.estimate.network.load_network", refuse)
+    monkeypatch.setattr("tvm_integration.estimate.network_features.load_network", refuse)
     again = describe_network(SMALL_NETWORK, target)
     assert again.from_cache
     device = device_of(target)
@@ -44,7 +44,9 @@ def test_what_takes_long_is_told_and_the_cache_skips_all_of_it(target, tmp_path,
 
 
 def test_what_other_code_imported_is_imported_again(network, target, monkeypatch):
-    monkeypatch.setattr("tvm_integration.estimate.network._sources", lambda: "of another state")
+    monkeypatch.setattr(
+        "tvm_integration.estimate.network_features._sources", lambda: "of another state"
+    )
     assert not describe_network(SMALL_NETWORK, target).from_cache
 
 

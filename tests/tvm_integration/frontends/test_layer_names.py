@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from costmodels.errors import InputError
 from tvm_integration.cli.app import app
-from tvm_integration.estimate.network import describe_module, describe_network
+from tvm_integration.estimate.network_features import describe_module, describe_network
 from tvm_integration.frontends.layer_names import digest_of, layer_names, layer_of
 from tvm_integration.frontends.onnx_layers import SCOPES, module_of
 from tvm_integration.frontends.torch_program import from_torch

@@ -13,8 +13,8 @@ from costmodels.errors import InputError
 from tvm_integration import WarmBuilder
 from tvm_integration.compat import BuilderInput, Schedule, meta_schedule, tvm
 from tvm_integration.measure import builder as builder_module
+from tvm_integration.workers.fork_server_client import shared_session
 from tvm_integration.workers.pool import WorkerError
-from tvm_integration.workers.session import shared_session
 
 
 @pytest.fixture(scope="module")

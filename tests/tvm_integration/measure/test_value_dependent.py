@@ -8,7 +8,7 @@ import pytest
 from tvm_integration import WarmBuilder, WarmRunner
 from tvm_integration.compat import BuilderInput, EvaluatorConfig, RunnerInput, meta_schedule, tvm
 from tvm_integration.measure import value_dependent as branching_kernels
-from tvm_integration.measure.arguments import allocate_arguments
+from tvm_integration.measure.kernel_arguments import allocate_arguments
 from tvm_integration.measure.value_dependent import (
     MAX_BYTES,
     branches_on_values,

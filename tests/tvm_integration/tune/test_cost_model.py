@@ -27,7 +27,7 @@ from costmodels.testing.example_data import example_dataset
 from tvm_integration import MetaScheduleCostModel
 from tvm_integration.compat import RunnerResult, Target, meta_schedule
 from tvm_integration.records.database import CHECKPOINT, RECORDS
-from tvm_integration.tune.scores import EVEN_SCORE, scores_from_utility
+from tvm_integration.tune.candidate_scores import EVEN_SCORE, scores_from_utility
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from costmodels.errors import InputError
+from tvm_integration.workers.fork_server_client import Session, shared_session
 from tvm_integration.workers.pool import WorkerError, WorkerPool
-from tvm_integration.workers.session import Session, shared_session
 
 MARKER = "COSTMODELS_TEST_MARKER"
 
@@ -452,7 +452,9 @@ def test_nothing_is_left_after_a_kill(script, tmp_path, number):
 def test_a_script_that_ends_before_its_workers_are_ready_does_not_wait(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv(MARKER, marker := uuid.uuid4().hex)
-    source = "from tvm_integration.workers.session import shared_session; shared_session()"
+    source = (
+        "from tvm_integration.workers.fork_server_client import shared_session; shared_session()"
+    )
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", source], check=True)
     assert time.perf_counter() - start < 2.5

@@ -14,7 +14,11 @@ from tvm_integration.compat import (
     normalize_prim_func,
     tvm,
 )
-from tvm_integration.measure.arguments import allocate_arguments, read_ranges, whole_number_ranges
+from tvm_integration.measure.kernel_arguments import (
+    allocate_arguments,
+    read_ranges,
+    whole_number_ranges,
+)
 
 te, topi = tvm.te, tvm.topi
 TARGET = Target({"kind": "llvm", "num-cores": 1})

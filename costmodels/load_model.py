@@ -7,10 +7,10 @@ import numpy as np
 
 from costmodels.checkpoint import load_checkpoint
 from costmodels.errors import InputError
+from costmodels.model_state import model_of_state
 from costmodels.pretrained import is_pretrained, pretrained_path
 from costmodels.protocol import KernelCostModel
 from costmodels.registry import kernel_model_names, new_kernel_model
-from costmodels.stored import model_of_state
 
 __all__ = ["checkpoint_path", "load_kernel_model"]
 

@@ -7,8 +7,8 @@ import socket
 import time
 
 from costmodels.kernel import Failure
+from tvm_integration.workers.fork_server_client import WorkerEnds
 from tvm_integration.workers.messages import ANSWER_LIMIT_BYTES, MessageBuffer, frame
-from tvm_integration.workers.session import WorkerEnds
 
 __all__ = ["Worker", "WorkerState"]
 

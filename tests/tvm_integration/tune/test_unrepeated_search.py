@@ -8,7 +8,7 @@ from tvm_integration.collect.candidates import CandidateSource
 from tvm_integration.compat import meta_schedule, relax
 from tvm_integration.compile.fusion import fuse
 from tvm_integration.identity import program_hash
-from tvm_integration.tune.search import UnmeasuredSearch, search_candidates
+from tvm_integration.tune.unrepeated_search import UnrepeatedSearch, search_candidates
 
 
 def scatter():
@@ -31,7 +31,7 @@ def search_for(measured=(), informed=False, left=1000, mod=None, **options):
         mod=mod or matmul(),
         target=TARGET,
         space_generator="post-order-apply",
-        search_strategy=UnmeasuredSearch(
+        search_strategy=UnrepeatedSearch(
             set(measured),
             lambda: informed,
             lambda: left,

@@ -73,7 +73,7 @@ def measured_programs(records: Sequence[meta_schedule.database.TuningRecord]) ->
 
 
 @derived_object
-class UnmeasuredSearch(PySearchStrategy):
+class UnrepeatedSearch(PySearchStrategy):
     """TVM's evolutionary search without programs that were measured in an earlier run.
 
     TVM's own set of measured programs begins empty, so that a resumed run would measure the best
@@ -167,9 +167,9 @@ class UnmeasuredSearch(PySearchStrategy):
         for search in (self._random, self._evolving):
             search.notify_runner_results(measure_candidates, results)
 
-    def clone(self) -> "UnmeasuredSearch":
+    def clone(self) -> "UnrepeatedSearch":
         """A fresh search with the same parameters."""
-        return UnmeasuredSearch(
+        return UnrepeatedSearch(
             self._measured,
             self._is_informed,
             self._trials_left,

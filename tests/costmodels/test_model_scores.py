@@ -8,7 +8,7 @@ import pytest
 from costmodels.errors import InputError
 from costmodels.kernel import KernelDataset, KernelPrediction, Measured
 from costmodels.metrics import expected_pick_s
-from costmodels.scores import TestSet, score_prediction
+from costmodels.model_scores import TestSet, score_prediction
 from costmodels.testing.example_data import example_dataset
 
 
