@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pyarrow
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
@@ -156,12 +155,16 @@ def save_checkpoint(
 
 def packed(content: bytes) -> NDArray[np.uint8]:
     """Compress bytes to an array of a checkpoint; quickly, for it is written after each update."""
+    import pyarrow  # 25 MB that not every process needs at once
+
     written = pyarrow.Codec("zstd", ZSTD_LEVEL).compress(content, asbytes=True)
     return np.frombuffer(written, np.uint8)
 
 
 def unpacked(array: NDArray[Any]) -> bytes:
     """Undo `packed`."""
+    import pyarrow
+
     with pyarrow.CompressedInputStream(pyarrow.BufferReader(array.tobytes()), "zstd") as stream:
         return bytes(stream.read())
 

@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from costmodels.kernel import FloatArray, IndexArray
 
@@ -107,6 +106,8 @@ def kendall_tau(utility: FloatArray, latency_s: FloatArray) -> float:
         return float("nan")
     if len(np.unique(utility)) < 2:
         return 0.0
+    from scipy import stats  # 60 MB that predicting does not need
+
     return float(stats.kendalltau(utility, -latency_s).statistic)
 
 

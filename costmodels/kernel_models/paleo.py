@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar, Self
 
 import numpy as np
-from scipy.optimize import minimize
 
 from costmodels.checkpoint import Checkpoint
 from costmodels.device import Device
@@ -196,6 +195,8 @@ class Paleo(Stored):
         progress : FitProgress, optional
             Ignored: it takes seconds.
         """
+        from scipy.optimize import minimize
+
         del rng, progress
         self.schema.require(dataset.batch.schema, owner=self.name)
         ran = dataset.take(np.flatnonzero(dataset.measured))

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from costmodels.errors import InputError
-from costmodels.kernel import KernelPrediction
+from costmodels.kernel import KernelPrediction, Measured
 from costmodels.learning.calibration import NORMAL_REACH
 
+MIN_REPEAT_SPREAD = 0.01
+"""Of the log seconds of a measurement: repeats within one run agree better than runs do."""
 SOURCES = ("measured", "looked up", "predicted")
 
 
@@ -68,3 +70,11 @@ def predicted_latencies(prediction: KernelPrediction) -> list[KernelLatency | No
         KernelLatency(float(s), float(a), float(b), "predicted") if np.isfinite(s) else None
         for s, a, b in zip(seconds, low, high, strict=True)
     ]
+
+
+def measured_latency(measured: Measured) -> KernelLatency:
+    """A measurement with the interval that its repeats suggest."""
+    seconds = measured.latency_s
+    spread = max(MIN_REPEAT_SPREAD, float(np.std(np.log(measured.run_s))))
+    reach = float(np.exp(NORMAL_REACH * spread))
+    return KernelLatency(seconds, seconds / reach, seconds * reach, "measured")

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy.optimize import minimize_scalar, nnls
 
 from costmodels.errors import InputError
 from costmodels.kernel import FloatArray, KernelBatch
@@ -49,6 +48,8 @@ def fit_overheads(
     InputError
         When there are fewer than four, or a kernel of one was not measured.
     """
+    from scipy.optimize import nnls
+
     if len(networks) < 4:
         raise InputError(
             f"overheads must be fitted on at least 4 networks, got {len(networks)}: measure more "
@@ -217,8 +218,11 @@ def _with_errors(found: Overheads, networks: Sequence[MeasuredNetwork], doubt: f
     biased = replace(found, bias=bias**3 / (bias**2 + doubt**2))
 
     def surprise(correlation: float) -> float:
+
         error, deviation = errors(replace(biased, common_error=correlation))
         return float(np.sum((error / deviation) ** 2 / 2 + np.log(deviation)))
+
+    from scipy.optimize import minimize_scalar
 
     best = minimize_scalar(surprise, bounds=(0.0, 1.0), method="bounded")
     return replace(biased, common_error=float(best.x))

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from costmodels.errors import InputError
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 KINDS = ("kernel", "library", "unsupported")
 """Compiled loops; a function of a library, whose time no model of loops knows; anything else."""
@@ -78,12 +79,14 @@ class FusedGraph:
         """Name -> launches, of one kind, in the order of the first."""
         return dict(Counter(each.name for each in self.launches if each.kind == kind))
 
-    def networkx(self) -> nx.DiGraph:
+    def networkx(self) -> "nx.DiGraph":
         """The same as a directed acyclic graph of networkx.
 
         Nodes are numbers in launch order with the fields of `Launch` as attributes; an edge goes
         from producer to consumer.
         """
+        import networkx as nx
+
         graph = nx.DiGraph()
         for number, launch in enumerate(self.launches):
             values = asdict(launch)

@@ -23,6 +23,7 @@ from tvm_integration.cli.device import device
 from tvm_integration.cli.estimate import estimate
 from tvm_integration.cli.evaluate import evaluate
 from tvm_integration.cli.explain import explain
+from tvm_integration.cli.lean_imports import leave_out_sklearn_of_xgboost
 from tvm_integration.cli.models import models
 from tvm_integration.cli.table import table
 from tvm_integration.cli.train import train
@@ -103,6 +104,7 @@ _DISK_ERRORS = (
 def main() -> None:
     """Run the command line; the entry point of ``costmodels``."""
     _open_standard_streams()
+    leave_out_sklearn_of_xgboost()
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
     try:
         code = app(prog_name="costmodels", standalone_mode=False)

@@ -19,7 +19,11 @@ from costmodels.kernel import KernelBatch, Measured, concatenate
 from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.learning.calibration import NORMAL_REACH
 from costmodels.load_model import load_kernel_model
-from costmodels.network_models.kernel_latency import KernelLatency, predicted_latencies
+from costmodels.network_models.kernel_latency import (
+    KernelLatency,
+    measured_latency,
+    predicted_latencies,
+)
 from costmodels.network_models.sum_of_kernels import (
     DEFAULT_OVERHEADS,
     NO_OVERHEADS,
@@ -29,11 +33,10 @@ from costmodels.network_models.sum_of_kernels import (
 )
 from costmodels.network_models.unseen_families import pretrained_factors, unseen_factor
 from costmodels.networks.fused_graph import FusedGraph
-from costmodels.pretrained import PRETRAINED_BEST
+from costmodels.pretrained import PRETRAINED_BEST, is_pretrained
 from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import KernelCostModel
 from tvm_integration.compat import Schedule, Target
-from tvm_integration.estimate.measured_networks import latency_of
 from tvm_integration.estimate.network_features import NetworkFeatures, describe_network, features_of
 from tvm_integration.estimate.overheads_file import Calibrated, known_overheads, load_overheads
 from tvm_integration.identity import task_key
@@ -277,11 +280,14 @@ def estimate_network(
     True
     """
     target = as_target(target)
+    # One that ships is sound, and is read when the network is described: both take memory.
+    is_shipped = isinstance(cost_model, str) and is_pretrained(cost_model)
+    model = None if is_shipped else load_kernel_model(cost_model)
     if not isinstance(cost_model, KernelCostModel):
         model_name = model_name or os.fspath(cost_model)
-    model = load_kernel_model(cost_model)
-    model_name = model_name or model.name
-    check_model(model, model_name)
+    if model is not None:
+        model_name = model_name or model.name
+        check_model(model, model_name)
     device = as_device(device, target)
     overheads = _overheads_of(options, target, device, model_name)
     if device.kind == "gpu" and options.schedules == "default":
@@ -291,6 +297,8 @@ def estimate_network(
         )
     if isinstance(network, str):
         network = describe_network(network, target, on_stage=on_stage)
+    if model is None:
+        model = load_kernel_model(cost_model)
     start = time.perf_counter()
     known: dict[str, KernelLatency] = {}
     batch = network.batch(device)
@@ -450,10 +458,10 @@ def _measured(network: NetworkFeatures, target: Target, work_dir: Path) -> dict[
         if record is not None:
             measured = measurement_of(record.run_secs)
             assert isinstance(measured, Measured)
-            candidates.append(latency_of(measured))
+            candidates.append(measured_latency(measured))
         seconds = untuned.get(task_key(mod, target))
         if seconds is not None:
-            candidates.append(latency_of(Measured((seconds,))))
+            candidates.append(measured_latency(Measured((seconds,))))
         if candidates:
             found[kernel.name] = min(candidates, key=lambda each: each.latency_s)
     if network.kernels and not len(database):

@@ -2,29 +2,19 @@
 
 from collections.abc import Collection, Sequence
 
-import numpy as np
-
 from costmodels.dataset.featurized import FeaturizedRecords
 from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.network_rows import MeasuredKernel, NetworkRow
 from costmodels.kernel import Measured
-from costmodels.learning.calibration import NORMAL_REACH
-from costmodels.network_models.kernel_latency import KernelLatency, predicted_latencies
+from costmodels.network_models.kernel_latency import (
+    KernelLatency,
+    measured_latency,
+    predicted_latencies,
+)
 from costmodels.network_models.sum_of_kernels import MeasuredNetwork
 from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import KernelCostModel
 from tvm_integration.collect.featurize import featurize
-
-MIN_REPEAT_SPREAD = 0.01
-"""Of the log seconds of a measurement: repeats within one run agree better than runs do."""
-
-
-def latency_of(measured: Measured) -> KernelLatency:
-    """A measurement with the interval that its repeats suggest."""
-    seconds = measured.latency_s
-    spread = max(MIN_REPEAT_SPREAD, float(np.std(np.log(measured.run_s))))
-    reach = float(np.exp(NORMAL_REACH * spread))
-    return KernelLatency(seconds, seconds / reach, seconds * reach, "measured")
 
 
 def measured_networks(
@@ -63,7 +53,7 @@ def measured_networks(
             row.graph,
             row.device,
             row.latency_s,
-            {each.task: latency_of(Measured(each.run_s)) for each in row.kernels},
+            {each.task: measured_latency(Measured(each.run_s)) for each in row.kernels},
             {
                 each.task: predicted[_identity(each)]
                 for each in row.kernels

@@ -5,7 +5,9 @@ target and the releases at work; so what they give is kept under the user's cach
 """
 
 import contextlib
+import ctypes
 import functools
+import gc
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -156,12 +158,23 @@ def describe_network(
             return found
     on_stage("importing the network")
     network = load_network(model)
-    found = describe_module(
-        network.module, target, name=network.name, layers=network.layers, on_stage=on_stage
-    )
+    module, label, layers = network.module, network.name, network.layers
+    del network  # and with it what its own framework holds
+    _give_back_memory()
+    found = describe_module(module, target, name=label, layers=layers, on_stage=on_stage)
+    del module
+    _give_back_memory()
     if path is not None:
         _keep(path, found)
     return found
+
+
+def _give_back_memory() -> None:
+    """Let the system have what is free: torch leaves cycles, glibc keeps what they held."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def describe_module(

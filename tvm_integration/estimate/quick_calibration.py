@@ -17,6 +17,7 @@ from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
+from costmodels.network_models.kernel_latency import measured_latency
 from costmodels.network_models.overheads_fit import corrected_by_others, fit_errors
 from costmodels.network_models.sum_of_kernels import MeasuredNetwork, Overheads
 from costmodels.progress import OnProgress, no_progress
@@ -27,7 +28,6 @@ from tvm_integration.collect.networks import UNSCHEDULED
 from tvm_integration.collect.program_measurer import ProgramMeasurer
 from tvm_integration.compat import MeasureCandidate, Target, load_json, meta_schedule
 from tvm_integration.estimate.measured_networks import (
-    latency_of,
     places_of_tasks,
     predicted_programs,
 )
@@ -108,7 +108,7 @@ def _known_kernels(
 ) -> list[MeasuredNetwork]:
     """Networks of another device with those of their kernels that were measured on this one."""
     measured = {
-        record.task: latency_of(record.measurement)
+        record.task: measured_latency(record.measurement)
         for record in records.records
         if isinstance(record.measurement, Measured)
     }
