@@ -5,7 +5,8 @@ them, and `tensor_intrinsics`, which is needed before them. Importing this modul
 its tensor intrinsics, which takes some 4 s.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tvm_integration.tensor_intrinsics import import_all_intrinsics, import_intrinsics
@@ -59,7 +60,12 @@ from tvm.s_tir.meta_schedule.utils import (  # noqa: E402
 from tvm.s_tir.schedule import Schedule, Trace  # noqa: E402
 from tvm.support import cc  # noqa: E402
 from tvm.target import Target  # noqa: E402
-from tvm_ffi import register_error, structural_equal, structural_hash  # noqa: E402
+from tvm_ffi import (  # noqa: E402
+    register_error,
+    register_global_func,
+    structural_equal,
+    structural_hash,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -103,6 +109,22 @@ def onnx_converters() -> frozenset[str]:
     from tvm.relax.frontend.onnx import onnx_frontend
 
     return frozenset(name for name, made in onnx_frontend._get_convert_map().items() if made)
+
+
+@contextmanager
+def without_notebook_tables() -> Iterator[None]:
+    """Let MetaSchedule log its tables in a notebook as it does elsewhere.
+
+    There it draws them with pandas, on which TVM does not depend: without it tuning ends at the
+    first table.
+    """
+    name = "s_tir.meta_schedule.using_ipython"
+    before = tvm.get_global_func(name)
+    register_global_func(name, lambda: False, override=True)
+    try:
+        yield
+    finally:
+        register_global_func(name, before, override=True)
 
 
 def normalize_prim_func(function: "tvm.tirx.PrimFunc") -> IRModule:
@@ -157,4 +179,5 @@ __all__ = [
     "structural_equal",
     "structural_hash",
     "tvm",
+    "without_notebook_tables",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 import tvm  # not through compat, which takes seconds more: a wrong target is told early
 from tvm.target import Target
 
+from costmodels.checks import require_type
 from costmodels.cores import core_count
 from costmodels.device import Device, detect_host, read_device
 from costmodels.errors import InputError
@@ -73,6 +74,7 @@ def parse_target(text: str) -> Target:
 
 def as_target(target: str | Mapping[str, Any] | Target) -> Target:
     """Return the target that a user gives: its text, TVM's mapping, or a target already."""
+    require_type("target", target, str | Mapping | Target)
     if isinstance(target, str):
         return parse_target(target)
     return target if isinstance(target, Target) else Target(target)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from costmodels.checks import check_fields, require_type
 from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
@@ -82,6 +83,8 @@ def collect_kernels(
         When the target cannot run here, a network cannot be imported, `out` is no data set, or the
         disk is full.
     """
+    require_type("options", options, CollectOptions)
+    source = _networks_of(source)
     target, described = _place(target, device, rpc)
     _check_is_other(source, out)
     with DatasetWriter(Path(out), info) as writer:
@@ -118,6 +121,20 @@ def _place(
     return parsed, device if isinstance(device, Device) else device_of(parsed, device)
 
 
+def _networks_of(source: object) -> list[str] | StoredDataset:
+    """Names of networks, or a data set; one name alone is one network."""
+    if isinstance(source, StoredDataset):
+        return source
+    names = [source] if isinstance(source, str) else source
+    if not isinstance(names, Sequence) or not names:
+        raise InputError(
+            f"what is collected must be names of networks or a data set, got {source!r}"
+        )
+    for name in names:
+        require_type("the name of a network", name, str)
+    return list(names)
+
+
 def _check_is_other(source: Sequence[str] | StoredDataset, out: str | os.PathLike[str]) -> None:
     if isinstance(source, StoredDataset) and source.path.resolve() == Path(out).resolve():
         raise InputError(f"--out must be another data set than --programs-of, got {out}")
@@ -142,6 +159,7 @@ class NetworkOptions:
     minutes: float | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         TimeLimit(self.minutes)
 
 
@@ -210,6 +228,8 @@ def collect_networks(
         When the target cannot run here, the model cannot choose schedules, or a data set has no
         networks.
     """
+    require_type("options", options, NetworkOptions)
+    source = _networks_of(source)
     target, described = _place(target, device, None)
     if options.schedules_by is not None:
         check_can_choose(options.schedules_by)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from costmodels.checks import check_fields
 from costmodels.dataset.kernel_rows import RecordRow
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
@@ -69,6 +70,7 @@ class CollectOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if (self.per_task is not None and self.per_task < 1) or self.batch < 1:
             raise InputError(
                 f"per-task and batch must be at least 1, got {self.per_task} and {self.batch}"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from costmodels.checks import check_fields, require_type
 from costmodels.errors import InputError
 from costmodels.files import check_can_be_written
 from costmodels.load_model import load_kernel_model
@@ -45,6 +46,7 @@ class CalibrateOptions:
     out: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.quick and self.minutes is not None:
             raise InputError(f"--minutes must not be given with --quick, got {self.minutes:g}")
         TimeLimit(self.minutes)
@@ -91,6 +93,7 @@ def calibrate(
         When the machine cannot run the target, the model gives no seconds, or too little could be
         measured.
     """
+    require_type("options", options, CalibrateOptions)
     if options.out is not None:
         check_can_be_written(Path(options.out), needed=[Path(cost_model)])
     target = as_target(target)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from costmodels.checks import check_fields, require_type
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.features.operator_costs import kernel_cost
@@ -197,6 +198,7 @@ class EstimateOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.schedules not in SCHEDULES:
             raise InputError(
                 f"schedules must be one of {', '.join(SCHEDULES)}, got {self.schedules!r}"
@@ -279,6 +281,8 @@ def estimate_network(
     >>> estimate_network("zoo:mlp", "llvm -mcpu=haswell -num-cores=1").total.total_s < 0.1
     True
     """
+    require_type("network", network, str | NetworkFeatures)
+    require_type("options", options, EstimateOptions)
     target = as_target(target)
     # One that ships is sound, and is read when the network is described: both take memory.
     is_shipped = isinstance(cost_model, str) and is_pretrained(cost_model)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from costmodels.checks import require_type
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.features.kernel_graph import StagedGraph
@@ -165,6 +166,7 @@ def explain_kernel(
         When the network cannot be imported, no kernel has such a name, the model is another, or the
         folder has no program of the kernel.
     """
+    require_type("network", network, str)
     parsed = as_target(target)
     fused = fuse(load_network(network).module, parsed)  # as `tune` does, so that its records fit
     found = explain_task(

@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tvm_integration.compat import IRModule, Target, meta_schedule, relax, tvm
+from tvm_integration.compat import (
+    IRModule,
+    Target,
+    meta_schedule,
+    relax,
+    tvm,
+    without_notebook_tables,
+)
 from tvm_integration.compile.build import prepacking_passes
 from tvm_integration.compile.fusion import fusion_passes
 from tvm_integration.measure.builder import WarmBuilder
@@ -68,7 +75,7 @@ def tuning_pipeline(
     target = target if isinstance(target, Target) else Target(target)
 
     def run(module: IRModule, _context: tvm.transform.PassContext) -> IRModule:
-        with target, unbound():
+        with target, unbound(), without_notebook_tables():
             passes = fusion_passes(target, prepack_weights=cpu_weight_prepack)
             module = tvm.transform.Sequential(passes)(module)
             if total_trials > 0 and meta_schedule.relax_integration.extract_tasks(module, target):

@@ -14,11 +14,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from costmodels.checks import require_type
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
 from costmodels.load_model import load_kernel_model
 from costmodels.protocol import KernelCostModel
-from tvm_integration.compat import EvaluatorConfig, Target, meta_schedule
+from tvm_integration.compat import (
+    EvaluatorConfig,
+    Target,
+    meta_schedule,
+    without_notebook_tables,
+)
 from tvm_integration.compile.build import FusedNetwork, FusedTask, fuse
 from tvm_integration.compile.execution import check_runs_here
 from tvm_integration.frontends.load import load_network
@@ -94,6 +100,8 @@ def tune_network(
         kernel matches `options.tasks`, when the disk is full, and when the network, before it is
         tuned, computes something else than its own framework does.
     """
+    require_type("network", network, str | Network)
+    require_type("options", options, TuneOptions)
     parsed = as_target(target)
     check_runs_here(parsed)
     check_cost_model(options)
@@ -259,7 +267,7 @@ class _Run:
             should_stop=should_stop,
             on_batch=on_batch,
         )
-        with self._orderly_interrupt():
+        with self._orderly_interrupt(), without_notebook_tables():
             meta_schedule.tune_tasks(
                 tasks=self._contexts(),
                 task_weights=[float(task.weight) for task in self._selected],

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from costmodels.checks import check_fields
 from costmodels.device import Device
 from costmodels.errors import InputError
 from tvm_integration.compile.build import BuiltNetwork, UntunableKernel
@@ -56,6 +57,7 @@ class TuneOptions:
     check: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         counts = (("trials", self.trials, 0), ("trials-per-iter", self.trials_per_iter, 1))
         for name, count, least in counts:
             if not least <= count <= _MAX_COUNT:
