@@ -1,7 +1,6 @@
 """Trained models that travel with the package: ``pretrained:NAME`` where a model is asked for."""
 
 import difflib
-from importlib.resources import files
 from pathlib import Path
 
 from costmodels.errors import InputError
@@ -15,7 +14,7 @@ BEST_MODEL = "ensemble"
 
 def pretrained_folder() -> Path:
     """Where the checkpoints are."""
-    return Path(str(files("costmodels") / "shipped" / "models"))
+    return Path(__file__).parent / "shipped" / "models"
 
 
 def pretrained_models() -> dict[str, Path]:

@@ -38,7 +38,7 @@ def measure(python: str, arguments: Sequence[str], cache: str) -> tuple[float, f
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            cwd=cache,
+            cwd=os.path.dirname(cache),
             check=False,
         )
         seconds = time.perf_counter() - start

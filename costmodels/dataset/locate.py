@@ -2,7 +2,6 @@
 
 import difflib
 import os
-from importlib.resources import files
 from pathlib import Path
 
 from costmodels.errors import InputError
@@ -19,7 +18,7 @@ def is_dataset(path: str | os.PathLike[str]) -> bool:
 
 def shipped_datasets() -> dict[str, Path]:
     """Name -> folder, sorted by name."""
-    root = Path(str(files("costmodels") / "shipped" / "datasets"))
+    root = Path(__file__).parent.parent / "shipped" / "datasets"
     if not root.is_dir():
         return {}
     return {path.name: path for path in sorted(root.iterdir()) if is_dataset(path)}

@@ -18,7 +18,6 @@ from tvm_integration.cli.estimate_display import (
     print_measured,
     way_to_calibrate,
 )
-from tvm_integration.cli.progress import staged
 
 if TYPE_CHECKING:
     from tvm_integration.estimate.estimate import Estimate
@@ -151,6 +150,8 @@ def _estimated(
     overheads: str,
 ) -> "Estimate":
     from rich.console import Console
+
+    from tvm_integration.cli.progress import staged
 
     console = Console(stderr=True, highlight=False)
     with staged(console, "importing TVM", "kernels") as (on_stage, on_kernel):

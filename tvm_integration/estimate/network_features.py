@@ -37,7 +37,7 @@ from tvm_integration.compat import (
     save_json,
 )
 from tvm_integration.compile.fused_graph import graph_and_layers
-from tvm_integration.compile.fusion import FusedTask, fuse
+from tvm_integration.compile.fusion import FusedNetwork, FusedTask, fuse
 from tvm_integration.frontends.layer_names import LayerNames
 from tvm_integration.frontends.load import load_network
 from tvm_integration.frontends.model_spec import ModelName, check_model_name
@@ -161,8 +161,12 @@ def describe_network(
     module, label, layers = network.module, network.name, network.layers
     del network  # and with it what its own framework holds
     _give_back_memory()
-    found = describe_module(module, target, name=label, layers=layers, on_stage=on_stage)
+    on_stage("fusing the network")
+    fused = fuse(module, target)
     del module
+    _give_back_memory()
+    found = _describe(fused, label, layers, on_stage)
+    del fused
     _give_back_memory()
     if path is not None:
         _keep(path, found)
@@ -201,7 +205,13 @@ def describe_module(
         As of `describe_network`.
     """
     on_stage("fusing the network")
-    fused = fuse(module, target)
+    return _describe(fuse(module, target), name, layers or {}, on_stage)
+
+
+def _describe(
+    fused: FusedNetwork, name: str, layers: LayerNames, on_stage: Callable[[str], None]
+) -> NetworkFeatures:
+    target = fused.target
     extractor = FeatureExtractor(programs_kept=0)
     programs: list[ProgramFeatures] = []
     parts = []
@@ -212,7 +222,7 @@ def describe_module(
         programs.append(program)
         parts.append(distinct_graphs(task.mod, [program])[0][0])
     rows = [program.rows for program in programs]
-    graph, layers_of_kernels = graph_and_layers(fused, layers or {})
+    graph, layers_of_kernels = graph_and_layers(fused, layers)
     return NetworkFeatures(
         name=name,
         graph=graph,
