@@ -124,8 +124,8 @@ class _Sizes:
         if size <= 4:
             return size
         if drawn >= 16 and self._rng.random() < 0.8:
-            return max(8, round(drawn / 8) * 8)
-        return max(1, round(drawn))
+            return int(max(8, round(drawn / 8) * 8))
+        return int(max(1, round(drawn)))
 
 
 _Made = tuple[Sequence[Any], Sequence[int]]

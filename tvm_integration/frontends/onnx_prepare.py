@@ -100,7 +100,8 @@ def _check_random(model: "onnx.ModelProto", path: str) -> None:
 
 
 def _opset(model: "onnx.ModelProto") -> int:
-    return max([0, *(each.version for each in model.opset_import if each.domain in _STANDARD)])
+    known = [each.version for each in model.opset_import if each.domain in _STANDARD]
+    return int(max([0, *known]))
 
 
 def _fix_shapes(model: "onnx.ModelProto", shapes: Mapping[str, Sequence[int]]) -> None:

@@ -142,7 +142,7 @@ def _has_empty_part(attributes: Mapping[str, Any], shape: Sequence[int] | None) 
     if parts is None or shape is None:
         return False
     length = shape[attributes.get("axis", 0)]
-    return -(-length // parts) * (parts - 1) >= length
+    return bool(-(-length // parts) * (parts - 1) >= length)
 
 
 def _tile(node: "onnx.NodeProto", facts: NodeFacts) -> "list[onnx.NodeProto] | None":

@@ -49,7 +49,7 @@ class Block:
 
 def is_spatial(variable: Any) -> bool:
     """Whether iterations of a block's variable do not depend on each other."""
-    return int(variable.iter_type) == tirx.IterVar.DataPar
+    return bool(int(variable.iter_type) == tirx.IterVar.DataPar)
 
 
 def read_by(block: Any) -> list[Any]:

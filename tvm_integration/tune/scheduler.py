@@ -89,13 +89,13 @@ class EagerScheduler(PyTaskScheduler):
         best = min([*history[-1:], *_known(self._known_s, index), float("inf")])
         if not np.isfinite(best):
             untuned = _known(self._untuned_s, index) or [task.flop / 1e9]
-            return task.task_weight * untuned[0] * FAILED_BATCH_SHARE ** len(history)
+            return float(task.task_weight) * untuned[0] * FAILED_BATCH_SHARE ** len(history)
         recent = history[-1 - RECENT_BATCHES :]
         gain = 0.0
         if len(recent) > 1 and np.isfinite(recent[0]):
             gain = (recent[0] - recent[-1]) / (len(recent) - 1)
         hope = best / (len(history) + 1)
-        return task.task_weight * (RECENT_SHARE * gain + (1 - RECENT_SHARE) * hope)
+        return float(task.task_weight) * (RECENT_SHARE * gain + (1 - RECENT_SHARE) * hope)
 
 
 def _known(values: Sequence[float | None], index: int) -> list[float]:

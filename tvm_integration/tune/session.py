@@ -343,8 +343,8 @@ class _Run:
 
     def _is_informed(self) -> bool:
         if isinstance(self.cost_model, meta_schedule.cost_model.XGBModel):
-            return self.cost_model.data_size >= self.cost_model.num_warmup_samples
-        return self.cost_model.kernel_model.is_fitted
+            return bool(self.cost_model.data_size >= self.cost_model.num_warmup_samples)
+        return bool(self.cost_model.kernel_model.is_fitted)
 
     def _contexts(self) -> list[Any]:
         measured = measured_programs(self.database.get_all_tuning_records())

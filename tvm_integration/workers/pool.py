@@ -179,7 +179,7 @@ def _discard(session: Session, workers: list[Worker]) -> None:
 
 def _pickled(*functions: Callable[..., Any] | None) -> bytes:
     try:
-        return cloudpickle.dumps(functions)
+        return bytes(cloudpickle.dumps(functions))
     except Exception as error:  # pickling runs the functions' own code, which may raise anything
         raise InputError(
             f"functions for the workers must be picklable, got {error}: "

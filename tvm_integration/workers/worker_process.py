@@ -137,7 +137,7 @@ def _set_up(channel: socket.socket, scratch: str) -> Callable[[Any], Any] | None
         initializer, prepare = pickle.loads(functions)
         if initializer is not None:
             initializer()
-        work = prepare()
+        work: Callable[[Any], Any] = prepare()
     except InputError as error:
         channel.sendall(encode_answer(number, {"refused": str(error), "input": True}))
         return None

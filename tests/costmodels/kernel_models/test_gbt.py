@@ -31,7 +31,9 @@ def in_batches(model, dataset, size=32):
         model.update(part.batch, part.measurements)
 
 
-@pytest.mark.parametrize("objective", ["squared_error", "pairwise"])
+@pytest.mark.parametrize(
+    "objective", [pytest.param("squared_error", marks=pytest.mark.exhaustive), "pairwise"]
+)
 def test_ranks_new_kernels_of_a_task_it_learns_online(objective):
     dataset = example_dataset(np.random.default_rng(0), tasks=1, kernels_per_task=512)
     model = GradientBoostedTrees(TreesConfig(objective=objective))
@@ -39,7 +41,9 @@ def test_ranks_new_kernels_of_a_task_it_learns_online(objective):
     assert tau(model, dataset.take(np.arange(256, 512))) > 0.2
 
 
-@pytest.mark.parametrize("objective", ["squared_error", "pairwise"])
+@pytest.mark.parametrize(
+    "objective", [pytest.param("squared_error", marks=pytest.mark.exhaustive), "pairwise"]
+)
 def test_ranks_kernels_of_tasks_it_never_saw(objective):
     rng = np.random.default_rng(0)
     model = GradientBoostedTrees(TreesConfig(objective=objective))

@@ -190,7 +190,7 @@ def test_untuned_outputs_equal_torch(model):
 
 @pytest.mark.parametrize(
     "model",
-    [CONVOLUTIONAL, TRANSFORMER, PERCEPTRON, pytest.param(DEPTHWISE, marks=pytest.mark.slow)],
+    [CONVOLUTIONAL, TRANSFORMER, PERCEPTRON, pytest.param(DEPTHWISE, marks=pytest.mark.exhaustive)],
 )
 def test_every_tuned_kernel_is_found_and_outputs_equal_torch(model):
     built = build(fused(model), sampled_database(model))

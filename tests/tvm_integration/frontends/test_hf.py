@@ -54,7 +54,7 @@ def test_hf_network_in_half():
 
 
 @pytest.mark.usefixtures("workplace")
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", [pytest.param("gpt2", marks=pytest.mark.exhaustive), "llama"])
 def test_language_models_without_a_mask(workplace, name):
     """Their own masks are sums and comparisons of truth values and positions."""
     (workplace / "users_models.py").write_text(USERS)

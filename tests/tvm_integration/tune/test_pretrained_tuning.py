@@ -45,6 +45,7 @@ def test_tune_relax(tmp_path, monkeypatch):
     assert np.all(np.isfinite(machine["main"](tvm.runtime.tensor(x)).numpy()))
 
 
+@pytest.mark.exhaustive
 def test_tune(tmp_path, monkeypatch):
     """The best has one of each kind in it."""
     monkeypatch.setattr("tvm_integration.tune.session.EVOLUTION", SMALL_SEARCH)
