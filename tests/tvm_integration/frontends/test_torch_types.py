@@ -399,7 +399,6 @@ def test_what_the_runtime_cannot_run_is_told():
         checked_untuned(network, fuse(network.module, host_target()))
 
 
-@pytest.mark.exhaustive
 def test_resizes():
     """By the scale where torch goes by it, by the pixel before, over all pixels covered."""
     resize = torch.nn.functional.interpolate
