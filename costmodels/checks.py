@@ -8,7 +8,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from costmodels.errors import InputError
 
-__all__ = ["check_fields", "require_type"]
+__all__ = ["MAX_SEED", "check_fields", "check_seed", "require_type"]
+
+MAX_SEED = 2**31 - 2
+"""Of all generators that a seed goes to the narrowest takes so much."""
 
 
 def require_type(name: str, value: object, kind: Any) -> None:
@@ -43,6 +46,13 @@ def require_type(name: str, value: object, kind: Any) -> None:
         allowed = tuple(each for each in allowed if each is not int)
     if not isinstance(value, allowed):
         raise InputError(f"{name} must be {names}, got {value!r} ({type(value).__name__})")
+
+
+def check_seed(seed: object) -> None:
+    """Raise InputError unless a seed is a whole number that every generator takes."""
+    require_type("seed", seed, int)
+    if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise InputError(f"seed must be in 0 ... {MAX_SEED}, got {seed}")
 
 
 def _classes(kind: Any) -> tuple[type, ...]:

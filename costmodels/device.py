@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from costmodels.bandwidth import Bandwidth, known_bandwidth
+from costmodels.checks import require_type
 from costmodels.cores import Core, cores_in_use, usable_cpus
 from costmodels.errors import InputError
 
@@ -129,6 +130,7 @@ def read_device(path: str | os.PathLike[str]) -> Device:
     InputError
         When the file cannot be read, lacks a key, has an unknown one, or a value makes no sense.
     """
+    require_type("device", path, str | os.PathLike)
     ready = ready_devices()
     if not Path(path).exists() and not Path(path).suffix and Path(path).name == str(path):
         if str(path) not in ready:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from costmodels.checkpoint import load_checkpoint
+from costmodels.checks import check_seed, require_type
 from costmodels.dataset.featurized import kept_features
 from costmodels.dataset.folder import StoredDataset, read_dataset
 from costmodels.dataset.kernel_rows import RecordRow, TaskRow
@@ -168,6 +169,13 @@ def evaluate(
     """
     baselines = baselines or {}
     several = [models] if isinstance(models, str | os.PathLike) else models
+    require_type("models", several, Sequence)
+    for model in several:
+        require_type("a model to judge", model, str | os.PathLike)
+    if not several:
+        raise InputError("models must name at least one, got none")
+    require_type("dataset", dataset, str | os.PathLike | StoredDataset)
+    check_seed(seed)
     given = [os.fspath(model) for model in several]
     names = [name for name in given if name not in {RANDOM, *baselines}]
     for name in names:

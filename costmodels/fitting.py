@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from costmodels.checkpoint import load_checkpoint, write_checkpoint
+from costmodels.checks import check_seed, require_type
 from costmodels.dataset.featurized import FeaturizedRecords, kept_features
 from costmodels.dataset.folder import StoredDataset, read_dataset
 from costmodels.dataset.splits import read_split
@@ -77,6 +78,10 @@ def fit(
     --------
     >>> model = fit("gbt", "shipped:cpu", split="networks")  # doctest: +SKIP
     """
+    require_type("model", model, str | os.PathLike | KernelCostModel)
+    require_type("dataset", dataset, str | os.PathLike | StoredDataset)
+    require_type("out", out, str | os.PathLike | None)
+    check_seed(seed)
     path = None if out is None else Path(out)
     if path is not None:
         check_can_be_written(path)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from costmodels.checkpoint import load_checkpoint
+from costmodels.checks import check_seed
 from costmodels.errors import InputError
 from costmodels.model_state import model_of_state
 from costmodels.pretrained import is_pretrained, pretrained_path
@@ -46,19 +47,19 @@ def load_kernel_model(
     >>> load_kernel_model("pretrained:best").is_fitted, load_kernel_model("gbt").is_fitted
     (True, False)
     """
+    check_seed(seed)
     if isinstance(model, KernelCostModel) and not isinstance(model, type):
         return model
-    if seed < 0:
-        raise InputError(f"seed must be at least 0, got {seed}")
     if not isinstance(model, str | os.PathLike):
         raise InputError(
             f"model must be a registered name ({', '.join(kernel_model_names())}), a checkpoint "
             f"file or a KernelCostModel, got {type(model).__name__}"
         )
-    if isinstance(model, str) and model in kernel_model_names():
+    if is_pretrained(os.fspath(model)):
+        model = pretrained_path(os.fspath(model))
+    elif os.fspath(model) in kernel_model_names():
+        model = os.fspath(model)
         return new_kernel_model(model, rng=np.random.default_rng(seed))
-    if isinstance(model, str) and is_pretrained(model):
-        model = pretrained_path(model)
     if os.fspath(model).endswith(".csv"):
         from costmodels.kernel_models.lookup_table import LookupTable
 
@@ -80,8 +81,7 @@ def _is_file(path: str | os.PathLike[str]) -> bool:
 
 def checkpoint_path(model: str | os.PathLike[str]) -> Path | None:
     """Return the file of a trained model as a user names it; None for a registered name."""
-    if isinstance(model, str) and model in kernel_model_names():
+    name = os.fspath(model)
+    if name in kernel_model_names():
         return None
-    if isinstance(model, str) and is_pretrained(model):
-        return pretrained_path(model)
-    return Path(model)
+    return pretrained_path(name) if is_pretrained(name) else Path(name)

@@ -229,6 +229,7 @@ def as_device(device: str | os.PathLike[str] | Device | None, target: Target) ->
     InputError
         When it cannot be read or detected, or has fewer cores than the target.
     """
+    require_type("device", device, str | os.PathLike | Device | None)
     found = device if isinstance(device, Device) else device_of(target, device)
     check_cores(target, found)
     return found

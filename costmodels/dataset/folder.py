@@ -281,8 +281,9 @@ def _read_info(folder: Path) -> dict[str, Any]:
         if not isinstance(name, str) or type(found[1]) is not int:
             raise ValueError
     except OSError as error:
+        what = f"a folder without {INFO}" if folder.is_dir() else "no such folder"
         raise InputError(
-            f"{folder} must be a data set, got a folder without {INFO} ({error.strerror}): "
+            f"{folder} must be a data set, got {what} ({error.strerror}): "
             "`costmodels collect` and `costmodels dataset import` make one"
         ) from None
     except (ValueError, KeyError, TypeError):

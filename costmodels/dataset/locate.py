@@ -4,6 +4,7 @@ import difflib
 import os
 from pathlib import Path
 
+from costmodels.checks import require_type
 from costmodels.errors import InputError
 
 PREFIX = "shipped:"
@@ -37,6 +38,7 @@ def dataset_path(name: str | os.PathLike[str]) -> Path:
     InputError
         When no shipped data set has that name.
     """
+    require_type("a data set", name, str | os.PathLike)
     if not isinstance(name, str):
         return Path(name)
     known = shipped_datasets()

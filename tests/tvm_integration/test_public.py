@@ -2,6 +2,7 @@
 
 import pytest
 
+import costmodels
 import tvm_integration
 from costmodels.errors import InputError
 from tvm_integration import (
@@ -22,7 +23,7 @@ from tvm_integration.compat import tvm, without_notebook_tables
 WRONG = {
     "a network that is none": (
         lambda: tune_network(3),
-        "network must be str or Network, got 3 (int)",
+        "got one of int",
     ),
     "options of another function": (
         lambda: tune_network("zoo:mlp", options=EstimateOptions()),
@@ -42,7 +43,7 @@ WRONG = {
     ),
     "a network that is a path of another kind": (
         lambda: estimate_network(["zoo:mlp"]),
-        "network must be str or NetworkFeatures, got ['zoo:mlp'] (list)",
+        "module:function of yours that returns a torch module",
     ),
     "a model that is unknown": (
         lambda: estimate_network("zoo:mlp", cost_model="gtb"),
@@ -75,6 +76,62 @@ WRONG = {
     "a mixture as text": (
         lambda: CollectOptions(mixture="random=1"),
         "mixture must be Mapping, got 'random=1' (str)",
+    ),
+    "a network that the zoo has not": (
+        lambda: collect_networks(["zoo:nope"], "data"),
+        "zoo network must be one of",
+    ),
+    "a seed below zero": (
+        lambda: CollectOptions(seed=-1),
+        "seed must be in 0 ... 2147483646, got -1",
+    ),
+    "a seed that no generator takes": (
+        lambda: EstimateOptions(seed=10**20),
+        "seed must be in 0 ... 2147483646",
+    ),
+    "a device that is none": (
+        lambda: estimate_network("zoo:mlp", device=3),
+        "device must be str or PathLike or Device or None, got 3 (int)",
+    ),
+    "nowhere to collect into": (
+        lambda: collect_kernels(["zoo:mlp"], None),
+        "out must be str or PathLike, got None",
+    ),
+    "a kernel that is no name": (
+        lambda: explain_kernel("zoo:mlp", 3),
+        "kernel must be str or None, got 3 (int)",
+    ),
+    "features of nothing": (
+        lambda: tvm_integration.featurize(None),
+        "a data set must be str or PathLike, got None",
+    ),
+    "training on nothing": (
+        lambda: costmodels.fit("gbt", None),
+        "dataset must be str or PathLike or StoredDataset, got None",
+    ),
+    "training a number": (
+        lambda: costmodels.fit(3, "data"),
+        "model must be str or PathLike or KernelCostModel, got 3 (int)",
+    ),
+    "no models to judge": (
+        lambda: costmodels.evaluate([], "data"),
+        "models must name at least one, got none",
+    ),
+    "a model to judge that is an object": (
+        lambda: costmodels.evaluate([costmodels.load_kernel_model("gbt")], "data"),
+        "a model to judge must be str or PathLike",
+    ),
+    "a seed as text": (
+        lambda: costmodels.load_kernel_model("gbt", seed="a"),
+        "seed must be int, got 'a' (str)",
+    ),
+    "a data set that is not there": (
+        lambda: costmodels.read_dataset("nowhere"),
+        "nowhere must be a data set, got no such folder",
+    ),
+    "a device that is a number": (
+        lambda: costmodels.read_device(3),
+        "device must be str or PathLike, got 3 (int)",
     ),
     "no minutes": (lambda: NetworkOptions(minutes=0), "minutes must be above 0, got 0"),
     "an unknown kernel": (

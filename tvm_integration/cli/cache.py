@@ -19,7 +19,7 @@ def cache(
     ] = False,
     kinds: Annotated[
         list[str] | None,
-        typer.Option("--kind", help="With --clear: features, networks, overheads; may repeat."),
+        typer.Option("--kind", help="With --clear: one that is listed; may repeat."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

@@ -77,7 +77,8 @@ def _print_evaluation(found: "Evaluation") -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 180
-    kernels = "kernels" if found.split is None else "test kernels"
+    kernels = "kernel" if found.split is None else "test kernel"
+    kernels += "" if found.tasks == 1 else "s"
     title = f"{found.records} programs of {found.tasks} {kernels}, those drawn at random"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("")

@@ -23,6 +23,8 @@ def models(
         return
     from rich.table import Table
 
+    from costmodels.pretrained import BEST_MODEL, PRETRAINED_BEST
+
     console = wide_console(WIDTH_OF_FILES)
     table = Table(box=None, pad_edge=False)
     for column in ("model", "claims", "trained", "paper"):
@@ -30,6 +32,8 @@ def models(
     for name, values in found.items():
         claims = [claim for claim, given in values["claims"].items() if given]
         trained = [each["name"] for each in values["checkpoints"]]
+        if name == BEST_MODEL and trained:
+            trained.append(f"{PRETRAINED_BEST}, which is the same")
         table.add_row(name, ", ".join(claims), ", ".join(trained) or "-", values["paper"])
     console.print(table)
 

@@ -20,6 +20,7 @@ from tvm_integration.collect.networks import (
     check_can_choose,
 )
 from tvm_integration.collect.remeasure import Remeasurer, wanted_tasks
+from tvm_integration.collect.source import check_task_source
 from tvm_integration.collect.tasks import tasks_of_networks
 from tvm_integration.compat import RPCConfig, Target
 from tvm_integration.compile.execution import check_runs_here
@@ -85,6 +86,7 @@ def collect_kernels(
     """
     require_type("options", options, CollectOptions)
     source = _networks_of(source)
+    require_type("out", out, str | os.PathLike)
     target, described = _place(target, device, rpc)
     _check_is_other(source, out)
     with DatasetWriter(Path(out), info) as writer:
@@ -118,6 +120,7 @@ def _place(
             "--device must be given for devices elsewhere, got none: run `costmodels device` "
             "there, or write such a file"
         )
+    require_type("device", device, str | os.PathLike | Device | None)
     return parsed, device if isinstance(device, Device) else device_of(parsed, device)
 
 
@@ -132,6 +135,7 @@ def _networks_of(source: object) -> list[str] | StoredDataset:
         )
     for name in names:
         require_type("the name of a network", name, str)
+        check_task_source(name)
     return list(names)
 
 
@@ -230,6 +234,7 @@ def collect_networks(
     """
     require_type("options", options, NetworkOptions)
     source = _networks_of(source)
+    require_type("out", out, str | os.PathLike)
     target, described = _place(target, device, None)
     if options.schedules_by is not None:
         check_can_choose(options.schedules_by)

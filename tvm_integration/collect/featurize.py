@@ -1,6 +1,7 @@
 """Data set -> features: worker processes apply the traces again and extract rows and graphs."""
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -13,7 +14,7 @@ import numpy as np
 from costmodels.cores import core_count
 from costmodels.dataset.feature_cache import FeatureTable, load_features, save_features
 from costmodels.dataset.featurized import FeaturizedRecords, join_features
-from costmodels.dataset.folder import StoredDataset
+from costmodels.dataset.folder import StoredDataset, read_dataset
 from costmodels.dataset.kernel_rows import RecordRow
 from costmodels.errors import InputError
 from costmodels.features.kernel_graph import KernelGraph, StagedGraph
@@ -33,7 +34,7 @@ _Job: TypeAlias = tuple[str, str, list[str], str]
 
 
 def featurize(
-    dataset: StoredDataset, *, on_progress: OnProgress = no_progress
+    dataset: str | os.PathLike[str] | StoredDataset, *, on_progress: OnProgress = no_progress
 ) -> FeaturizedRecords:
     """Give the features of a data set's programs with what was measured of them.
 
@@ -41,8 +42,8 @@ def featurize(
 
     Parameters
     ----------
-    dataset : StoredDataset
-        As it was read.
+    dataset : str, path or StoredDataset
+        A folder, ``shipped:NAME``, or as it was read.
     on_progress : callable
         Told how many programs are done, and how many there are.
 
@@ -56,6 +57,8 @@ def featurize(
     InputError
         When there are no records, or the trace of none applies.
     """
+    if not isinstance(dataset, StoredDataset):
+        dataset = read_dataset(dataset)
     records = dataset.records
     if not records:
         raise InputError(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from costmodels.checks import check_fields
+from costmodels.checks import check_fields, check_seed
 from costmodels.dataset.kernel_rows import RecordRow
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
@@ -71,6 +71,7 @@ class CollectOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_seed(self.seed)
         if (self.per_task is not None and self.per_task < 1) or self.batch < 1:
             raise InputError(
                 f"per-task and batch must be at least 1, got {self.per_task} and {self.batch}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from costmodels.checks import check_fields, require_type
+from costmodels.checks import check_fields, check_seed, require_type
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.features.operator_costs import kernel_cost
@@ -40,6 +40,7 @@ from costmodels.protocol import KernelCostModel
 from tvm_integration.compat import Schedule, Target
 from tvm_integration.estimate.network_features import NetworkFeatures, describe_network, features_of
 from tvm_integration.estimate.overheads_file import Calibrated, known_overheads, load_overheads
+from tvm_integration.frontends.load import require_network
 from tvm_integration.identity import task_key
 from tvm_integration.records.database import has_database, measurement_of, open_database
 from tvm_integration.targets import as_device, as_target
@@ -199,6 +200,7 @@ class EstimateOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_seed(self.seed)
         if self.schedules not in SCHEDULES:
             raise InputError(
                 f"schedules must be one of {', '.join(SCHEDULES)}, got {self.schedules!r}"
@@ -281,7 +283,7 @@ def estimate_network(
     >>> estimate_network("zoo:mlp", "llvm -mcpu=haswell -num-cores=1").total.total_s < 0.1
     True
     """
-    require_type("network", network, str | NetworkFeatures)
+    require_network(network, NetworkFeatures)
     require_type("options", options, EstimateOptions)
     target = as_target(target)
     # One that ships is sound, and is read when the network is described: both take memory.

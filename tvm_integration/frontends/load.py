@@ -18,7 +18,25 @@ from tvm_integration.foreign_errors import one_line
 from tvm_integration.frontends.model_spec import ModelName, add_working_directory, check_model_name
 from tvm_integration.frontends.network import Network
 
-__all__ = ["Network", "check_model_name", "load_network"]
+__all__ = ["Network", "check_model_name", "load_network", "require_network"]
+
+
+def require_network(network: object, kind: type) -> None:
+    """Raise InputError unless a network is named, or of the kind that a function takes.
+
+    Parameters
+    ----------
+    network : object
+        What a user gives.
+    kind : type
+        What the function takes beside names.
+    """
+    if not isinstance(network, str | kind):
+        raise InputError(
+            "network must be named as on the command line (zoo:NAME, FILE.onnx, FILE.pt2, "
+            f"hf:ConfigName, or module:function of yours that returns a torch module and its "
+            f"example inputs), got one of {type(network).__name__}"
+        )
 
 
 def load_network(model: str, *, seed: int = 0) -> Network:

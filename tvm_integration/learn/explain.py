@@ -21,7 +21,7 @@ from halide_style.model import HalideStyleModel
 from halide_style.terms import TERMS
 from tvm_integration.compat import MeasureCandidate, Schedule, Target, meta_schedule
 from tvm_integration.compile.fusion import FusedTask, fuse
-from tvm_integration.frontends.load import load_network
+from tvm_integration.frontends.load import load_network, require_network
 from tvm_integration.identity import task_key
 from tvm_integration.records.database import has_database, open_database, replay
 from tvm_integration.targets import as_target, device_of
@@ -128,7 +128,9 @@ def find_kernel(tasks: Sequence[FusedTask], wanted: str | None) -> FusedTask:
     exact = [task for task in found if task.name == wanted]
     if not found:
         names = ", ".join(task.name for task in tasks)
-        raise InputError(f"kernel must be a part of a kernel's name, got {wanted!r}: {names}")
+        raise InputError(
+            f"kernel must be a part of a kernel's name, got {wanted!r}; there are {names}"
+        )
     return (exact or found)[0]
 
 
@@ -166,7 +168,8 @@ def explain_kernel(
         When the network cannot be imported, no kernel has such a name, the model is another, or the
         folder has no program of the kernel.
     """
-    require_type("network", network, str)
+    require_network(network, str)
+    require_type("kernel", kernel, str | None)
     parsed = as_target(target)
     fused = fuse(load_network(network).module, parsed)  # as `tune` does, so that its records fit
     found = explain_task(

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from costmodels.checks import require_type
+from costmodels.errors import InputError
 from tvm_integration.compat import (
     IRModule,
     Target,
@@ -72,6 +74,9 @@ def tuning_pipeline(
     >>> tune = tuning_pipeline(1000, {"kind": "llvm", "num-cores": 8}, cpu_weight_prepack=True)
     >>> executable = tvm.compile(tune(module), target="llvm")  # doctest: +SKIP
     """
+    require_type("total_trials", total_trials, int)
+    if total_trials < 0:
+        raise InputError(f"total_trials must be at least 0, got {total_trials}")
     target = target if isinstance(target, Target) else Target(target)
 
     def run(module: IRModule, _context: tvm.transform.PassContext) -> IRModule:

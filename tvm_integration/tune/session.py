@@ -27,7 +27,7 @@ from tvm_integration.compat import (
 )
 from tvm_integration.compile.build import FusedNetwork, FusedTask, fuse
 from tvm_integration.compile.execution import check_runs_here
-from tvm_integration.frontends.load import load_network
+from tvm_integration.frontends.load import load_network, require_network
 from tvm_integration.frontends.model_spec import default_work_dir
 from tvm_integration.frontends.network import Network
 from tvm_integration.interrupt import end_at_once
@@ -100,7 +100,7 @@ def tune_network(
         kernel matches `options.tasks`, when the disk is full, and when the network, before it is
         tuned, computes something else than its own framework does.
     """
-    require_type("network", network, str | Network)
+    require_network(network, Network)
     require_type("options", options, TuneOptions)
     parsed = as_target(target)
     check_runs_here(parsed)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from costmodels.checks import check_fields
+from costmodels.checks import check_fields, check_seed
 from costmodels.device import Device
 from costmodels.errors import InputError
 from tvm_integration.compile.build import BuiltNetwork, UntunableKernel
@@ -64,8 +64,7 @@ class TuneOptions:
                 raise InputError(f"{name} must be in {least} ... {_MAX_COUNT}, got {count}")
         if self.minutes is not None and not self.minutes > 0:
             raise InputError(f"minutes must be positive, got {self.minutes}")
-        if not 0 <= self.seed < _MAX_COUNT:
-            raise InputError(f"seed must be in 0 ... {_MAX_COUNT - 1}, got {self.seed}")
+        check_seed(self.seed)
         if task_count(self.tasks) == 0:
             raise InputError(f"tasks must be at least 1, got {self.tasks}")
 

@@ -267,7 +267,7 @@ def test_a_truncated_table_is_named(folder, name):
 
 
 def test_what_is_no_data_set(folder, tmp_path):
-    with pytest.raises(InputError, match=r"must be a data set, got a folder without dataset\.json"):
+    with pytest.raises(InputError, match=r"must be a data set, got no such folder"):
         read_dataset(tmp_path / "nothing")
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="got a folder of other files"):
