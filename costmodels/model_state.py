@@ -1,6 +1,7 @@
 """Models as state: what a checkpoint holds, without a file in between."""
 
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
@@ -27,20 +28,20 @@ class Stateful(Protocol):
         ...
 
 
-class Stored:
+class Stored(ABC):
     """`save` and `load` of a model by its `state` and `from_state`."""
 
     name: ClassVar[str]
     schema: ClassVar[FeatureSchema]
 
+    @abstractmethod
     def state(self) -> Checkpoint:
         """Return what a checkpoint of it holds."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def from_state(cls, state: Checkpoint) -> Self:
         """Make the model of a state, which is of this model and schema."""
-        raise NotImplementedError
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint: one file, no pickle, atomically."""

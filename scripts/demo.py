@@ -10,7 +10,7 @@ from rich.console import Console
 from tvm_integration.cli.tune import WIDTH_OF_FILES
 
 if TYPE_CHECKING:
-    from tvm_integration.estimate.estimate import Estimate
+    from tvm_integration.estimate.result import Estimate
 
 NETWORK = "zoo:vit_tiny"
 MODEL = "pretrained:best"

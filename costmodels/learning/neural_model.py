@@ -1,7 +1,7 @@
 """What every neural kernel model does: learn, learn on in bounded time, predict, keep its state."""
 
 import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -86,7 +86,7 @@ class NeuralConfig:
         return cls(**{**values, "training": TrainingConfig(**values["training"])})
 
 
-class NeuralKernelModel(ABC, Stored):
+class NeuralKernelModel(Stored):
     """A kernel model whose predictions come from networks; a subclass says from which.
 
     Parameters

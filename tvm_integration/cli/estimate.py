@@ -20,7 +20,7 @@ from tvm_integration.cli.estimate_display import (
 )
 
 if TYPE_CHECKING:
-    from tvm_integration.estimate.estimate import Estimate
+    from tvm_integration.estimate.result import Estimate
 
 
 def estimate(

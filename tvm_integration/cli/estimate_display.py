@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from costmodels.network_models.sum_of_kernels import Total
-    from tvm_integration.estimate.estimate import Estimate, EstimatedKernel
+    from tvm_integration.estimate.result import Estimate, EstimatedKernel
 
 __all__ = [
     "DISTURBED",
@@ -119,7 +119,7 @@ def _is_predicted(found: "Estimate") -> bool:
 
 
 def _print_total(console: "Console", found: "Estimate", total: "Total") -> None:
-    from tvm_integration.estimate.estimate import SCHEDULES
+    from tvm_integration.estimate.result import SCHEDULES
 
     interval = ""
     if found.has_interval:

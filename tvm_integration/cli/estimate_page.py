@@ -8,7 +8,7 @@ import networkx as nx
 
 from costmodels.pages.render import render
 from tvm_integration.cli.formatting import seconds_text
-from tvm_integration.estimate.estimate import SCHEDULES, Estimate, EstimatedKernel
+from tvm_integration.estimate.result import SCHEDULES, Estimate, EstimatedKernel
 
 BARS = 12
 """Kernels with a bar of their own; the others are one."""

@@ -17,8 +17,6 @@ from typing import Any
 from costmodels.checks import require_type
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
-from costmodels.load_model import load_kernel_model
-from costmodels.protocol import KernelCostModel
 from tvm_integration.compat import (
     EvaluatorConfig,
     Target,
@@ -38,7 +36,12 @@ from tvm_integration.measure.value_dependent import ARGUMENT_SETS
 from tvm_integration.records.database import keep_network, measurement_of, open_database
 from tvm_integration.targets import as_target
 from tvm_integration.threads import thread_count
-from tvm_integration.tune.cost_model import MetaScheduleCostModel
+from tvm_integration.tune.chosen_model import (
+    STOCK,
+    check_cost_model,
+    check_has_learned,
+    make_cost_model,
+)
 from tvm_integration.tune.folder import TVM_LOG, locked, log_into, mark_threads
 from tvm_integration.tune.network_timing import (
     checked_untuned,
@@ -62,8 +65,6 @@ SMALLEST_BATCH = 8
 """Candidates: each batch costs a search, whatever its size."""
 MIN_FREE_BYTES = 64 << 20
 """Free space under which tuning ends in order instead of losing records."""
-STOCK = "stock"
-"""``--cost-model`` for TVM's own XGBModel."""
 DEFAULT = TuneOptions()
 
 
@@ -129,10 +130,10 @@ def _tune(
         on_state(TuneState("reading the work directory"))
         database = open_database(options.folder, target)
         mark_threads(options.folder, database, thread_count(target))
-        cost_model = _make_cost_model(options)
+        cost_model = make_cost_model(options)
         if not options.trials:
             model = None if options.cost_model == STOCK else cost_model.kernel_model
-            _check_has_learned(model, options.cost_model)
+            check_has_learned(model, options.cost_model)
         on_state(TuneState("fusing the network"))
         fused = fuse(network.module, target)
         untuned = None
@@ -427,36 +428,6 @@ class _Run:
             wall_s=0.0,
             interrupted=interrupted,
             ended_by_limit=self._late,
-        )
-
-
-def _make_cost_model(options: TuneOptions) -> Any:
-    if options.cost_model == STOCK:
-        return meta_schedule.cost_model.XGBModel()
-    return MetaScheduleCostModel(
-        options.cost_model, work_dir=options.folder, device=options.device, seed=options.seed
-    )
-
-
-def check_cost_model(options: TuneOptions) -> None:
-    """Raise InputError unless the cost model can be used, and chosen by without trials."""
-    model = None
-    if options.cost_model != STOCK:
-        model = load_kernel_model(options.cost_model, seed=options.seed)
-    if options.trials == 0:
-        _check_has_learned(model, options.cost_model)
-
-
-def _check_has_learned(model: KernelCostModel | None, name: str) -> None:
-    if model is None or not model.is_fitted:
-        raise InputError(
-            f"cost-model must be one that has learned for --trials 0, got {name!r}: take "
-            "pretrained:best or a checkpoint, or give some trials"
-        )
-    if not model.claims.ranks:
-        raise InputError(
-            f"cost-model must be one that tells the programs of a kernel apart for --trials 0, got "
-            f"{name!r}, a {model.name}: take pretrained:best"
         )
 
 

@@ -1,0 +1,47 @@
+"""The cost model that a tuning run is asked for."""
+
+from typing import Any
+
+from costmodels.errors import InputError
+from costmodels.load_model import load_kernel_model
+from costmodels.protocol import KernelCostModel
+from tvm_integration.compat import meta_schedule
+from tvm_integration.tune.cost_model import MetaScheduleCostModel
+from tvm_integration.tune.state import TuneOptions
+
+__all__ = ["STOCK", "check_cost_model", "check_has_learned", "make_cost_model"]
+
+STOCK = "stock"
+"""``--cost-model`` for TVM's own XGBModel."""
+
+
+def make_cost_model(options: TuneOptions) -> Any:
+    """Return the cost model of a run: ours, which resumes in its work directory, or TVM's."""
+    if options.cost_model == STOCK:
+        return meta_schedule.cost_model.XGBModel()
+    return MetaScheduleCostModel(
+        options.cost_model, work_dir=options.folder, device=options.device, seed=options.seed
+    )
+
+
+def check_cost_model(options: TuneOptions) -> None:
+    """Raise InputError unless the cost model can be used, and chosen by without trials."""
+    model = None
+    if options.cost_model != STOCK:
+        model = load_kernel_model(options.cost_model, seed=options.seed)
+    if options.trials == 0:
+        check_has_learned(model, options.cost_model)
+
+
+def check_has_learned(model: KernelCostModel | None, name: str) -> None:
+    """Raise InputError unless a model can choose programs that nobody measures."""
+    if model is None or not model.is_fitted:
+        raise InputError(
+            f"cost-model must be one that has learned for --trials 0, got {name!r}: take "
+            "pretrained:best or a checkpoint, or give some trials"
+        )
+    if not model.claims.ranks:
+        raise InputError(
+            f"cost-model must be one that tells the programs of a kernel apart for --trials 0, got "
+            f"{name!r}, a {model.name}: take pretrained:best"
+        )
