@@ -13,8 +13,13 @@ os.environ.setdefault("TVM_BIND_THREADS", "0")
 
 
 @pytest.fixture(autouse=True)
-def _loggers_as_tvm_wants_them():
-    """TVM copies the handlers of its logger by name; pytest adds some that have none."""
+def _tvm_logger_propagates():
+    """Keep pytest's handlers off TVM's logger.
+
+    MetaSchedule makes it non-propagating; pytest then adds its own handlers to it at the next
+    test's call, and the next set-up of MetaSchedule's loggers fails on handlers without a name.
+    """
     logger = logging.getLogger("tvm.s_tir.meta_schedule")
+    logger.propagate = True
     for handler in [handler for handler in logger.handlers if handler.get_name() is None]:
         logger.removeHandler(handler)

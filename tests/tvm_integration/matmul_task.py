@@ -1,7 +1,5 @@
 """A small task for the tests of builder, runner and log."""
 
-import logging
-
 from tvm_integration.compat import BuilderInput, IRModule, RunnerInput, Target, meta_schedule, tvm
 
 SIZE = 64
@@ -32,9 +30,6 @@ def runner_input(artifact_path: str) -> RunnerInput:
 
 def tune(module: IRModule, work_dir: str, **options) -> meta_schedule.database.Database:
     """Tune with schedules drawn at random."""
-    logger = logging.getLogger("tvm.s_tir.meta_schedule")
-    for handler in [handler for handler in logger.handlers if handler.get_name() is None]:
-        logger.removeHandler(handler)  # pytest's; TVM's configuration cannot do without a name
     return meta_schedule.tir_integration.tune_tir(
         module, TARGET, work_dir, strategy="replay-trace", cost_model="random", seed=1, **options
     )

@@ -1,6 +1,5 @@
 """Fusing, building with a database, and the tuning pipeline."""
 
-import logging
 from dataclasses import replace
 
 import numpy as np
@@ -332,16 +331,6 @@ def compile_and_run(module, inputs) -> list[np.ndarray]:
     machine = relax.VirtualMachine(executable, tvm.cpu())
     result = machine["main"](*(tvm.runtime.tensor(x) for x in inputs))
     return [x.numpy() for x in ([result] if isinstance(result, tvm.runtime.Tensor) else result)]
-
-
-@pytest.fixture(autouse=True)
-def _tvm_logger_without_pytest():
-    """Keep pytest's handlers off TVM's logger.
-
-    MetaSchedule makes it non-propagating; pytest then adds its own handlers to it, and the next
-    set-up of MetaSchedule's loggers fails on handlers that it has not made.
-    """
-    logging.getLogger("tvm.s_tir.meta_schedule").propagate = True
 
 
 def test_tuning_pipeline_tunes_with_our_workers_and_resumes(tmp_path):
