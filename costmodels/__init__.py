@@ -20,9 +20,18 @@ if TYPE_CHECKING:
         Measured,
         Task,
     )
-    from costmodels.load_model import load_kernel_model
-    from costmodels.protocol import KernelCostModel
-    from costmodels.registry import kernel_model_class, kernel_model_names, new_kernel_model
+    from costmodels.load_model import load_kernel_model, load_network_model
+    from costmodels.networks.from_onnx import graph_from_onnx
+    from costmodels.networks.from_torch import graph_from_torch
+    from costmodels.networks.graph import NetworkGraph
+    from costmodels.networks.sample import NetworkDataset, NetworkPrediction, NetworkSample
+    from costmodels.protocol import KernelCostModel, NetworkCostModel
+    from costmodels.registry import (
+        kernel_model_class,
+        kernel_model_names,
+        network_model_names,
+        new_kernel_model,
+    )
 
 _HOME = {
     "CheckpointError": "errors",
@@ -37,7 +46,16 @@ _HOME = {
     "Measured": "kernel",
     "SchemaError": "errors",
     "Task": "kernel",
+    "NetworkCostModel": "protocol",
+    "NetworkDataset": "networks.sample",
+    "NetworkGraph": "networks.graph",
+    "NetworkPrediction": "networks.sample",
+    "NetworkSample": "networks.sample",
     "detect_host": "device",
+    "graph_from_onnx": "networks.from_onnx",
+    "graph_from_torch": "networks.from_torch",
+    "load_network_model": "load_model",
+    "network_model_names": "registry",
     "kernel_model_class": "registry",
     "kernel_model_names": "registry",
     "load_kernel_model": "load_model",
@@ -70,6 +88,15 @@ __all__ = [
     "new_kernel_model",
     "read_dataset",
     "read_device",
+    "NetworkCostModel",
+    "NetworkDataset",
+    "NetworkGraph",
+    "NetworkPrediction",
+    "NetworkSample",
+    "graph_from_onnx",
+    "graph_from_torch",
+    "load_network_model",
+    "network_model_names",
 ]
 
 

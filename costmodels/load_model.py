@@ -1,4 +1,4 @@
-"""A kernel model as a user names it: registered, trained and shipped, or a file."""
+"""A model as a user names it: registered, trained and shipped, or a file."""
 
 import os
 from pathlib import Path
@@ -8,12 +8,17 @@ import numpy as np
 from costmodels.checkpoint import load_checkpoint
 from costmodels.checks import check_seed
 from costmodels.errors import InputError
-from costmodels.model_state import model_of_state
+from costmodels.model_state import model_of_state, network_model_of_state
 from costmodels.pretrained import is_pretrained, pretrained_path
-from costmodels.protocol import KernelCostModel
-from costmodels.registry import kernel_model_names, new_kernel_model
+from costmodels.protocol import KernelCostModel, NetworkCostModel
+from costmodels.registry import (
+    kernel_model_names,
+    network_model_names,
+    new_kernel_model,
+    new_network_model,
+)
 
-__all__ = ["checkpoint_path", "load_kernel_model"]
+__all__ = ["checkpoint_path", "load_kernel_model", "load_network_model"]
 
 
 def load_kernel_model(
@@ -70,6 +75,46 @@ def load_kernel_model(
         return new_kernel_model(os.fspath(model), rng=np.random.default_rng(seed))
     except InputError as error:
         raise InputError(f"{error}; a trained one is pretrained:NAME or a file") from None
+
+
+def load_network_model(
+    model: str | os.PathLike[str] | NetworkCostModel, *, seed: int = 0
+) -> NetworkCostModel:
+    """Turn what a user names into a model of whole networks.
+
+    Parameters
+    ----------
+    model : str, path or NetworkCostModel
+        A registered name, which gives a model that has learned nothing; a checkpoint file; or a
+        model, which is returned as it is.
+    seed : int
+        For a new model.
+
+    Returns
+    -------
+    NetworkCostModel
+        Of the class that the name or the checkpoint says.
+
+    Raises
+    ------
+    InputError
+        When it is none of these.
+    CheckpointError, SchemaError
+        When the file cannot be used.
+    """
+    check_seed(seed)
+    if isinstance(model, NetworkCostModel) and not isinstance(model, type):
+        return model
+    if not isinstance(model, str | os.PathLike):
+        raise InputError(
+            f"model must be a registered name ({', '.join(network_model_names())}), a checkpoint "
+            f"file or a NetworkCostModel, got {type(model).__name__}"
+        )
+    if os.fspath(model) not in network_model_names() and (
+        os.fspath(model).endswith(".ckpt") or _is_file(model)
+    ):
+        return network_model_of_state(load_checkpoint(model), path=model)
+    return new_network_model(os.fspath(model), rng=np.random.default_rng(seed))
 
 
 def _is_file(path: str | os.PathLike[str]) -> bool:

@@ -8,15 +8,15 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from costmodels.checkpoint import Checkpoint, load_checkpoint, require, write_checkpoint
 from costmodels.features.schema import FeatureSchema
-from costmodels.protocol import KernelCostModel
-from costmodels.registry import kernel_model_class
+from costmodels.protocol import KernelCostModel, NetworkCostModel
+from costmodels.registry import kernel_model_class, network_model_class
 
-__all__ = ["Stateful", "Stored", "model_of_state", "state_of"]
+__all__ = ["Stateful", "Stored", "model_of_state", "network_model_of_state", "state_of"]
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A kernel model that gives its state and takes it; not every one must."""
+    """A model that gives its state and takes it; one of kernels need not."""
 
     def state(self) -> Checkpoint:
         """Return what a checkpoint of it holds."""
@@ -100,3 +100,25 @@ def model_of_state(state: Checkpoint, *, path: Any, known: Any = None) -> Kernel
     require(state, path=path, model=made.name, schema=made.schema)
     restored: KernelCostModel = made.from_state(state)
     return restored
+
+
+def network_model_of_state(state: Checkpoint, *, path: Any) -> NetworkCostModel:
+    """Make the network model that a state is of.
+
+    Parameters
+    ----------
+    state : Checkpoint
+        What was read.
+    path : path
+        Where from; for errors.
+
+    Raises
+    ------
+    InputError
+        When no network model has its name.
+    CheckpointError, SchemaError
+        When it does not fit the model.
+    """
+    made = network_model_class(state.model)
+    require(state, path=path, model=made.name, schema=made.schema)
+    return made.from_state(state)

@@ -1,4 +1,4 @@
-"""The plugin point: what every kernel cost model, learned or analytical, can do.
+"""The plugin points: what every cost model of kernels, and every one of networks, can do.
 
 A model needs no base class. It registers itself by name (see `costmodels.registry`) and must pass
 the checks in `costmodels.testing`.
@@ -8,12 +8,16 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 
 from costmodels.features.schema import FeatureSchema
 from costmodels.kernel import KernelBatch, KernelDataset, KernelPrediction, Measurement
+
+if TYPE_CHECKING:
+    from costmodels.checkpoint import Checkpoint
+    from costmodels.networks.sample import NetworkDataset, NetworkPrediction, NetworkSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +90,39 @@ class Adaptable(Protocol):
         ...
 
 
+class TableAnswer(Protocol):
+    """What a table says of a kernel."""
+
+    @property
+    def distance(self) -> float:
+        """0 for an entry of the kernel itself; else how far the entry is that answers."""
+        ...
+
+
+@runtime_checkable
+class LooksUp(Protocol):
+    """A kernel model that is a table of measurements; few are."""
+
+    def look_up(self, batch: KernelBatch) -> Sequence[TableAnswer | None]:
+        """What answers for each kernel; None where nothing does."""
+        ...
+
+
 def missing_members(model: object) -> tuple[str, ...]:
     """Which attributes and verbs of `KernelCostModel` a model or its class lacks; sorted."""
     return tuple(sorted(name for name in _MEMBERS if not hasattr(model, name)))
 
 
-_MEMBERS = frozenset(
-    {"name", "paper", "claims", "schema", "graphs"}
-    | {"is_fitted", "fit", "update", "predict", "save", "load"}
-)
+def missing_network_members(model: object) -> tuple[str, ...]:
+    """Which attributes and verbs of `NetworkCostModel` a model or its class lacks; sorted."""
+    return tuple(sorted(name for name in _NETWORK_MEMBERS if not hasattr(model, name)))
+
+
+_SHARED = frozenset({"name", "paper", "claims", "schema", "is_fitted", "fit", "update", "predict"})
+_MEMBERS = _SHARED | {"graphs", "save", "load"}
+_NETWORK_MEMBERS = _SHARED | {"needs", "state", "from_state"}
+NEEDS = ("graph", "kernels")
+"""What a network model may ask of a `costmodels.networks.sample.NetworkSample`."""
 
 
 @runtime_checkable
@@ -196,4 +224,90 @@ class KernelCostModel(Protocol):
         SchemaError
             When it was made with another feature schema.
         """
+        ...
+
+
+@runtime_checkable
+class NetworkCostModel(Protocol):
+    """Predicts the latency of whole networks.
+
+    As of `KernelCostModel`: the constructor stores its configuration and takes ``rng`` as a
+    keyword, and only `fit` and `update` change a model.
+    """
+
+    name: ClassVar[str]
+    """Under which it is registered."""
+    paper: ClassVar[str]
+    """The publication it follows."""
+    claims: ClassVar[Claims]
+    schema: ClassVar[FeatureSchema]
+    """Of the features it needs: of operators, or of the programs of kernels."""
+    needs: ClassVar[frozenset[str]]
+    """Some of `NEEDS`: what a network must come with."""
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it has learned anything."""
+        ...
+
+    def fit(
+        self,
+        dataset: "NetworkDataset",
+        *,
+        rng: np.random.Generator,
+        validation: "NetworkDataset | None" = None,
+        progress: FitProgress | None = None,
+    ) -> Self:
+        """Forget, then learn from a data set.
+
+        Parameters
+        ----------
+        dataset : NetworkDataset
+            Networks of any number of devices. Failures may occur.
+        rng : numpy.random.Generator
+            Equal states give equal models.
+        validation : NetworkDataset, optional
+            Other networks, to stop by and to calibrate with.
+        progress : FitProgress, optional
+            For fits that take long; a short one may ignore it.
+
+        Raises
+        ------
+        InputError
+            When no network ran that comes with what the model needs.
+        """
+        ...
+
+    def update(
+        self, networks: Sequence["NetworkSample"], measurements: Sequence[Measurement]
+    ) -> None:
+        """Learn from new measurements, keeping what was learned, in bounded time.
+
+        Parameters
+        ----------
+        networks : sequence of NetworkSample
+            May be empty.
+        measurements : sequence of Measurement
+            One per network.
+        """
+        ...
+
+    def predict(self, networks: Sequence["NetworkSample"]) -> "NetworkPrediction":
+        """Predict each network on its own.
+
+        Parameters
+        ----------
+        networks : sequence of NetworkSample
+            May be empty. What the model cannot handle, an operator that it does not know say, is
+            named in the prediction, never left out of a sum.
+        """
+        ...
+
+    def state(self) -> "Checkpoint":
+        """Return what a checkpoint of it holds, which `write_checkpoint` writes."""
+        ...
+
+    @classmethod
+    def from_state(cls, state: "Checkpoint") -> Self:
+        """Make the model of a state, which is of this model and schema."""
         ...

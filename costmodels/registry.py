@@ -1,7 +1,7 @@
-"""Registered kernel models by name, loaded on first use.
+"""Registered models of kernels and of networks by name, loaded on first use.
 
-Third parties register theirs with an entry point in the group ``costmodels.kernel_models``; an
-entry point cannot replace a model of this project.
+Third parties register theirs with an entry point in the group ``costmodels.kernel_models`` or
+``costmodels.network_models``; an entry point cannot replace a model of this project.
 """
 
 import difflib
@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from costmodels.errors import InputError
 from costmodels.pretrained import BEST, PREFIX, is_pretrained, pretrained_models, pretrained_path
-from costmodels.protocol import KernelCostModel
+from costmodels.protocol import KernelCostModel, NetworkCostModel
 
 ENTRY_POINT_GROUP = "costmodels.kernel_models"
+NETWORK_ENTRY_POINT_GROUP = "costmodels.network_models"
 
 KERNEL_MODELS: Mapping[str, str] = {
     "ensemble": "costmodels.kernel_models.ensemble:Ensemble",
@@ -29,11 +31,20 @@ KERNEL_MODELS: Mapping[str, str] = {
     "sparse_polynomial": "costmodels.kernel_models.sparse_polynomial:SparsePolynomial",
 }
 """Name -> ``module:class`` of the models of this project."""
+NETWORK_MODELS: Mapping[str, str] = {
+    "sum_of_kernels": "costmodels.network_models.sum_of_kernels:SumOfKernels",
+}
+"""The same of network models."""
 
 
 def kernel_model_names() -> tuple[str, ...]:
     """Names of all registered kernel models, sorted."""
     return tuple(sorted({*KERNEL_MODELS, *entry_points(group=ENTRY_POINT_GROUP).names}))
+
+
+def network_model_names() -> tuple[str, ...]:
+    """Names of all registered network models, sorted."""
+    return tuple(sorted({*NETWORK_MODELS, *entry_points(group=NETWORK_ENTRY_POINT_GROUP).names}))
 
 
 def kernel_model_class(name: str) -> type[KernelCostModel]:
@@ -54,17 +65,51 @@ def kernel_model_class(name: str) -> type[KernelCostModel]:
     >>> kernel_model_class("gbt").name
     'gbt'
     """
-    if name in KERNEL_MODELS:
-        module, _, attribute = KERNEL_MODELS[name].partition(":")
-        found: type[KernelCostModel] = getattr(import_module(module), attribute)
+    found: type[KernelCostModel] | None = _class(name, KERNEL_MODELS, ENTRY_POINT_GROUP)
+    if found is not None:
         return found
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        return _load(entry_point)
     names = kernel_model_names()
     trained = [f"{PREFIX}{each}" for each in (*pretrained_models(), BEST)]
     near = difflib.get_close_matches(name, [*names, *trained], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise InputError(f"a kernel model must be one of {', '.join(names)}, got {name!r}{hint}")
+
+
+def network_model_class(name: str) -> type[NetworkCostModel]:
+    """Load the class of a registered network model.
+
+    Parameters
+    ----------
+    name : str
+        A registered name.
+
+    Raises
+    ------
+    InputError
+        When no model has that name, or an entry point cannot be used.
+
+    Examples
+    --------
+    >>> network_model_class("sum_of_kernels").name
+    'sum_of_kernels'
+    """
+    found: type[NetworkCostModel] | None = _class(name, NETWORK_MODELS, NETWORK_ENTRY_POINT_GROUP)
+    if found is None:
+        names = network_model_names()
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"a network model must be one of {', '.join(names)}, got {name!r}{hint}")
+    return found
+
+
+def _class(name: str, own: Mapping[str, str], group: str) -> Any:
+    """The class of a name, of this project or of another; None where there is none."""
+    if name in own:
+        module, _, attribute = own[name].partition(":")
+        return getattr(import_module(module), attribute)
+    for entry_point in entry_points(group=group, name=name):
+        return _load(entry_point)
+    return None
 
 
 def check_model_text(text: str) -> None:
@@ -115,20 +160,47 @@ def new_kernel_model(name: str, *, rng: np.random.Generator) -> KernelCostModel:
     >>> new_kernel_model("gbt", rng=np.random.default_rng(0)).is_fitted
     False
     """
-    made = kernel_model_class(name)
+    model: KernelCostModel = _new(name, kernel_model_class(name), rng, KERNEL_MODELS)
+    return model
+
+
+def new_network_model(name: str, *, rng: np.random.Generator) -> NetworkCostModel:
+    """Make a registered network model that has learned nothing.
+
+    Parameters
+    ----------
+    name : str
+        A registered name.
+    rng : numpy.random.Generator
+        Its own source of random numbers.
+
+    Raises
+    ------
+    InputError
+        When no model has that name, or it cannot be made.
+
+    Examples
+    --------
+    >>> new_network_model("sum_of_kernels", rng=np.random.default_rng(0)).is_fitted
+    False
+    """
+    model: NetworkCostModel = _new(name, network_model_class(name), rng, NETWORK_MODELS)
+    return model
+
+
+def _new(name: str, made: Any, rng: np.random.Generator, own: Mapping[str, str]) -> Any:
     try:
-        # The protocol asks for `rng`; a Protocol class cannot say so of constructors.
-        return made(rng=rng)  # type: ignore[call-arg]
+        return made(rng=rng)
     except TypeError as error:
-        if name in KERNEL_MODELS:
+        if name in own:
             raise
         raise InputError(
-            f"kernel model {name!r} must be made by {made.__qualname__}(rng=...), got {error}: "
+            f"model {name!r} must be made by {made.__qualname__}(rng=...), got {error}: "
             f"ask the authors of {made.__module__}"
         ) from error
 
 
-def _load(entry_point: EntryPoint) -> type[KernelCostModel]:
+def _load(entry_point: EntryPoint) -> type:
     origin = "" if entry_point.dist is None else f" of {entry_point.dist.name}"
     what = f"entry point {entry_point.name} = {entry_point.value}{origin} must name "
     hint = "reinstall that package, or ask its authors"

@@ -15,8 +15,8 @@ from leaderboard import SEEDS, NearBest, judge, parts_of, shown
 from costmodels.evaluation import SplitParts
 from costmodels.files import write_atomically
 from costmodels.kernel_models.graphsage import GraphSage, GraphSageShape
+from costmodels.learning.kernel_training import TrainingConfig
 from costmodels.learning.neural_model import NeuralConfig
-from costmodels.learning.training import TrainingConfig
 from costmodels.model_scores import TestSet
 
 DATASET, SPLIT = "shipped:cpu", "networks"

@@ -24,7 +24,7 @@ from timm_networks import NAMES
 
 from costmodels.errors import CostModelError
 from costmodels.files import write_atomically
-from costmodels.network_models.sum_of_kernels import Overheads
+from costmodels.network_models.overheads import Overheads
 
 SCRIPTS = Path(__file__).resolve().parent
 WAYS = ("none", "quick", "networks")

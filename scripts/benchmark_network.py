@@ -34,12 +34,8 @@ from scipy.stats import spearmanr
 
 from costmodels.dataset.network_rows import NetworkRow
 from costmodels.files import write_atomically
-from costmodels.network_models.sum_of_kernels import (
-    NO_OVERHEADS,
-    MeasuredNetwork,
-    Overheads,
-    add_up,
-)
+from costmodels.network_models.kernel_sums import MeasuredNetwork, add_up
+from costmodels.network_models.overheads import NO_OVERHEADS, Overheads
 
 TEST = frozenset(TEST_FAMILIES)
 MODELS = ("ensemble", "gbt", "graphsage", "halide", "paleo", "lookup_table", "sparse_polynomial")

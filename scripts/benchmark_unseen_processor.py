@@ -22,18 +22,14 @@ from leaderboard import SEEDS, shown
 from costmodels.dataset.network_rows import NetworkRow
 from costmodels.files import write_atomically
 from costmodels.network_models.discrepancy import Discrepancy
-from costmodels.network_models.kernel_latency import KernelLatency
+from costmodels.network_models.kernel_sums import MeasuredNetwork
+from costmodels.network_models.overheads import DEFAULT_OVERHEADS, UNSEEN_DEVICE_ERROR, Overheads
 from costmodels.network_models.overheads_fit import (
     corrected_by_others,
     fit_errors,
     fit_overheads,
 )
-from costmodels.network_models.sum_of_kernels import (
-    DEFAULT_OVERHEADS,
-    UNSEEN_DEVICE_ERROR,
-    MeasuredNetwork,
-    Overheads,
-)
+from costmodels.networks.kernel_latency import KernelLatency
 from costmodels.protocol import KernelCostModel
 from tvm_integration.estimate.measured_networks import measured_networks, places_of_tasks
 from tvm_integration.estimate.network_calibration import NETWORKS

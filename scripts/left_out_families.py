@@ -21,8 +21,9 @@ from costmodels.dataset.folder import StoredDataset, read_dataset
 from costmodels.dataset.network_rows import NetworkRow
 from costmodels.kernel import KernelDataset, concatenate
 from costmodels.kernel_models.ensemble import MEMBERS
+from costmodels.network_models.kernel_sums import MeasuredNetwork
+from costmodels.network_models.overheads import NO_OVERHEADS, Overheads
 from costmodels.network_models.overheads_fit import fit_overheads
-from costmodels.network_models.sum_of_kernels import NO_OVERHEADS, MeasuredNetwork, Overheads
 from costmodels.network_models.unseen_families import (
     UnseenFamilies,
     coverage_left_out,

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from tvm_integration.collect.dataset import NetworkOptions, collect_kernels, collect_networks
     from tvm_integration.collect.featurize import featurize
     from tvm_integration.collect.kernels import CollectOptions
+    from tvm_integration.compile.network_graph import graph_from_relax
     from tvm_integration.estimate.calibrate import CalibrateOptions, calibrate
     from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
     from tvm_integration.learn.explain import explain_kernel
     from tvm_integration.measure.builder import WarmBuilder
     from tvm_integration.measure.measure_log import MeasureLog
+    from tvm_integration.measure.replay_runner import ReplayBuilder, ReplayRunner
     from tvm_integration.measure.rpc_runner import WarmRPCRunner
     from tvm_integration.measure.runner import WarmRunner
     from tvm_integration.tune.cost_model import MetaScheduleCostModel
@@ -39,9 +41,12 @@ _HOME = {
     "EstimateOptions": "estimate.estimate",
     "explain_kernel": "learn.explain",
     "featurize": "collect.featurize",
+    "graph_from_relax": "compile.network_graph",
     "MeasureLog": "measure.measure_log",
     "MetaScheduleCostModel": "tune.cost_model",
     "NetworkOptions": "collect.dataset",
+    "ReplayBuilder": "measure.replay_runner",
+    "ReplayRunner": "measure.replay_runner",
     "tune_network": "tune.session",
     "TuneOptions": "tune.state",
     "tuning_pipeline": "tune.relax_pass",
@@ -61,9 +66,12 @@ __all__ = [
     "EstimateOptions",
     "explain_kernel",
     "featurize",
+    "graph_from_relax",
     "MeasureLog",
     "MetaScheduleCostModel",
     "NetworkOptions",
+    "ReplayBuilder",
+    "ReplayRunner",
     "tune_network",
     "TuneOptions",
     "tuning_pipeline",

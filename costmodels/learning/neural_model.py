@@ -32,8 +32,9 @@ from costmodels.learning.familiarity import Familiarity
 from costmodels.learning.holding_out import hold_out
 from costmodels.learning.kernel_network import KernelNetwork
 from costmodels.learning.kernel_tensors import KernelEncoding, KernelInputs
+from costmodels.learning.kernel_training import KernelExamples, LabelledKernels, TrainingConfig
 from costmodels.learning.labels import KernelLabels
-from costmodels.learning.training import Epoch, LabelledKernels, TrainingConfig, train
+from costmodels.learning.loop import Epoch, train
 from costmodels.metrics import task_groups
 from costmodels.model_state import Stored
 from costmodels.protocol import Claims, FitProgress
@@ -187,7 +188,11 @@ class NeuralKernelModel(Stored):
         else:
             learned, held_out = dataset, validation
         training = self._labelled(learned.batch, learned.log_latency)
-        judging = None if held_out is None else self._labelled(held_out.batch, held_out.log_latency)
+        config = self.config.training
+        judging = None
+        if held_out is not None:
+            labelled = self._labelled(held_out.batch, held_out.log_latency)
+            judging = KernelExamples(labelled, config)
         progress = progress or FitProgress()
         kept = _unfinished(progress.unfinished, self.config.members)
         for number in range(self.config.members):
@@ -195,8 +200,8 @@ class NeuralKernelModel(Stored):
             network.standardise(training.encoding)
             train(
                 network,
-                training,
-                self.config.training,
+                KernelExamples(training, config),
+                config.loop,
                 rng=rng,
                 validation=judging,
                 on_epoch=partial(self._tell, progress, number),
@@ -296,8 +301,10 @@ class NeuralKernelModel(Stored):
             epochs=max(1, round(steps / batches)),
         )
         told = progress or FitProgress()
+        examples = KernelExamples(known, training)
         for number, network in enumerate(networks):
-            train(network, known, training, rng=rng, on_epoch=partial(self._tell, told, number))
+            tell = partial(self._tell, told, number)
+            train(network, examples, training.loop, rng=rng, on_epoch=tell)
 
     def parts(self, batch: KernelBatch) -> list[tuple[IndexArray, list[KernelNetwork]]]:
         """The kernels of a batch with the networks that predict them.

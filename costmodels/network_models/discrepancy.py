@@ -18,7 +18,7 @@ from costmodels.errors import InputError
 from costmodels.kernel import FloatArray, IndexArray, KernelBatch
 from costmodels.learning.calibration import COVERAGE, NORMAL_REACH
 from costmodels.learning.device_correction import share_that_holds
-from costmodels.network_models.kernel_latency import KernelLatency
+from costmodels.networks.kernel_latency import KernelLatency
 
 INPUTS = (("sum.length", 4.0), ("buffer0.stride", 8.0))
 """Columns of the largest stage that errors hang on, both logarithms to base 2, and what one unit of

@@ -10,14 +10,12 @@ from costmodels.errors import InputError
 from costmodels.kernel import FloatArray, KernelBatch
 from costmodels.learning.calibration import NORMAL_REACH
 from costmodels.network_models.discrepancy import Discrepancy
-from costmodels.network_models.sum_of_kernels import (
+from costmodels.network_models.kernel_sums import MeasuredNetwork, add_up, cold_bytes
+from costmodels.network_models.overheads import (
     DEFAULT_OVERHEADS,
     MIN_RESIDUAL,
-    MeasuredNetwork,
     Overheads,
     Parameter,
-    add_up,
-    cold_bytes,
 )
 from costmodels.networks.fused_graph import FusedGraph
 
@@ -122,6 +120,29 @@ def fit_errors(
         device_error=0.0,
         kernels=len({name for each in sums for name in each.measured}),
     )
+
+
+def fit_bias(
+    networks: Sequence[MeasuredNetwork], prior: Overheads = DEFAULT_OVERHEADS
+) -> Overheads:
+    """Fit how far a model is off, on the latencies of whole networks alone.
+
+    Parameters
+    ----------
+    networks : sequence of MeasuredNetwork
+        Of one target; all their kernels predicted, none need be measured.
+    prior : Overheads
+        What launches, cold weights and the residual are taken for.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than four.
+    """
+    if len(networks) < 4:
+        raise InputError(f"a bias must be fitted on at least 4 networks, got {len(networks)}")
+    fitted = _with_errors(replace(prior, bias=0.0, device_error=0.0), networks, NETWORKS_DIFFER)
+    return replace(fitted, networks=len(networks))
 
 
 def corrected_by_others(

@@ -1,268 +1,529 @@
-"""The latency of a network as the sum of its kernels, and what a sum leaves out.
+"""The latency of a network as the sum of what a kernel model says of its kernels.
 
-Between two kernels the virtual machine dispatches and allocates; weights that a kernel finds in its
-core's cache while it is measured over and over come from further away in a network; and the errors
-of a model on the kernels of one network go together. Each of these is one number, fitted on whole
-networks: see `costmodels.network_models.overheads_fit`.
+It is *given* a kernel model and learns what a sum leaves out, on each device for itself.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from costmodels.checkpoint import Checkpoint, checkpoint_bytes, parse_checkpoint
 from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.kernel import FloatArray
-from costmodels.learning.calibration import NORMAL_REACH
-from costmodels.network_models.discrepancy import Discrepancy
-from costmodels.network_models.kernel_latency import KernelLatency
+from costmodels.features.operator_costs import kernel_cost
+from costmodels.features.schema import PER_STORE, FeatureSchema
+from costmodels.kernel import (
+    Failure,
+    KernelBatch,
+    KernelDataset,
+    Measured,
+    Measurement,
+    concatenate,
+)
+from costmodels.learning.calibration import COVERAGE, NORMAL_REACH
+from costmodels.model_state import Stored, model_of_state, state_of
+from costmodels.network_models.kernel_sums import MeasuredNetwork, Total, add_up
+from costmodels.network_models.overheads import (
+    DEFAULT_OVERHEADS,
+    UNSEEN_DEVICE_ERROR,
+    Overheads,
+)
+from costmodels.network_models.overheads_fit import fit_bias, fit_overheads
 from costmodels.networks.fused_graph import FusedGraph
+from costmodels.networks.kernel_latency import KernelLatency, predicted_latencies
+from costmodels.networks.sample import (
+    LaunchedKernels,
+    NetworkDataset,
+    NetworkPrediction,
+    NetworkSample,
+    UnsupportedNetwork,
+)
+from costmodels.protocol import Claims, FitProgress, KernelCostModel, LooksUp
+from costmodels.registry import new_kernel_model
 
-MAX_PARAMETER = 1e3
-"""Seconds of a launch, or times the bytes of cold weights: more is a damaged file."""
-MIN_RESIDUAL = 0.01
-"""Of a network's latency: what is left unexplained where nothing is known of it."""
+__all__ = ["KernelSum", "MissingLaunches", "SumOfKernels"]
 
-
-def _check(name: str, value: Any, least: float, most: float) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not least <= value <= most or value == math.inf:
-        bounds = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
-        raise InputError(f"{name} of overheads must be a number {bounds}, got {value!r}")
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A fitted number and its standard deviation."""
-
-    value: float = 0.0
-    deviation: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("value", "deviation"):
-            _check(name, getattr(self, name), 0.0, MAX_PARAMETER)
+FILLED = "it writes constants: its bytes over the bandwidth"
+FILLED_WITHIN = 4.0
+"""Times as long or short as memory needs for the bytes; caches are faster, plain loops slower."""
+MIN_NETWORKS = 4
+"""To fit what a sum leaves out."""
+HELD_OUT = 4
+"""One in so many networks teaches what a sum leaves out, and the others the kernels."""
+REMEMBERED = 256
+"""Networks of a device, the last ones."""
 
 
 @dataclass(frozen=True, slots=True)
-class Overheads:
-    """What a sum of kernels leaves out, on one target.
+class MissingLaunches:
+    """Launches that are not in a total: name, how many, and why."""
+
+    name: str
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class KernelSum:
+    """What a network's latency is made of.
 
     Parameters
     ----------
-    launch_s : Parameter
-        Seconds of a launch beyond the kernel: dispatch, allocation.
-    cold_share : Parameter
-        Share of the time that fetching cold weights at the device's bandwidth takes, by which a
-        kernel takes longer than in a loop. May be above 1.
-    residual : float
-        Standard deviation of what is then left unexplained, over the network's latency.
-    common_error : float
-        Correlation of the errors of predicted kernels of one network, 0 to 1.
-    bias : float
-        Log of the measured over the predicted sum, on average, as far as it is believed: for
-        models that are off on a target as a whole. It counts for predicted kernels alone.
-    unseen_factor : float
-        Times the deviation of the sum of predicted kernels: how much farther off networks of
-        families are that the model never saw; see `costmodels.network_models.unseen_families`.
-    device_error : float
-        Standard deviation of the log of the factor by which all predicted kernels are off together;
-        on a device that the model never saw and that was not calibrated.
-    networks : int
-        On how many it was fitted; 0 for what is assumed.
-    kernels : int
-        On how many kernels, measured alone, the bias was fitted where no whole network was.
-    disturbance : float
-        How much longer the same program took at its slowest than at its fastest while all this
-        was measured: 0.2 is a fifth.
-    discrepancy : Discrepancy, optional
-        By which factors predictions of untuned kernels are off, before the bias. It is the caller
-        of `add_up` who corrects them.
+    total : Total
+        Of what is known.
+    kernels : mapping
+        Name -> latency of one call with the interval that holds for it alone.
+    notes : mapping
+        Name -> how its latency came about, or why it has none, where that is to be told.
+    missing : tuple of MissingLaunches
+        What the total is without.
     """
 
-    launch_s: Parameter = Parameter()
-    cold_share: Parameter = Parameter()
-    residual: float = MIN_RESIDUAL
-    common_error: float = 0.5
-    bias: float = 0.0
-    unseen_factor: float = 1.0
-    device_error: float = 0.0
-    networks: int = 0
-    kernels: int = 0
-    disturbance: float = 0.0
-    discrepancy: Discrepancy | None = None
+    total: Total
+    kernels: Mapping[str, KernelLatency]
+    notes: Mapping[str, str]
+    missing: tuple[MissingLaunches, ...]
 
-    def __post_init__(self) -> None:
-        _check("residual", self.residual, 0.0, 10.0)
-        _check("common_error", self.common_error, 0.0, 1.0)
-        _check("bias", self.bias, -20.0, 20.0)
-        _check("unseen_factor", self.unseen_factor, 0.0, MAX_PARAMETER)
-        _check("device_error", self.device_error, 0.0, 10.0)
-        _check("networks", self.networks, 0, math.inf)
-        _check("kernels", self.kernels, 0, math.inf)
-        _check("disturbance", self.disturbance, 0.0, math.inf)
+
+class SumOfKernels(Stored):
+    """Kernels added up, and what lies between them.
+
+    Parameters
+    ----------
+    kernel_model : KernelCostModel, optional
+        One that gives seconds. One that has learned is kept as it is; one that has not, trees by
+        default, learns from the kernels of `fit`'s networks that were measured alone.
+    overheads : Overheads, optional
+        What a sum leaves out, on any device; by default what was learned of each, and
+        `DEFAULT_OVERHEADS` of a device that was not learned of.
+    rng : numpy.random.Generator, optional
+        Of a new kernel model.
+
+    Raises
+    ------
+    InputError
+        When the kernel model only ranks.
+    """
+
+    name: ClassVar[str] = "sum_of_kernels"
+    paper: ClassVar[str] = (
+        "Kaufman et al., A Learned Performance Model for Tensor Processing Units, MLSys 2021; what "
+        "a sum leaves out is of this project"
+    )
+    claims: ClassVar[Claims] = Claims(ranks=True, seconds=True, interval=True)
+    schema: ClassVar[FeatureSchema] = PER_STORE
+    needs: ClassVar[frozenset[str]] = frozenset({"kernels"})
+
+    def __init__(
+        self,
+        kernel_model: KernelCostModel | None = None,
+        overheads: Overheads | None = None,
+        *,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        if kernel_model is None:
+            kernel_model = new_kernel_model("gbt", rng=rng or np.random.default_rng(0))
+        if not kernel_model.claims.seconds:
+            raise InputError(
+                f"a kernel model must give seconds to be added up, got {kernel_model.name!r}, "
+                "which ranks: take pretrained:best"
+            )
+        self.kernel_model = kernel_model
+        self.overheads = overheads
+        self._is_given = kernel_model.is_fitted
+        self._networks: dict[str, list[MeasuredNetwork]] = {}
+        self._learned: dict[str, Overheads] = {}
 
     @property
-    def is_calibrated(self) -> bool:
-        """Whether anything of it was measured on the device."""
-        return self.networks > 0 or self.kernels > 0
+    def is_fitted(self) -> bool:
+        """Whether its kernel model has learned."""
+        return self.kernel_model.is_fitted
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
+    def fit(
+        self,
+        dataset: NetworkDataset,
+        *,
+        rng: np.random.Generator,
+        validation: NetworkDataset | None = None,
+        progress: FitProgress | None = None,
+    ) -> Self:
+        """Forget, then learn what a sum leaves out, and the kernels unless they were known.
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `as_dict`.
+        Parameters
+        ----------
+        dataset : NetworkDataset
+            Networks with their kernels. A device of which fewer than `MIN_NETWORKS` ran is not
+            learned of.
+        rng : numpy.random.Generator
+            Of the kernel model, and of which networks teach what.
+        validation : NetworkDataset, optional
+            Networks that teach what a sum leaves out; by default some of `dataset`.
+        progress : FitProgress, optional
+            Of the kernel model.
 
         Raises
         ------
         InputError
-            When a value is missing or of another kind.
+            When no network that has its kernels ran, or no kernel of one was measured that a new
+            kernel model could learn from.
         """
-        try:
-            both = {name: Parameter(**values[name]) for name in ("launch_s", "cold_share")}
-            told = values.get("discrepancy")
-            discrepancy = None if told is None else Discrepancy.from_dict(told)
-            return cls(**{**values, **both, "discrepancy": discrepancy})
-        except (KeyError, TypeError) as error:
-            raise InputError(f"overheads must have all their fields, got {error!r}") from None
+        usable = _with_kernels(dataset)
+        if not len(usable):
+            raise InputError(
+                f"{self.name} must be given networks that ran, with their kernels after fusion, "
+                f"got none of {len(dataset)}"
+            )
+        self._networks, self._learned = {}, {}
+        taught, judged = usable, usable
+        if validation is not None and len(held_out := _with_kernels(validation)):
+            judged = held_out
+        elif not self._is_given and len(usable) >= MIN_NETWORKS * HELD_OUT:
+            order = rng.permutation(len(usable))
+            judged, taught = (
+                usable.take(np.sort(order[: len(usable) // HELD_OUT])),
+                usable.take(np.sort(order[len(usable) // HELD_OUT :])),
+            )
+        if not self._is_given:
+            kernels = _kernels_of(taught)
+            if not np.any(kernels.measured):
+                raise InputError(
+                    f"{self.name} must be given kernels that were measured alone to learn them, "
+                    f"got none in {len(taught)} networks: collect them (`costmodels collect "
+                    "--networks`), or give a kernel model that has learned"
+                )
+            self.kernel_model = new_kernel_model(self.kernel_model.name, rng=rng)
+            self.kernel_model.fit(kernels, rng=rng, progress=progress)
+        self._remember(judged)
+        return self
+
+    def update(
+        self, networks: Sequence[NetworkSample], measurements: Sequence[Measurement]
+    ) -> None:
+        """Learn from new measurements what a sum leaves out; the kernel model stays.
+
+        A model whose kernels nothing is known of learns them, too, from kernels measured alone.
+
+        Parameters
+        ----------
+        networks : sequence of NetworkSample
+            May be empty; those without kernels teach nothing.
+        measurements : sequence of Measurement
+            One per network.
+        """
+        usable = _with_kernels(NetworkDataset(tuple(networks), tuple(measurements)))
+        if not len(usable):
+            return
+        if not self._is_given:
+            kernels = _kernels_of(usable)
+            if np.any(kernels.measured):
+                self.kernel_model.update(kernels.batch, kernels.measurements)
+        if self.kernel_model.is_fitted:
+            self._remember(usable)
+
+    def predict(self, networks: Sequence[NetworkSample]) -> NetworkPrediction:
+        """Add up each network on its own; one with a launch of unknown latency is unsupported."""
+        totals: list[Total | None] = []
+        unsupported: list[UnsupportedNetwork] = []
+        for place, network in enumerate(networks):
+            if network.kernels is None or not self.is_fitted:
+                reason = (
+                    "its kernels after fusion are needed, and only its operators are given"
+                    if network.kernels is None
+                    else "the kernel model has learned nothing"
+                )
+                unsupported.append(UnsupportedNetwork(place, "", reason))
+                totals.append(None)
+                continue
+            found = self.explain(network)
+            unsupported += [
+                UnsupportedNetwork(place, each.name, each.reason) for each in found.missing
+            ]
+            if not found.missing and found.total.total_s == 0:
+                unsupported.append(UnsupportedNetwork(place, "", "it launches nothing"))
+            is_known = not found.missing and found.total.total_s > 0
+            totals.append(found.total if is_known else None)
+        both = [None if t is None else (t.total_s, t.low_s, t.high_s) for t in totals]
+        nothing = (np.nan, np.nan, np.nan)
+        columns = np.array([each or nothing for each in both], np.float64).reshape(-1, 3)
+        latency_s, low_s, high_s = (columns[:, column].copy() for column in range(3))
+        utility = np.where(np.isnan(latency_s), 0.0, -np.log(latency_s))
+        return NetworkPrediction(utility, latency_s, low_s, high_s, COVERAGE, tuple(unsupported))
+
+    def overheads_on(self, device: Device) -> Overheads:
+        """What a sum leaves out on a device: as it was given or learned, or what is typical."""
+        if self.overheads is not None:
+            return self.overheads
+        return self._learned.get(
+            _device_key(device), replace(DEFAULT_OVERHEADS, device_error=UNSEEN_DEVICE_ERROR)
+        )
+
+    def explain(self, network: NetworkSample) -> KernelSum:
+        """What the latency of a network is made of.
+
+        Parameters
+        ----------
+        network : NetworkSample
+            With its kernels.
+
+        Returns
+        -------
+        KernelSum
+            Also where something is missing.
+
+        Raises
+        ------
+        InputError
+            When its kernels are not given.
+        """
+        kernels = network.kernels
+        if kernels is None:
+            raise InputError(f"network {network.name} must have its kernels after fusion")
+        overheads = self.overheads_on(network.device)
+        parts = _Parts(kernels, network.device, overheads)
+        parts.predict(self.kernel_model)
+        total = add_up(kernels.graph, parts.known, network.device, replace(overheads, bias=0.0))
+        shown = {**parts.known, **parts.shown}
+        return KernelSum(total, shown, parts.notes, _missing(kernels.graph, shown, parts.notes))
+
+    def state(self) -> Checkpoint:
+        """Return what a checkpoint holds: that of the kernel model, and what was learned."""
+        content = checkpoint_bytes(state_of(self.kernel_model))
+        return Checkpoint.of(
+            self.name,
+            self.schema,
+            arrays={"kernel_model": np.frombuffer(content, np.uint8)},
+            settings={
+                "overheads": None if self.overheads is None else self.overheads.as_dict(),
+                "learned": {key: each.as_dict() for key, each in self._learned.items()},
+                "networks": {
+                    key: [_network_json(each) for each in networks]
+                    for key, networks in self._networks.items()
+                },
+                "is_given": self._is_given,
+            },
+        )
+
+    @classmethod
+    def from_state(cls, state: Checkpoint) -> Self:
+        """Make the model of a state."""
+        content = parse_checkpoint(state.arrays["kernel_model"].tobytes(), "kernel_model")
+        settings = state.settings
+        given = settings["overheads"]
+        model = cls(
+            model_of_state(content, path="kernel_model"),
+            None if given is None else Overheads.from_dict(given),
+        )
+        model._is_given = bool(settings["is_given"])
+        model._learned = {k: Overheads.from_dict(each) for k, each in settings["learned"].items()}
+        model._networks = {
+            key: [_network_of(each) for each in networks]
+            for key, networks in settings["networks"].items()
+        }
+        return model
+
+    def _remember(self, usable: NetworkDataset) -> None:
+        """Add networks to what is known of their devices, and fit these again."""
+        changed = set()
+        for network, measurement in zip(usable.networks, usable.measurements, strict=True):
+            kernels = network.kernels
+            assert kernels is not None
+            assert isinstance(measurement, Measured)
+            parts = _Parts(replace(kernels, measured={}), network.device, Overheads())
+            parts.predict(self.kernel_model)
+            key = _device_key(network.device)
+            found = MeasuredNetwork(
+                kernels.graph,
+                network.device,
+                measurement.latency_s,
+                dict(kernels.measured),
+                parts.known,
+            )
+            kept = [*self._networks.get(key, ()), found]
+            self._networks[key] = kept[-REMEMBERED:]
+            changed.add(key)
+        for key in changed:
+            learned = _learned(self._networks[key])
+            if learned is None:
+                continue
+            if not self.kernel_model.claims.interval:  # how far off it is, networks alone tell
+                error = _root_mean_square(self._networks[key], learned)
+                learned = replace(learned, residual=max(learned.residual, error))
+            self._learned[key] = learned
 
 
-NO_OVERHEADS = Overheads()
-"""The plain sum."""
-DEFAULT_OVERHEADS = Overheads(
-    launch_s=Parameter(0.4e-6, 0.5e-6), cold_share=Parameter(0.5, 0.5), residual=0.06
-)
-"""Of a CPU that was never calibrated: what fits the networks of `shipped:networks` with chosen
-schedules, which ran on one thread, with room for other machines; the residual is 0.02 with default
-ones."""
-UNSEEN_DEVICE_ERROR = 0.45
-"""`Overheads.device_error` where a model never saw the device. The logs of 25 networks of timm on a
-Zen 4 that was left out of training (2026-11-29) have a root mean square of 0.12, those of seven on
-an Intel Xeon that earlier models did not know one of 0.23; but 14 on a Zen 4 that models of one
-thread hardly knew were off by a factor of 1.53 at the median, and on one core of a Zen 5 without
-AVX networks are off by one of 2.2, beyond what this allows for."""
+@dataclass
+class _Parts:
+    """The kernels of a network, as they become known."""
 
-
-@dataclass(frozen=True, slots=True)
-class Total:
-    """Latency of a whole network.
-
-    Parameters
-    ----------
-    total_s, low_s, high_s : float
-        The interval holds 90 %.
-    kernels_s, launches_s, cold_s : float
-        What `total_s` is made of.
-    """
-
-    total_s: float
-    low_s: float
-    high_s: float
-    kernels_s: float
-    launches_s: float
-    cold_s: float
-
-
-def add_up(
-    graph: FusedGraph,
-    kernels: Mapping[str, KernelLatency],
-    device: Device,
-    overheads: Overheads = NO_OVERHEADS,
-) -> Total:
-    """Add up the kernels of a network and what lies between them.
-
-    Parameters
-    ----------
-    graph : FusedGraph
-        The network.
-    kernels : mapping
-        Name -> latency. Launches without one are left out: what that means is the caller's to say.
-    device : Device
-        What it runs on.
-    overheads : Overheads
-        Of the target; nothing by default, and then this is a plain sum.
-
-    Returns
-    -------
-    Total
-    """
-    counts = {name: count for name, count in graph.counts("kernel").items() if name in kernels}
-    is_predicted = np.array([kernels[name].source == "predicted" for name in counts], bool)
-    scale = np.where(is_predicted, math.exp(overheads.bias), 1.0)
-    parts = scale * [count * kernels[name].latency_s for name, count in counts.items()]
-    deviations = np.array([kernels[name].deviation for name in counts])
-    factor = np.where(is_predicted, overheads.unseen_factor, 1.0)
-    known = [
-        launch for launch in graph.launches if launch.kind == "kernel" and launch.name in counts
-    ]
-    launches_s = overheads.launch_s.value * len(known)
-    cold_s_at_peak = cold_bytes(graph, device) / device.bandwidth_byte_per_s
-    cold_s = overheads.cold_share.value * cold_s_at_peak
-    kernels_s = float(parts.sum())
-    total_s = kernels_s + launches_s + cold_s
-    if not total_s > 0:
-        return Total(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    variance = (
-        _variance(parts * factor, deviations, overheads.common_error)
-        + (overheads.launch_s.deviation * len(known)) ** 2
-        + (overheads.cold_share.deviation * cold_s_at_peak) ** 2
-        + (overheads.residual * total_s) ** 2
-        + float(parts[is_predicted].sum()) ** 2 * math.expm1(overheads.device_error**2)
-    )
-    # Of the logarithm: a latency has no negative side, and errors of models are factors.
-    reach = NORMAL_REACH * math.sqrt(math.log1p(variance / total_s**2))
-    low_s, high_s = total_s * math.exp(-reach), total_s * math.exp(reach)
-    return Total(total_s, low_s, high_s, kernels_s, launches_s, cold_s)
-
-
-def _variance(parts: FloatArray, deviations: FloatArray, correlation: float) -> float:
-    """Of a sum of log-normal parts whose errors are correlated."""
-    each = parts * np.sqrt(np.expm1(np.minimum(deviations, 3.0) ** 2))
-    together, alone = float(each.sum()) ** 2, float((each**2).sum())
-    return correlation * together + (1.0 - correlation) * alone
-
-
-def cold_bytes(graph: FusedGraph, device: Device) -> float:
-    """Weights that a kernel finds in the second-level caches in a loop of its own, but not here.
-
-    Those of one launch count up to what these caches hold, of which each core has one: of more it
-    finds nothing in a loop either. What an earlier launch has read is nearer than memory.
-    A network whose weights all fit finds them, run after run.
-
-    Parameters
-    ----------
-    graph : FusedGraph
-        The network.
-    device : Device
-        What it runs on.
-    """
-    caches = device.l2_bytes * device.cores
-    held = sum(min(each.constant_bytes - each.tied_bytes, caches) for each in graph.launches)
-    return float(max(0, held - caches))
-
-
-@dataclass(frozen=True)
-class MeasuredNetwork:
-    """A network that was measured, and what is known of its kernels.
-
-    Parameters
-    ----------
-    graph : FusedGraph
-        The network.
-    device : Device
-        What it ran on.
-    latency_s : float
-        Of the whole.
-    measured, predicted : mapping
-        Name of a kernel -> latency; the latter may be empty.
-    """
-
-    graph: FusedGraph
+    kernels: LaunchedKernels
     device: Device
-    latency_s: float
-    measured: Mapping[str, KernelLatency]
-    predicted: Mapping[str, KernelLatency]
+    overheads: Overheads
+    known: dict[str, KernelLatency] = field(default_factory=dict)
+    shown: dict[str, KernelLatency] = field(default_factory=dict)
+    """Those whose interval alone is wider than in the sum, which has a term for that."""
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def predict(self, model: KernelCostModel) -> None:
+        """Ask a model for all that was not measured."""
+        names, batch = self.kernels.names, self.kernels.batch
+        self.known = {name: each for name, each in self.kernels.measured.items() if name in names}
+        asked_for = [place for place, name in enumerate(names) if name not in self.known]
+        asked = batch.take(asked_for)
+        prediction = model.predict(asked)
+        predicted = predicted_latencies(prediction)
+        notes = {problem.kernel: problem.reason for problem in prediction.unsupported}
+        if isinstance(model, LooksUp):
+            notes |= _looked_up(model, asked, predicted)
+        if self.overheads.discrepancy is not None:
+            predicted = self.overheads.discrepancy.corrected(asked, predicted)
+        scale = math.exp(self.overheads.bias)
+        empty = {each.name for each in self.kernels.graph.launches if not each.output_bytes}
+        for place, kernel in enumerate(asked_for):
+            name, latency = names[kernel], predicted[place]
+            if latency is not None:
+                is_predicted = latency.source == "predicted"
+                self.known[name] = latency.times(scale) if is_predicted else latency
+                error = self.overheads.device_error
+                self.shown[name] = _of_unseen_device(self.known[name], error)
+            if note := notes.get(place):
+                self.notes[name] = note
+            if latency is None and name in empty:
+                self.notes[name] = "it writes a tensor without elements"
+            elif latency is None and asked.row_offsets[place] == asked.row_offsets[place + 1]:
+                self.known[name] = self.shown[name] = _filled(batch, kernel, self.device)
+                self.notes[name] = FILLED
+
+
+def _of_unseen_device(latency: KernelLatency, device_error: float) -> KernelLatency:
+    """A prediction with the interval that holds on a device that the model never saw."""
+    if latency.source != "predicted" or not device_error:
+        return latency
+    reach = NORMAL_REACH * math.hypot(latency.deviation, device_error)
+    middle = math.sqrt(latency.low_s * latency.high_s)
+    low_s, high_s = middle * math.exp(-reach), middle * math.exp(reach)
+    return replace(latency, low_s=min(low_s, latency.low_s), high_s=max(high_s, latency.high_s))
+
+
+def _looked_up(
+    model: LooksUp, batch: KernelBatch, predicted: list[KernelLatency | None]
+) -> dict[int, str]:
+    """Name the entries that are the kernel itself, in place, and the distance of the others."""
+    notes = {}
+    for place, found in enumerate(model.look_up(batch)):
+        latency = predicted[place]
+        if found is None or latency is None:
+            continue
+        if found.distance == 0:
+            predicted[place] = replace(latency, source="looked up")
+        else:
+            notes[place] = f"nearest entry at distance {found.distance:.1f}"
+    return notes
+
+
+def _filled(batch: KernelBatch, kernel: int, device: Device) -> KernelLatency:
+    """Of a kernel that writes only constants: TVM extracts no features of such a program."""
+    assert batch.graph_index is not None
+    cost = kernel_cost(batch.graphs[batch.graph_index[kernel]].graph)
+    seconds = cost.moved_bytes / device.bandwidth_byte_per_s
+    return KernelLatency(
+        seconds, seconds / FILLED_WITHIN, seconds * FILLED_WITHIN, source="predicted"
+    )
+
+
+def _missing(
+    graph: FusedGraph, known: Mapping[str, KernelLatency], notes: Mapping[str, str]
+) -> tuple[MissingLaunches, ...]:
+    found = [
+        MissingLaunches(name, count, notes.get(name) or "the model has no seconds for it")
+        for name, count in graph.counts("kernel").items()
+        if name not in known
+    ]
+    for kind in ("library", "unsupported"):
+        reasons = {each.name: each.reason for each in graph.launches if each.kind == kind}
+        found += [MissingLaunches(n, count, reasons[n]) for n, count in graph.counts(kind).items()]
+    return tuple(found)
+
+
+def _with_kernels(dataset: NetworkDataset) -> NetworkDataset:
+    """Networks that ran, with their kernels."""
+    return dataset.take(
+        [
+            place
+            for place, network in enumerate(dataset.networks)
+            if dataset.measured[place] and network.kernels is not None
+        ]
+    )
+
+
+def _kernels_of(dataset: NetworkDataset) -> KernelDataset:
+    """The kernels of networks; those that were not measured alone count as failed."""
+    batches, measurements = [], []
+    for network in dataset.networks:
+        assert network.kernels is not None
+        batches.append(network.kernels.batch)
+        for name in network.kernels.names:
+            latency = network.kernels.measured.get(name)
+            measurements.append(
+                Failure("unknown", "it was not measured alone")
+                if latency is None
+                else Measured((latency.latency_s,))
+            )
+    batch = concatenate(batches)
+    kernels = KernelDataset(batch, tuple(measurements))
+    return kernels.take(np.flatnonzero(kernels.measured))
+
+
+def _learned(networks: Sequence[MeasuredNetwork]) -> Overheads | None:
+    """What a sum leaves out on a device; None where too little is known of it."""
+    complete = [n for n in networks if n.measured.keys() >= n.graph.counts("kernel").keys()]
+    if len(complete) >= MIN_NETWORKS:
+        return fit_overheads(complete)
+    predicted = [n for n in networks if n.predicted.keys() >= n.graph.counts("kernel").keys()]
+    return fit_bias(predicted) if len(predicted) >= MIN_NETWORKS else None
+
+
+def _root_mean_square(networks: Sequence[MeasuredNetwork], overheads: Overheads) -> float:
+    """Of the log errors of the networks whose kernels are all predicted; 0 without any."""
+    errors = [
+        math.log(
+            each.latency_s / add_up(each.graph, each.predicted, each.device, overheads).total_s
+        )
+        for each in networks
+        if each.predicted.keys() >= each.graph.counts("kernel").keys()
+    ]
+    return math.sqrt(sum(error**2 for error in errors) / len(errors)) if errors else 0.0
+
+
+def _device_key(device: Device) -> str:
+    return f"{device.name}, {device.cores} cores"
+
+
+def _network_json(network: MeasuredNetwork) -> dict[str, Any]:
+    return {
+        "graph": network.graph.as_json(),
+        "device": network.device.as_dict(),
+        "latency_s": network.latency_s,
+        "measured": _latencies_json(network.measured),
+        "predicted": _latencies_json(network.predicted),
+    }
+
+
+def _latencies_json(latencies: Mapping[str, KernelLatency]) -> dict[str, list[Any]]:
+    return {k: [e.latency_s, e.low_s, e.high_s, e.source] for k, e in latencies.items()}
+
+
+def _network_of(values: Mapping[str, Any]) -> MeasuredNetwork:
+    measured, predicted = (
+        {name: KernelLatency(*each) for name, each in values[kind].items()}
+        for kind in ("measured", "predicted")
+    )
+    return MeasuredNetwork(
+        FusedGraph.from_json(values["graph"]),
+        Device(**values["device"]),
+        float(values["latency_s"]),
+        measured,
+        predicted,
+    )

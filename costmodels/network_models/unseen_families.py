@@ -21,7 +21,8 @@ from costmodels.errors import InputError
 from costmodels.files import write_atomically
 from costmodels.json_text import json_text
 from costmodels.learning.calibration import COVERAGE, NORMAL_REACH, quantile_of_groups
-from costmodels.network_models.sum_of_kernels import MeasuredNetwork, Overheads, add_up
+from costmodels.network_models.kernel_sums import MeasuredNetwork, add_up
+from costmodels.network_models.overheads import Overheads
 from costmodels.pretrained import is_pretrained, pretrained_folder, pretrained_path
 
 FACTORS = "unseen_families.json"

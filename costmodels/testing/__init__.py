@@ -1,4 +1,4 @@
-"""Conformance checks that every kernel model must pass; for the models here and for third parties.
+"""Conformance checks that every model must pass; for the models here and for third parties.
 
 Each check is a small function that takes a factory and raises `AssertionError` with the reason. In
 a test suite::
@@ -6,6 +6,8 @@ a test suite::
     @pytest.mark.parametrize("check", KERNEL_MODEL_CHECKS, ids=lambda check: check.__name__)
     def test_conformance(check, tmp_path):
         check(MyModel, tmp_path)
+
+`NETWORK_MODEL_CHECKS` are those of network models, and used alike.
 
 A model must survive `copy.deepcopy`: most checks begin with a copy of one fitted model.
 """
@@ -22,6 +24,11 @@ from costmodels.testing.learning_checks import (
     check_update_with_failures,
     check_update_with_nothing,
     check_update_without_graphs,
+)
+from costmodels.testing.network_checks import (
+    NETWORK_MODEL_CHECKS,
+    NetworkCheck,
+    NetworkModelFactory,
 )
 from costmodels.testing.prediction_checks import (
     check_batch_independence,
@@ -44,7 +51,14 @@ from costmodels.testing.storage_checks import (
     check_save_load_untrained,
 )
 
-__all__ = ["KERNEL_MODEL_CHECKS", "Check", "ModelFactory"]
+__all__ = [
+    "KERNEL_MODEL_CHECKS",
+    "NETWORK_MODEL_CHECKS",
+    "Check",
+    "ModelFactory",
+    "NetworkCheck",
+    "NetworkModelFactory",
+]
 
 KERNEL_MODEL_CHECKS: tuple[Check, ...] = (
     check_protocol,

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from costmodels.errors import SchemaError
+from costmodels.features.schema import FeatureSchema
 from costmodels.kernel import (
     Measured,
 )
-from costmodels.protocol import KernelCostModel, missing_members
+from costmodels.protocol import Claims, KernelCostModel, missing_members
 from costmodels.registry import kernel_model_class, kernel_model_names
 from costmodels.testing.example_data import example_dataset
 from costmodels.testing.fitted import (
@@ -32,7 +33,14 @@ def check_protocol(factory: ModelFactory, folder: Path) -> None:
     model = factory()
     missing = ", ".join(missing_members(model))
     assert not missing, f"attributes or verbs of KernelCostModel are missing: {missing}"
-    assert isinstance(model, KernelCostModel), "a verb of KernelCostModel is no function"
+    verbs = ("fit", "update", "predict", "save", "load")
+    no_verbs = [name for name in verbs if not callable(getattr(model, name))]
+    assert not no_verbs, f"these must be functions: {', '.join(no_verbs)}"
+    kinds = {"name": str, "paper": str, "claims": Claims, "schema": FeatureSchema, "graphs": bool}
+    for member, kind in kinds.items():
+        value = getattr(model, member)
+        assert isinstance(value, kind), f"{member} must be {kind.__name__}, got {value!r}"
+    assert isinstance(model, KernelCostModel), "it must be a KernelCostModel"
     assert model.name, "name must be the registered name"
     if model.name in kernel_model_names():
         owner = kernel_model_class(model.name)

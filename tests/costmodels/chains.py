@@ -1,7 +1,7 @@
 """Networks whose kernels follow each other, and what is known of these."""
 
-from costmodels.network_models.kernel_latency import KernelLatency
 from costmodels.networks.fused_graph import FusedGraph, Launch
+from costmodels.networks.kernel_latency import KernelLatency
 from costmodels.testing.example_data import example_device
 
 MB = 1 << 20

@@ -14,7 +14,7 @@ from tvm_integration.cli.estimate_display import DISTURBED
 from tvm_integration.cli.formatting import duration_text
 
 if TYPE_CHECKING:
-    from costmodels.network_models.sum_of_kernels import Overheads, Parameter
+    from costmodels.network_models.overheads import Overheads, Parameter
     from tvm_integration.collect.networks import NetworkProgress
 
 FAR_OFF = 5.0

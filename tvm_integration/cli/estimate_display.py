@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from costmodels.network_models.sum_of_kernels import Total
+    from costmodels.network_models.kernel_sums import Total
     from tvm_integration.estimate.result import Estimate, EstimatedKernel
 
 __all__ = [

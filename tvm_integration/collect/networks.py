@@ -23,14 +23,7 @@ from tvm_integration.collect.network_process import (
     NetworkProcess,
     by_key,
 )
-from tvm_integration.collect.program_records import (
-    MEASURE,
-    Outcome,
-    build_failure,
-    device_type,
-    outcome_of,
-    program_record,
-)
+from tvm_integration.collect.program_records import MEASURE, device_type, program_record
 from tvm_integration.compat import (
     BuilderInput,
     RunnerInput,
@@ -41,6 +34,7 @@ from tvm_integration.compat import (
 )
 from tvm_integration.identity import target_text
 from tvm_integration.measure.builder import WarmBuilder
+from tvm_integration.measure.outcomes import Outcome, outcome_of
 from tvm_integration.measure.runner import WarmRunner
 from tvm_integration.measure.value_dependent import ARGUMENT_SETS
 from tvm_integration.records.rows import processor_fingerprint, schedule_of, task_row, with_names_of
@@ -339,7 +333,7 @@ class NetworkCollector:
 
     def _outcome(self, built: "_Built") -> Outcome:
         if built.artifact.error_msg is not None:
-            return build_failure(built.artifact.error_msg)
+            return outcome_of(None, built.artifact)
         path = str(built.artifact.artifact_path)
         arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(
             built.schedule.mod, remove_preproc=True

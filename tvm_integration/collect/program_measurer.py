@@ -10,13 +10,7 @@ from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
-from tvm_integration.collect.program_records import (
-    MEASURE,
-    build_failure,
-    device_type,
-    outcome_of,
-    program_record,
-)
+from tvm_integration.collect.program_records import MEASURE, device_type, program_record
 from tvm_integration.compat import (
     BuilderInput,
     IRModule,
@@ -31,10 +25,10 @@ from tvm_integration.compat import (
 )
 from tvm_integration.identity import program_hash
 from tvm_integration.measure.builder import WarmBuilder
+from tvm_integration.measure.outcomes import measurement_of, outcome_of
 from tvm_integration.measure.rpc_runner import WarmRPCRunner
 from tvm_integration.measure.runner import WarmRunner
 from tvm_integration.measure.value_dependent import ARGUMENT_SETS
-from tvm_integration.records.database import measurement_of
 from tvm_integration.records.rows import processor_fingerprint, target_of, task_row
 from tvm_integration.threads import thread_count
 
@@ -160,7 +154,7 @@ class ProgramMeasurer:
         for origin, candidate, artifact in zip(origins, candidates, built, strict=True):
             early_stopped = False
             if artifact.error_msg is not None:
-                outcome = build_failure(artifact.error_msg)
+                outcome = outcome_of(None, artifact)
             else:
                 outcome = outcome_of(next(results).result())
                 note = self._runner.take_note(artifact.artifact_path)

@@ -1,33 +1,13 @@
 """What became of a program that was built and run -> a row of a data set."""
 
-from typing import Any, TypeAlias
-
 from costmodels.dataset.kernel_rows import RecordRow, now
-from costmodels.kernel import Failure, Measurement
-from tvm_integration.compat import EvaluatorConfig, RunnerResult, Schedule, Target
+from tvm_integration.compat import EvaluatorConfig, Schedule, Target
 from tvm_integration.identity import program_hash, trace_text
-from tvm_integration.measure.failures import failure_from_message
-from tvm_integration.records.database import measurement_of
+from tvm_integration.measure.outcomes import Outcome
 from tvm_integration.records.rows import evaluator_text
 
 MEASURE = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=25)
 """How programs are measured; see `tvm_integration.tune.session.MEASURE`."""
-
-Outcome: TypeAlias = tuple[Measurement, str | None]
-"""What was measured, and for a failure ``"build"`` or ``"run"``."""
-
-
-def build_failure(message: Any) -> Outcome:
-    """Of a program that was not built, from the builder's message."""
-    return failure_from_message(str(message)), "build"
-
-
-def outcome_of(result: RunnerResult) -> Outcome:
-    """Of a program that was built, from the runner's result."""
-    if result.error_msg is not None:
-        return failure_from_message(str(result.error_msg)), "run"
-    measurement = measurement_of(result.run_secs) or Failure("run", "no valid time")
-    return measurement, "run" if isinstance(measurement, Failure) else None
 
 
 def program_record(
@@ -48,7 +28,7 @@ def program_record(
     schedule : Schedule
         Of the program.
     outcome : tuple
-        From `build_failure` or `outcome_of`.
+        From `outcome_of`.
     origin, processor, early_stopped
         As of `RecordRow`.
     """

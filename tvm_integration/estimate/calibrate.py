@@ -10,7 +10,7 @@ from costmodels.checks import check_fields, require_type
 from costmodels.errors import InputError
 from costmodels.files import check_can_be_written
 from costmodels.load_model import load_kernel_model
-from costmodels.network_models.sum_of_kernels import Overheads
+from costmodels.network_models.overheads import Overheads
 from costmodels.pretrained import PRETRAINED_BEST
 from costmodels.progress import OnProgress, no_progress
 from tvm_integration.collect.networks import NetworkProgress

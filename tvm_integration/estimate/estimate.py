@@ -1,6 +1,5 @@
 """The latency of a whole network from its kernels, without running it."""
 
-import math
 import os
 import time
 from collections.abc import Callable
@@ -17,32 +16,23 @@ from costmodels.errors import InputError
 from costmodels.features.operator_costs import kernel_cost
 from costmodels.installed import release
 from costmodels.kernel import KernelBatch, Measured, concatenate
-from costmodels.kernel_models.lookup_table import LookupTable
-from costmodels.learning.calibration import NORMAL_REACH
 from costmodels.load_model import load_kernel_model
-from costmodels.network_models.kernel_latency import (
-    KernelLatency,
-    measured_latency,
-    predicted_latencies,
-)
-from costmodels.network_models.sum_of_kernels import (
-    DEFAULT_OVERHEADS,
-    NO_OVERHEADS,
-    Overheads,
-    add_up,
-)
+from costmodels.network_models.overheads import DEFAULT_OVERHEADS, NO_OVERHEADS, Overheads
+from costmodels.network_models.sum_of_kernels import SumOfKernels
 from costmodels.network_models.unseen_families import pretrained_factors, unseen_factor
-from costmodels.networks.fused_graph import FusedGraph
+from costmodels.networks.kernel_latency import KernelLatency, measured_latency
+from costmodels.networks.sample import LaunchedKernels, NetworkSample
 from costmodels.pretrained import PRETRAINED_BEST, is_pretrained
 from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import KernelCostModel
 from tvm_integration.compat import Schedule, Target
 from tvm_integration.estimate.network_features import NetworkFeatures, describe_network, features_of
 from tvm_integration.estimate.overheads_file import Calibrated, known_overheads, load_overheads
-from tvm_integration.estimate.result import SCHEDULES, Estimate, EstimatedKernel, Unestimated
+from tvm_integration.estimate.result import SCHEDULES, Estimate, EstimatedKernel
 from tvm_integration.frontends.load import require_network
 from tvm_integration.identity import task_key
-from tvm_integration.records.database import has_database, measurement_of, open_database
+from tvm_integration.measure.outcomes import measurement_of
+from tvm_integration.records.database import has_database, open_database
 from tvm_integration.targets import as_device, as_target
 from tvm_integration.tune.cost_model import MetaScheduleCostModel
 from tvm_integration.tune.network_timing import fastest_record, known_untuned
@@ -90,9 +80,6 @@ class EstimateOptions:
 
 
 DEFAULT = EstimateOptions()
-FILLED = "it writes constants: its bytes over the bandwidth"
-FILLED_WITHIN = 4.0
-"""Times as long or short as memory needs for the bytes; caches are faster, plain loops slower."""
 
 
 def check_model(model: KernelCostModel, name: str) -> None:
@@ -190,58 +177,32 @@ def estimate_network(
         known = _measured(network, target, options.work_dir)
     elif options.schedules == "model":
         batch = _chosen(network, target, device, model, options.seed, on_kernel)
+    names = tuple(kernel.name for kernel in network.kernels)
+    launched = LaunchedKernels(network.graph, names, batch, known)
+    found = SumOfKernels(model, overheads).explain(
+        NetworkSample(network.name, device, kernels=launched)
+    )
     launches = network.graph.counts("kernel")
-    empty = {launch.name for launch in network.graph.launches if not launch.output_bytes}
-    scale = math.exp(overheads.bias)
-    open_places = [i for i, kernel in enumerate(network.kernels) if kernel.name not in known]
-    asked = batch.take(open_places)
-    prediction = model.predict(asked)
-    predicted = predicted_latencies(prediction)
-    notes = {problem.kernel: problem.reason for problem in prediction.unsupported}
-    if isinstance(model, LookupTable):
-        notes |= _looked_up(model, asked, predicted)
-    if overheads.discrepancy is not None:
-        predicted = overheads.discrepancy.corrected(asked, predicted)
-    reasons: dict[str, str] = {}
-    wide: dict[str, KernelLatency] = {}
-    for place, kernel in enumerate(open_places):
-        name = network.kernels[kernel].name
-        latency = predicted[place]
-        if latency is not None:
-            is_predicted = latency.source == "predicted"
-            known[name] = latency.times(scale) if is_predicted else latency
-            wide[name] = _of_unseen_device(known[name], overheads.device_error)
-        reasons[name] = notes.get(place, "")
-        if latency is None and name in empty:
-            reasons[name] = "it writes a tensor without elements"
-        elif latency is None and asked.row_offsets[place] == asked.row_offsets[place + 1]:
-            known[name] = wide[name] = _filled(batch, kernel, device)
-            reasons[name] = FILLED
     kernels = [
         EstimatedKernel(
-            each.name,
-            launches[each.name],
-            wide.get(each.name, known.get(each.name)),
+            name,
+            launches[name],
+            found.kernels.get(name),
             _bound(batch, place, device),
-            reasons.get(each.name, ""),
-            network.layers.get(each.name, ()),
+            found.notes.get(name, ""),
+            network.layers.get(name, ()),
         )
-        for place, each in enumerate(network.kernels)
-        if each.name in launches  # others are inside what is not supported
+        for place, name in enumerate(names)
+        if name in launches  # others are inside what is not supported
     ]
-    unsupported = _unsupported(network.graph, kernels)
-    total = None
-    if not unsupported or options.partial:
-        total = add_up(network.graph, known, device, replace(overheads, bias=0.0))
-        if unsupported and total.total_s == 0:
-            total = None  # nothing is known
+    is_told = not found.missing or (options.partial and found.total.total_s > 0)
     return Estimate(
         network=network.name,
         graph=network.graph,
-        total=total,
+        total=found.total if is_told else None,
         has_interval=model.claims.interval,
         kernels=tuple(sorted(kernels, key=_share, reverse=True)),
-        unsupported=unsupported,
+        unsupported=found.missing,
         provenance={
             "model": model_name,
             "schedules": options.schedules,
@@ -291,34 +252,8 @@ def _told(overheads: Overheads) -> dict[str, Any]:
     return told
 
 
-def _of_unseen_device(latency: KernelLatency, device_error: float) -> KernelLatency:
-    """A prediction with the interval that holds on a device that the model never saw."""
-    if latency.source != "predicted" or not device_error:
-        return latency
-    reach = NORMAL_REACH * math.hypot(latency.deviation, device_error)
-    middle = math.sqrt(latency.low_s * latency.high_s)
-    low_s, high_s = middle * math.exp(-reach), middle * math.exp(reach)
-    return replace(latency, low_s=min(low_s, latency.low_s), high_s=max(high_s, latency.high_s))
-
-
 def _share(kernel: EstimatedKernel) -> float:
     return -1.0 if kernel.latency is None else kernel.count * kernel.latency.latency_s
-
-
-def _looked_up(
-    model: LookupTable, batch: KernelBatch, predicted: list[KernelLatency | None]
-) -> dict[int, str]:
-    """Name the entries that are the kernel itself, in place, and the distance of the others."""
-    notes = {}
-    for place, found in enumerate(model.look_up(batch)):
-        latency = predicted[place]
-        if found is None or latency is None:
-            continue
-        if found.distance == 0:
-            predicted[place] = replace(latency, source="looked up")
-        else:
-            notes[place] = f"nearest entry at distance {found.distance:.1f}"
-    return notes
 
 
 def _measured(network: NetworkFeatures, target: Target, work_dir: Path) -> dict[str, KernelLatency]:
@@ -396,30 +331,8 @@ def _chosen(
     return concatenate(features_of(network.kernels, schedules, target, device))
 
 
-def _filled(batch: KernelBatch, kernel: int, device: Device) -> KernelLatency:
-    """Of a kernel that writes only constants: TVM extracts no features of such a program."""
-    assert batch.graph_index is not None
-    cost = kernel_cost(batch.graphs[batch.graph_index[kernel]].graph)
-    seconds = cost.moved_bytes / device.bandwidth_byte_per_s
-    return KernelLatency(
-        seconds, seconds / FILLED_WITHIN, seconds * FILLED_WITHIN, source="predicted"
-    )
-
-
 def _bound(batch: KernelBatch, kernel: int, device: Device) -> str:
     assert batch.graph_index is not None
     cost = kernel_cost(batch.graphs[batch.graph_index[kernel]].graph)
     compute_s = cost.flop / device.peak_flop_per_s
     return "compute" if compute_s > cost.moved_bytes / device.bandwidth_byte_per_s else "memory"
-
-
-def _unsupported(graph: FusedGraph, kernels: list[EstimatedKernel]) -> tuple[Unestimated, ...]:
-    found = [
-        Unestimated(kernel.name, kernel.count, kernel.note or "the model has no seconds for it")
-        for kernel in kernels
-        if kernel.latency is None
-    ]
-    for kind in ("library", "unsupported"):
-        reasons = {each.name: each.reason for each in graph.launches if each.kind == kind}
-        found += [Unestimated(n, count, reasons[n]) for n, count in graph.counts(kind).items()]
-    return tuple(found)

@@ -6,12 +6,12 @@ from costmodels.dataset.featurized import FeaturizedRecords
 from costmodels.dataset.folder import StoredDataset
 from costmodels.dataset.network_rows import MeasuredKernel, NetworkRow
 from costmodels.kernel import Measured
-from costmodels.network_models.kernel_latency import (
+from costmodels.network_models.kernel_sums import MeasuredNetwork
+from costmodels.networks.kernel_latency import (
     KernelLatency,
     measured_latency,
     predicted_latencies,
 )
-from costmodels.network_models.sum_of_kernels import MeasuredNetwork
 from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import KernelCostModel
 from tvm_integration.collect.featurize import featurize

@@ -11,8 +11,8 @@ from costmodels.dataset.network_rows import NetworkRow, drift_of
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
+from costmodels.network_models.overheads import DEFAULT_OVERHEADS, Overheads
 from costmodels.network_models.overheads_fit import corrected_by_others, fit_overheads
-from costmodels.network_models.sum_of_kernels import DEFAULT_OVERHEADS, Overheads
 from costmodels.protocol import KernelCostModel
 from tvm_integration.collect.featurize import featurize
 from tvm_integration.collect.networks import NetworkCollector, NetworkProgress

@@ -157,7 +157,7 @@ def describe_network(
         if found is not None:
             return found
     on_stage("importing the network")
-    network = load_network(model)
+    network = load_network(name)
     module, label, layers = network.module, network.name, network.layers
     del network  # and with it what its own framework holds
     _give_back_memory()

@@ -13,7 +13,7 @@ from costmodels.errors import InputError
 from costmodels.files import cache_folder, write_atomically
 from costmodels.json_text import json_text, parse_json
 from costmodels.load_model import checkpoint_path
-from costmodels.network_models.sum_of_kernels import (
+from costmodels.network_models.overheads import (
     DEFAULT_OVERHEADS,
     NO_OVERHEADS,
     UNSEEN_DEVICE_ERROR,

@@ -17,9 +17,10 @@ from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
-from costmodels.network_models.kernel_latency import measured_latency
+from costmodels.network_models.kernel_sums import MeasuredNetwork
+from costmodels.network_models.overheads import Overheads
 from costmodels.network_models.overheads_fit import corrected_by_others, fit_errors
-from costmodels.network_models.sum_of_kernels import MeasuredNetwork, Overheads
+from costmodels.networks.kernel_latency import measured_latency
 from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import KernelCostModel
 from costmodels.task_keys import with_target

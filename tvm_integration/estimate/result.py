@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from costmodels.network_models.kernel_latency import KernelLatency
-from costmodels.network_models.sum_of_kernels import Total
+from costmodels.network_models.kernel_sums import Total
+from costmodels.network_models.sum_of_kernels import MissingLaunches
 from costmodels.networks.fused_graph import FusedGraph
+from costmodels.networks.kernel_latency import KernelLatency
 
-__all__ = ["SCHEDULES", "Estimate", "EstimatedKernel", "Unestimated"]
+__all__ = ["SCHEDULES", "Estimate", "EstimatedKernel"]
 
 SCHEDULES = {
     "default": "untuned",
@@ -48,15 +49,6 @@ class EstimatedKernel:
 
 
 @dataclass(frozen=True)
-class Unestimated:
-    """Launches that are not in the total: name, how many, and why."""
-
-    name: str
-    count: int
-    reason: str
-
-
-@dataclass(frozen=True)
 class Estimate:
     """The latency of a network, and what it is made of.
 
@@ -72,7 +64,7 @@ class Estimate:
         Whether the model gives intervals; without one that of the total means nothing.
     kernels : tuple of EstimatedKernel
         The largest share first; those of unknown latency at the end.
-    unsupported : tuple of Unestimated
+    unsupported : tuple of MissingLaunches
         What is missing.
     provenance : mapping
         Model, schedules, target, device, releases.
@@ -83,7 +75,7 @@ class Estimate:
     total: Total | None
     has_interval: bool
     kernels: tuple[EstimatedKernel, ...]
-    unsupported: tuple[Unestimated, ...]
+    unsupported: tuple[MissingLaunches, ...]
     provenance: Mapping[str, Any]
 
     @property

@@ -39,15 +39,15 @@ def require_network(network: object, kind: type) -> None:
         )
 
 
-def load_network(model: str, *, seed: int = 0) -> Network:
+def load_network(model: str | ModelName, *, seed: int = 0) -> Network:
     """Load the network that `MODEL` names.
 
     A `.pt2` file and a `module:function` can run code of their authors: load those you trust.
 
     Parameters
     ----------
-    model : str
-        See `check_model_name`.
+    model : str or ModelName
+        See `check_model_name`, or what it returned.
     seed : int
         For random weights (`zoo:`, `hf:`) and for example inputs where the source has none.
 
@@ -61,12 +61,12 @@ def load_network(model: str, *, seed: int = 0) -> Network:
     InputError
         Bad input of any kind; the message is one line and names the way out.
     """
-    name = check_model_name(model)
+    name = check_model_name(model) if isinstance(model, str) else model
     if name.kind == "zoo":
         from tvm_integration.frontends.torch_program import from_torch
 
         with _quiet():
-            with _fitting(model):
+            with _fitting(name):
                 network, inputs = zoo.build(name.name, seed=seed, **name.integer_options())
             return from_torch(name.name, network, inputs, {})
     if name.kind == "hf":
@@ -74,7 +74,7 @@ def load_network(model: str, *, seed: int = 0) -> Network:
         from tvm_integration.frontends.torch_program import from_torch
 
         with _quiet():
-            with _fitting(model):
+            with _fitting(name):
                 network, keywords = build_hf(name.name, name.options, seed=seed)
             return from_torch(name.name, network, (), keywords)
     if name.kind == "pt2":
@@ -102,13 +102,14 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _fitting(model: str) -> Iterator[None]:
+def _fitting(name: ModelName) -> Iterator[None]:
     """Name the network whose weights or inputs torch cannot allocate."""
     try:
         yield
     except (RuntimeError, MemoryError, OverflowError, TypeError) as error:
         raise InputError(
-            f"torch must be able to make {model}, got {one_line(error)}: take smaller sizes"
+            f"torch must be able to make {name.kind}:{name.name}, got {one_line(error)}: "
+            "take smaller sizes"
         ) from error
 
 

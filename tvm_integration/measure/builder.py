@@ -29,8 +29,8 @@ from tvm_integration.compat import (
     tvm,
 )
 from tvm_integration.measure.callables import FunctionOrName, require_function, resolve
-from tvm_integration.measure.failures import failure_message
 from tvm_integration.measure.kernel_arguments import write_ranges
+from tvm_integration.measure.outcomes import failure_message
 from tvm_integration.workers.fork_server_client import require_linux
 from tvm_integration.workers.pool import JOBS_PER_WORKER, JobResult, WorkerPool
 

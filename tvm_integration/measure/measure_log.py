@@ -20,7 +20,7 @@ from tvm_integration.compat import (
     RunnerResult,
     derived_object,
 )
-from tvm_integration.measure.failures import failure_from_message
+from tvm_integration.measure.outcomes import outcome_of
 from tvm_integration.measure.runner import MeasureNote, WarmRunner
 from tvm_integration.workers.pool import require_count
 
@@ -139,7 +139,7 @@ class MeasureLog(PyMeasureCallback):
         del measure_candidates
         task_name = str(task_scheduler.tasks_[task_id].ctx.task_name)
         for built, ran in zip(builder_results, runner_results, strict=True):
-            measurement, failed_in = _measurement(built, ran)
+            measurement, failed_in = outcome_of(ran, built)
             path = built.artifact_path
             note = self._runner.take_note(path) if self._runner and path is not None else None
             trial = self._trials[task_id]
@@ -156,19 +156,6 @@ class MeasureLog(PyMeasureCallback):
         except Exception:  # the user's code may raise anything, and tuning must go on
             _log.exception("on_event raised and is not called again")
             self._on_event = None
-
-
-def _measurement(
-    built: BuilderResult, ran: RunnerResult
-) -> tuple[Measurement, Literal["build", "run"] | None]:
-    if built.error_msg is not None:
-        return failure_from_message(str(built.error_msg)), "build"
-    if ran.error_msg is not None:
-        return failure_from_message(str(ran.error_msg)), "run"
-    try:
-        return Measured(tuple(float(run_s) for run_s in ran.run_secs or ())), None
-    except InputError as error:  # a runner gave zero, NaN or no time at all
-        return Failure("run", str(error)), "run"
 
 
 def measure_callbacks(log: MeasureLog | None = None) -> list[MeasureCallback]:

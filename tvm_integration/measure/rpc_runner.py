@@ -28,8 +28,8 @@ from tvm_integration.compat import (
     derived_object,
     rpc_run_evaluator,
 )
-from tvm_integration.measure.failures import failure_message
 from tvm_integration.measure.kernel_arguments import RANDOM_FILL, allocate_arguments, read_ranges
+from tvm_integration.measure.outcomes import runner_result
 from tvm_integration.measure.runner import MeasureNote, done, normal_evaluator_config
 from tvm_integration.threads import THREADS, check_threads
 from tvm_integration.workers.pool import JOBS_PER_WORKER, WorkerPool
@@ -250,7 +250,7 @@ def _no_device(config: RPCConfig) -> str:
 
 
 def _failed(failure: Failure) -> RunnerResult:
-    return RunnerResult(None, failure_message("WarmRPCRunner", failure))
+    return runner_result("WarmRPCRunner", failure)
 
 
 def _prepare(

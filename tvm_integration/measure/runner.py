@@ -27,8 +27,8 @@ from tvm_integration.compat import (
     tvm,
 )
 from tvm_integration.measure.callables import FunctionOrName, require_function, resolve
-from tvm_integration.measure.failures import failure_message
 from tvm_integration.measure.kernel_arguments import allocate_arguments, read_ranges
+from tvm_integration.measure.outcomes import runner_result
 from tvm_integration.measure.value_dependent import branches_on_values, evaluate_in_turn, set_count
 from tvm_integration.threads import (
     require_cores,
@@ -229,7 +229,7 @@ class WarmRunner(PyRunner):
         if len(self._notes) > _NOTES_KEPT:  # nobody reads them
             del self._notes[next(iter(self._notes))]
         if result.failure:
-            return RunnerResult(None, failure_message("WarmRunner", result.failure))
+            return runner_result("WarmRunner", result.failure)
         return RunnerResult(run_secs, None)
 
     def take_note(self, artifact_path: str) -> MeasureNote | None:

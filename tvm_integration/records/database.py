@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
 from costmodels.json_text import parse_json
-from costmodels.kernel import LONGEST_S, Failure, Measured, Measurement
+from costmodels.kernel import Measured
 from tvm_integration.compat import (
     MeasureCandidate,
     Target,
@@ -171,33 +171,6 @@ def network_latency_s(work_dir: Path, model: str, target: Target) -> float | Non
             return None
         return Measured((float(kept["tuned_s"]),)).latency_s
     except (OSError, ValueError, KeyError, TypeError):  # InputError is a ValueError
-        return None
-
-
-def measurement_of(run_secs: Sequence[object] | None) -> Measurement | None:
-    """What a record or a runner result says of a kernel.
-
-    Parameters
-    ----------
-    run_secs : sequence of float or None
-        As TVM has them: None or empty when the run failed, 1e10 when it was read from a database.
-
-    Returns
-    -------
-    Measured, Failure or None
-        None when a time is zero, negative, longer than anything takes or no number: then nothing
-        is known.
-    """
-    if not run_secs:
-        return Failure("unknown", "TVM kept no time")
-    seconds = tuple(float(value) for value in run_secs)  # type: ignore[arg-type]
-    if min(seconds) >= LONGEST_S and max(seconds) < float("inf"):
-        return Failure("unknown", "TVM's database keeps no reason")
-    if max(seconds) >= LONGEST_S:
-        return None
-    try:
-        return Measured(seconds)
-    except InputError:
         return None
 
 

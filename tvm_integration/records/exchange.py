@@ -21,7 +21,8 @@ from costmodels.kernel import LONGEST_S, Failure, Measured
 from costmodels.progress import OnProgress, no_progress
 from tvm_integration.compat import Target, meta_schedule, tvm
 from tvm_integration.identity import program_hash, target_text, trace_text
-from tvm_integration.records.database import RECORDS, WORKLOADS, has_database, measurement_of
+from tvm_integration.measure.outcomes import measurement_of
+from tvm_integration.records.database import RECORDS, WORKLOADS, has_database
 from tvm_integration.records.record_checks import check_record
 from tvm_integration.records.rows import TraceApplier, schedule_of, target_of, task_row, workload_of
 from tvm_integration.targets import device_of, host_target, parse_target

@@ -25,7 +25,7 @@ from tvm_integration.compat import (
     meta_schedule,
 )
 from tvm_integration.identity import task_key
-from tvm_integration.records.database import measurement_of
+from tvm_integration.measure.outcomes import measurement_of
 from tvm_integration.targets import device_of
 from tvm_integration.tir.features import FeatureExtractor
 

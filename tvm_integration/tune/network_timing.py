@@ -23,8 +23,8 @@ from tvm_integration.foreign_errors import one_line
 from tvm_integration.frontends.network import Network
 from tvm_integration.identity import task_key
 from tvm_integration.measure.builder import WarmBuilder
+from tvm_integration.measure.outcomes import measurement_of
 from tvm_integration.measure.runner import WarmRunner
-from tvm_integration.records.database import measurement_of
 from tvm_integration.threads import KernelThread, thread_count
 from tvm_integration.tune.state import TuneResult
 

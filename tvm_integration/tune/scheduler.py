@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tvm_integration.compat import PyTaskScheduler, RunnerResult, TaskRecord, derived_object
-from tvm_integration.records.database import measurement_of
+from tvm_integration.measure.outcomes import measurement_of
 
 RECENT_BATCHES = 3
 """Batches over which the recent gain is averaged, as in Ansor (Zheng et al., OSDI 2020)."""

@@ -31,9 +31,10 @@ from tvm_integration.frontends.network import Network
 from tvm_integration.interrupt import end_at_once
 from tvm_integration.measure.builder import WarmBuilder
 from tvm_integration.measure.measure_log import MeasureEvent, MeasureLog, measure_callbacks
+from tvm_integration.measure.outcomes import measurement_of
 from tvm_integration.measure.runner import WarmRunner
 from tvm_integration.measure.value_dependent import ARGUMENT_SETS
-from tvm_integration.records.database import keep_network, measurement_of, open_database
+from tvm_integration.records.database import keep_network, open_database
 from tvm_integration.targets import as_target
 from tvm_integration.threads import thread_count
 from tvm_integration.tune.chosen_model import (

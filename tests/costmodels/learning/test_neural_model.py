@@ -8,8 +8,8 @@ import pytest
 from costmodels.errors import InputError
 from costmodels.kernel import Failure
 from costmodels.kernel_models.graphsage import GraphSage, GraphSageShape
+from costmodels.learning.kernel_training import TrainingConfig
 from costmodels.learning.neural_model import NeuralConfig
-from costmodels.learning.training import TrainingConfig
 from costmodels.metrics import kendall_tau, median_ape, per_task
 from costmodels.testing.example_data import example_dataset
 from halide_style.model import HalideStyleModel

@@ -9,8 +9,8 @@ import pytest
 from costmodels.errors import InputError
 from costmodels.features.schema import PER_STORE
 from costmodels.network_models.discrepancy import INPUTS, SCHEDULED, Discrepancy
-from costmodels.network_models.kernel_latency import KernelLatency
-from costmodels.network_models.sum_of_kernels import Overheads
+from costmodels.network_models.overheads import Overheads
+from costmodels.networks.kernel_latency import KernelLatency
 from costmodels.testing.example_data import example_dataset
 
 GROUPS = 6

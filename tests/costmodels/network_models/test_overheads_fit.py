@@ -7,14 +7,9 @@ import pytest
 from chains import DEVICE, MB, chain, known
 
 from costmodels.errors import InputError
+from costmodels.network_models.kernel_sums import MeasuredNetwork, add_up
+from costmodels.network_models.overheads import DEFAULT_OVERHEADS, Overheads, Parameter
 from costmodels.network_models.overheads_fit import fit_errors, fit_overheads
-from costmodels.network_models.sum_of_kernels import (
-    DEFAULT_OVERHEADS,
-    MeasuredNetwork,
-    Overheads,
-    Parameter,
-    add_up,
-)
 
 
 def test_errors_are_fitted_on_the_kernels_that_are_known():

@@ -1,89 +1,119 @@
-"""A network is the sum of its kernels and of what lies between them."""
+"""What a sum of kernels learns of networks: launches, a bias, and kernels measured alone."""
 
-import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from chains import CACHES, DEVICE, MB, chain, known
 
 from costmodels.errors import InputError
-from costmodels.network_models.kernel_latency import KernelLatency
-from costmodels.network_models.sum_of_kernels import (
-    NO_OVERHEADS,
-    Overheads,
-    Parameter,
-    add_up,
-    cold_bytes,
-)
-from costmodels.networks.fused_graph import FusedGraph
+from costmodels.kernel import Measured
+from costmodels.network_models.overheads import DEFAULT_OVERHEADS, NO_OVERHEADS, UNSEEN_DEVICE_ERROR
+from costmodels.network_models.sum_of_kernels import SumOfKernels
+from costmodels.networks.sample import NetworkDataset
+from costmodels.registry import new_kernel_model
+from costmodels.testing.example_networks import LAUNCH_S, example_networks
 
 
-def test_a_plain_sum_counts_each_launch():
-    total = add_up(chain("a", "b", "a"), {"a": known(1e-3), "b": known(5e-3)}, DEVICE)
-    assert total.total_s == total.kernels_s == pytest.approx(7e-3)
-    assert total.low_s < total.total_s < total.high_s
-    assert (total.launches_s, total.cold_s) == (0.0, 0.0)
+def rng(seed=0):
+    return np.random.default_rng(seed)
 
 
-def test_launches_and_cold_weights_are_added():
-    graph = chain("a", "b", "a", constant_bytes=32 * MB)
-    overheads = Overheads(Parameter(1e-4), Parameter(0.5))
-    total = add_up(graph, {"a": known(1e-3), "b": known(5e-3)}, DEVICE, overheads)
-    assert total.launches_s == pytest.approx(3e-4)
-    assert cold_bytes(graph, DEVICE) == 2 * CACHES  # of three times what they hold
-    assert total.cold_s == pytest.approx(0.5 * 2 * CACHES / 3e10)
-    assert total.total_s == pytest.approx(7e-3 + total.launches_s + total.cold_s)
+def known_kernels(dataset):
+    """The same networks, all of whose latencies are those of their kernels and launches."""
+    exact = [
+        Measured(
+            (
+                sum(
+                    count * (network.kernels.measured[name].latency_s + LAUNCH_S)
+                    for name, count in network.kernels.graph.counts("kernel").items()
+                ),
+            )
+        )
+        for network in dataset.networks
+    ]
+    return NetworkDataset(dataset.networks, tuple(exact))
 
 
-def test_weights_that_the_cache_holds_stay_warm():
-    share = CACHES // 4
-    assert cold_bytes(chain("a", "b", "c", constant_bytes=share), DEVICE) == 0
-    assert cold_bytes(chain(*"abcdef", constant_bytes=share), DEVICE) == 2 * share
+def without_kernels_alone(dataset):
+    networks = tuple(
+        replace(each, kernels=replace(each.kernels, measured={})) for each in dataset.networks
+    )
+    return NetworkDataset(networks, dataset.measurements)
 
 
-def test_weights_that_an_earlier_launch_read_are_not_cold():
-    own = chain(*"abcdef", constant_bytes=CACHES)
-    first, *others = own.launches
-    tied = FusedGraph((first, *(replace(each, tied_bytes=CACHES) for each in others)))
-    assert cold_bytes(own, DEVICE) == 5 * CACHES
-    assert cold_bytes(tied, DEVICE) == 0
+@pytest.fixture(scope="module")
+def networks():
+    return example_networks(rng(), networks=32, failures=False)
 
 
-def test_errors_that_go_together_do_not_cancel():
-    kernels = {f"k{n}": known(1e-3, width=2.0) for n in range(100)}
-    graph = chain(*kernels)
-
-    def width(correlation):
-        found = add_up(graph, kernels, DEVICE, Overheads(common_error=correlation))
-        return math.log(found.high_s / found.low_s)
-
-    assert width(0.0) < 0.25 * width(1.0)
-    assert width(0.0) < width(0.3) < width(1.0)
-    assert width(1.0) == pytest.approx(2 * math.log(2.0), rel=0.05)
+@pytest.fixture(scope="module")
+def trees(networks):
+    """A kernel model that learned the kernels of other networks."""
+    model = SumOfKernels().fit(example_networks(rng(3), networks=32, first=200), rng=rng())
+    return model.kernel_model
 
 
-def test_a_bias_is_of_predictions_alone():
-    kernels = {"a": known(1e-3, source="measured"), "b": known(1e-3)}
-    total = add_up(chain("a", "b"), kernels, DEVICE, Overheads(bias=math.log(2.0)))
-    assert total.total_s == pytest.approx(3e-3)
+def test_measured_kernels_are_added_up_as_they_are(networks, trees):
+    model = SumOfKernels(trees, NO_OVERHEADS)
+    network = networks.networks[0]
+    found = model.explain(network)
+    counts = network.kernels.graph.counts("kernel")
+    wanted = sum(network.kernels.measured[n].latency_s * count for n, count in counts.items())
+    assert found.total.total_s == pytest.approx(wanted)
+    assert {each.source for each in found.kernels.values()} == {"measured"}
 
 
-def test_on_a_device_never_seen_predictions_are_off_together():
-    kernels = {f"k{n}": known(1e-3, width=1.001) for n in range(50)}
-    graph = chain(*kernels)
-    seen = add_up(graph, kernels, DEVICE)
-    unseen = add_up(graph, kernels, DEVICE, Overheads(device_error=0.4))
-    assert unseen.total_s == seen.total_s
-    assert math.log(unseen.high_s / unseen.total_s) == pytest.approx(1.645 * 0.4, rel=0.01)
-    measured = {name: known(1e-3, 1.001, "measured") for name in kernels}
-    assert add_up(graph, measured, DEVICE, Overheads(device_error=0.4)) == seen
+def test_the_seconds_of_a_launch_are_learned(networks, trees):
+    slow = [
+        Measured((measurement.latency_s + 5e-6 * len(network.kernels.graph.launches),))
+        for network, measurement in zip(
+            networks.networks, known_kernels(networks).measurements, strict=True
+        )
+    ]
+    model = SumOfKernels(trees).fit(NetworkDataset(networks.networks, tuple(slow)), rng=rng())
+    device = networks.networks[0].device
+    assert model.overheads_on(device).launch_s.value == pytest.approx(5e-6 + LAUNCH_S, rel=0.1)
 
 
-def test_bad_input_is_named():
-    with pytest.raises(InputError, match="must be above 0 and lie in its interval"):
-        KernelLatency(1.0, 2.0, 3.0, "predicted")
-    with pytest.raises(InputError, match="source must be one of measured, looked up, predicted"):
-        KernelLatency(1.0, 1.0, 1.0, "guessed")
-    with pytest.raises(InputError, match="overheads must have all their fields"):
-        Overheads.from_dict({"launch_s": {"value": 1.0}})
-    assert NO_OVERHEADS.networks == 0
+def test_latencies_of_whole_networks_alone_teach_a_bias(networks, trees):
+    slow = replace(
+        networks,
+        measurements=tuple(Measured((3 * each.latency_s,)) for each in networks.measurements),
+    )
+    judged = without_kernels_alone(slow)
+    plain, learned = SumOfKernels(trees), SumOfKernels(trees)
+    learned.fit(judged.take(range(16)), rng=rng())
+    later = judged.take(range(16, 32))
+
+    def off(model):
+        found = model.predict(later.networks).latency_s
+        return float(np.exp(np.median(np.log(found) - later.log_latency)))
+
+    assert off(plain) < 0.5
+    assert 0.6 < off(learned) < 1.6
+    assert learned.overheads_on(later.networks[0].device).networks == 16
+
+
+def test_kernels_measured_alone_are_learned(networks):
+    model = SumOfKernels(rng=rng())
+    assert not model.is_fitted
+    with pytest.raises(InputError, match="kernels that were measured alone"):
+        model.fit(without_kernels_alone(networks), rng=rng())
+    model.fit(networks, rng=rng())
+    found = model.predict(without_kernels_alone(networks).networks)
+    assert np.corrcoef(np.log(found.latency_s), networks.log_latency)[0, 1] > 0.5
+
+
+def test_another_device_is_not_known(networks, trees):
+    model = SumOfKernels(trees).fit(networks, rng=rng())
+    device = replace(networks.networks[0].device, name="another")
+    found = model.overheads_on(device)
+    assert found == replace(DEFAULT_OVERHEADS, device_error=UNSEEN_DEVICE_ERROR)
+    network = replace(without_kernels_alone(networks).networks[0], device=device)
+    prediction = model.predict([network])
+    assert prediction.high_s[0] / prediction.low_s[0] > np.exp(2 * 1.6 * UNSEEN_DEVICE_ERROR)
+
+
+def test_a_model_that_only_ranks_is_refused():
+    with pytest.raises(InputError, match="must give seconds to be added up, got 'random'"):
+        SumOfKernels(new_kernel_model("random", rng=rng()))

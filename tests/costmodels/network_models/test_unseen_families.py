@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from costmodels.errors import InputError
-from costmodels.network_models.kernel_latency import KernelLatency
-from costmodels.network_models.sum_of_kernels import MeasuredNetwork, Overheads, add_up
+from costmodels.network_models.kernel_sums import MeasuredNetwork, add_up
+from costmodels.network_models.overheads import Overheads
 from costmodels.network_models.unseen_families import (
     UnseenFamilies,
     coverage_left_out,
@@ -19,6 +19,7 @@ from costmodels.network_models.unseen_families import (
     write_factors,
 )
 from costmodels.networks.fused_graph import FusedGraph, Launch
+from costmodels.networks.kernel_latency import KernelLatency
 from costmodels.testing.example_data import example_device
 
 DEVICE = example_device()

@@ -19,7 +19,7 @@ from costmodels.dataset.splits import read_split, save_split, split_by_network
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
 from costmodels.load_model import load_kernel_model
-from costmodels.registry import kernel_model_names
+from costmodels.registry import kernel_model_names, network_model_names
 from halide_style.terms import TERMS
 from tvm_integration.cli.app import app
 from tvm_integration.compat import structural_equal
@@ -114,7 +114,7 @@ def test_what_cannot_be_trained_is_said(dataset, tmp_path, monkeypatch, argument
 
 def test_every_model_is_listed_with_its_claims():
     found = json.loads(run("models", "--json").stdout)
-    assert set(found) == set(kernel_model_names())
+    assert set(found) == {*kernel_model_names(), *network_model_names()}
     assert found["graphsage"]["claims"] == {"ranks": True, "seconds": True, "interval": True}
     assert "MLSys 2021" in found["graphsage"]["paper"]
     text = run("models").stdout

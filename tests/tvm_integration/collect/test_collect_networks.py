@@ -13,7 +13,8 @@ from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.errors import InputError
 from costmodels.load_model import load_kernel_model
-from costmodels.network_models.sum_of_kernels import DEFAULT_OVERHEADS, UNSEEN_DEVICE_ERROR, add_up
+from costmodels.network_models.kernel_sums import add_up
+from costmodels.network_models.overheads import DEFAULT_OVERHEADS, UNSEEN_DEVICE_ERROR
 from tvm_integration.cli.app import app
 from tvm_integration.collect import network_process
 from tvm_integration.collect.network_process import NetworkProcess

@@ -13,7 +13,7 @@ from costmodels.device import read_device
 from costmodels.errors import InputError
 from costmodels.load_model import load_kernel_model
 from costmodels.network_models.discrepancy import Discrepancy
-from costmodels.network_models.sum_of_kernels import Overheads, Parameter
+from costmodels.network_models.overheads import Overheads, Parameter
 from costmodels.network_models.unseen_families import pretrained_factors
 from tvm_integration.cli.app import app
 from tvm_integration.estimate.estimate import EstimateOptions, estimate_network

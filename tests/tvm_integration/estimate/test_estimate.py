@@ -21,7 +21,7 @@ from costmodels.kernel import Measured
 from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.kernel_models.paleo import Paleo
 from costmodels.load_model import load_kernel_model
-from costmodels.network_models.sum_of_kernels import Overheads, Parameter
+from costmodels.network_models.overheads import Overheads, Parameter
 from tvm_integration.cli.app import app
 from tvm_integration.cli.estimate_page import estimate_html
 from tvm_integration.compat import Target

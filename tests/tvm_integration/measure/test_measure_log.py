@@ -15,8 +15,8 @@ from tvm_integration.compat import (
     derived_object,
     tvm,
 )
-from tvm_integration.measure.failures import failure_from_message, failure_message
 from tvm_integration.measure.measure_log import measure_callbacks
+from tvm_integration.measure.outcomes import failure_from_message, failure_message
 
 SLOW = matmul_task.matmul(200)
 

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from costmodels.errors import InputError
 from costmodels.kernel_models.graphsage import GraphSage, GraphSageShape
 from costmodels.kernel_models.lookup_table import LookupTable
+from costmodels.learning.kernel_training import TrainingConfig
 from costmodels.learning.neural_model import NeuralConfig
-from costmodels.learning.training import TrainingConfig
 from costmodels.testing.example_data import example_dataset
 from tvm_integration import MetaScheduleCostModel
 from tvm_integration.cli.app import app

@@ -1,79 +1,71 @@
-"""The one training loop: mini-batches of groups, early stop on tasks held out, best weights."""
+"""The one training loop: mini-batches, early stop on examples held out, best weights.
+
+What examples are, kernels or networks, and what is lost on them, is the caller's to say.
+"""
 
 import copy
 import io
 import json
 import math
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from costmodels.errors import InputError
 from costmodels.files import write_atomically
-from costmodels.kernel import IndexArray
-from costmodels.learning.kernel_network import KernelNetwork
-from costmodels.learning.kernel_tensors import KernelEncoding
-from costmodels.learning.labels import KernelLabels, LabelledGroups, labelled_groups
-from costmodels.learning.losses import RANK_LOSSES, log_seconds_error
+
+_Network = TypeVar("_Network", bound=nn.Module)
+_Batch = TypeVar("_Batch")
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingConfig:
-    """How a network is trained.
+class LoopConfig:
+    """How the weights of a network are found.
 
     Parameters
     ----------
-    loss : str
-        On the order of the kernels of a task; one of `costmodels.learning.losses.RANK_LOSSES`.
-    centred_weight : float
-        Weight of the squared error on log speed within a task beside it, which keeps utilities in
-        units of log speed.
-    seconds_weight : float
-        Weight of the error on log seconds.
     epochs, patience : int
-        Passes over the data at most; passes without improvement on the tasks held out after which
-        it stops.
-    kernels_per_batch : int
-        Kernels of a mini-batch.
+        Passes over the data at most; passes without improvement on the examples held out after
+        which it stops.
     learning_rate, weight_decay, largest_gradient : float
         Of AdamW with one cycle of the learning rate; norm at which gradients are cut.
     """
 
-    loss: str = "pairwise"
-    centred_weight: float = 0.3
-    seconds_weight: float = 0.3
     epochs: int = 60
     patience: int = 15
-    kernels_per_batch: int = 512
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     largest_gradient: float = 1.0
 
-    def __post_init__(self) -> None:
-        if self.loss not in RANK_LOSSES:
-            raise InputError(f"loss must be one of {', '.join(RANK_LOSSES)}, got {self.loss!r}")
 
+class Examples(ABC, Generic[_Network, _Batch]):
+    """What a network learns from, or is judged by, in mini-batches."""
 
-@dataclass(frozen=True)
-class LabelledKernels:
-    """Kernels to learn from or to judge by.
+    @property
+    @abstractmethod
+    def batch_count(self) -> int:
+        """About how many mini-batches a pass has; at least 1."""
 
-    Parameters
-    ----------
-    encoding : KernelEncoding
-        The kernels.
-    labels : KernelLabels
-        What was measured of them.
-    """
+    @abstractmethod
+    def batches(self, rng: np.random.Generator | None) -> Iterator[tuple[_Batch, int]]:
+        """Yield mini-batches and how many examples each has.
 
-    encoding: KernelEncoding
-    labels: KernelLabels
+        Parameters
+        ----------
+        rng : numpy.random.Generator, optional
+            Draws their order; without it that is always the same.
+        """
+
+    @abstractmethod
+    def loss(self, network: _Network, batch: _Batch) -> Tensor:
+        """What a network loses on a mini-batch, on the mean of its examples: a scalar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,29 +87,29 @@ class Epoch:
 
 
 def train(
-    network: KernelNetwork,
-    training: LabelledKernels,
-    config: TrainingConfig,
+    network: _Network,
+    training: Examples[_Network, _Batch],
+    config: LoopConfig,
     *,
     rng: np.random.Generator,
-    validation: LabelledKernels | None = None,
+    validation: Examples[_Network, _Batch] | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     unfinished: Path | None = None,
 ) -> float:
-    """Train a network in place; it ends with the weights that did best on the kernels held out.
+    """Train a network in place; it ends with the weights that did best on what was held out.
 
     Parameters
     ----------
-    network : KernelNetwork
+    network : torch.nn.Module
         With its inputs standardised.
-    training : LabelledKernels
+    training : Examples
         To learn from.
-    config : TrainingConfig
+    config : LoopConfig
         How.
     rng : numpy.random.Generator
-        Draws groups and their order.
-    validation : LabelledKernels, optional
-        Kernels of other tasks; without them the weights of the last epoch stay.
+        Draws the order of examples.
+    validation : Examples, optional
+        To stop by; without them the weights of the last epoch stay.
     on_epoch : callable
         Told after each epoch.
     unfinished : Path, optional
@@ -127,7 +119,7 @@ def train(
     Returns
     -------
     float
-        Loss on the kernels held out; NaN without.
+        Loss on what was held out; NaN without.
     """
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -135,12 +127,11 @@ def train(
     state = _State(network, optimizer, rng)
     if unfinished is not None:
         state.restore(unfinished)
-    steps = config.epochs * max(1, round(len(training.encoding) / config.kernels_per_batch))
     while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
         state.epoch += 1
-        loss = _one_epoch(state, training, config, steps)
-        held_out = math.nan if validation is None else mean_loss(network, validation, config)
-        if not held_out >= state.best_loss:  # without kernels held out the last is the best
+        loss = _one_epoch(network, state, training, config)
+        held_out = math.nan if validation is None else mean_loss(network, validation)
+        if not held_out >= state.best_loss:  # without examples held out the last is the best
             state.best_loss, state.best_epoch = held_out, state.epoch
             state.best_weights = copy.deepcopy(network.state_dict())
         on_epoch(Epoch(state.epoch, config.epochs, loss, held_out))
@@ -156,16 +147,16 @@ class _State:
 
     Parameters
     ----------
-    network : KernelNetwork
+    network : torch.nn.Module
         At its start.
     optimizer : Optimizer
         Of its weights.
     rng : numpy.random.Generator
-        Draws groups.
+        Draws the order of examples.
     """
 
     def __init__(
-        self, network: KernelNetwork, optimizer: torch.optim.Optimizer, rng: np.random.Generator
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator
     ) -> None:
         self.network = network
         self.optimizer = optimizer
@@ -214,17 +205,18 @@ def _digest(weights: Mapping[str, Tensor]) -> str:
 
 
 def _one_epoch(
-    state: _State, training: LabelledKernels, config: TrainingConfig, steps: int
+    network: _Network, state: _State, training: Examples[_Network, _Batch], config: LoopConfig
 ) -> float:
     """Pass over the data once; return the mean loss."""
-    network, optimizer = state.network, state.optimizer
+    optimizer = state.optimizer
+    steps = config.epochs * training.batch_count
     network.train()
     losses = []
-    for groups in _mini_batches(training.labels, config.kernels_per_batch, state.rng):
+    for batch, _ in training.batches(state.rng):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _rate(state.step / steps)
         optimizer.zero_grad(set_to_none=True)
-        loss = batch_loss(network, training.encoding, groups, config)
+        loss = training.loss(network, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), config.largest_gradient)
         optimizer.step()
@@ -233,51 +225,15 @@ def _one_epoch(
     return float(np.mean(losses))
 
 
-def batch_loss(
-    network: KernelNetwork,
-    encoding: KernelEncoding,
-    groups: LabelledGroups,
-    config: TrainingConfig,
-) -> Tensor:
-    """Loss of a network on some groups of kernels."""
-    found = network(encoding.tensors(groups.kernels))
-    utility = found[:, 0].index_select(0, groups.place.flatten()).reshape(groups.place.shape)
-    loss = RANK_LOSSES[config.loss](utility, groups.targets)
-    if config.centred_weight:
-        centred = RANK_LOSSES["squared_error"](utility, groups.targets)
-        loss = loss + config.centred_weight * centred
-    if config.seconds_weight:
-        seconds = log_seconds_error(found[:, 1], groups.log_excess)
-        loss = loss + config.seconds_weight * seconds
-    return loss
-
-
-def mean_loss(network: KernelNetwork, kernels: LabelledKernels, config: TrainingConfig) -> float:
+def mean_loss(network: _Network, examples: Examples[_Network, _Batch]) -> float:
     """Mean loss over mini-batches, with the network as it is used for predicting."""
     network.eval()
     losses, sizes = [], []
     with torch.no_grad():
-        for groups in _mini_batches(kernels.labels, config.kernels_per_batch, None):
-            losses.append(batch_loss(network, kernels.encoding, groups, config).item())
-            sizes.append(len(groups.kernels))
+        for batch, size in examples.batches(None):
+            losses.append(examples.loss(network, batch).item())
+            sizes.append(size)
     return float(np.average(losses, weights=sizes))
-
-
-def _mini_batches(
-    labels: KernelLabels, size: int, rng: np.random.Generator | None
-) -> Iterator[LabelledGroups]:
-    groups = labels.groups(rng)
-    order = np.arange(len(groups)) if rng is None else rng.permutation(len(groups))
-    taken: list[IndexArray] = []
-    kernels = 0
-    for number in order:
-        taken.append(groups[number])
-        kernels += len(groups[number])
-        if kernels >= size:
-            yield labelled_groups(labels, taken)
-            taken, kernels = [], 0
-    if taken:
-        yield labelled_groups(labels, taken)
 
 
 def _rate(progress: float) -> float:

@@ -6,8 +6,8 @@ import torch
 
 from costmodels.errors import InputError
 from costmodels.kernel_models.graphsage import GraphSage, GraphSageShape
+from costmodels.learning.kernel_training import TrainingConfig
 from costmodels.learning.neural_model import NeuralConfig
-from costmodels.learning.training import TrainingConfig
 from costmodels.protocol import FitProgress
 from costmodels.testing.example_data import example_dataset
 
