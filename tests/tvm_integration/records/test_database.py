@@ -7,11 +7,11 @@ from costmodels.errors import InputError
 from costmodels.kernel import Failure, Measured
 from tvm_integration.compat import Target, meta_schedule
 from tvm_integration.identity import program_hash, record_hash, target_text
+from tvm_integration.measure.outcomes import measurement_of
 from tvm_integration.records.database import (
     RECORDS,
     WORKLOADS,
     has_database,
-    measurement_of,
     open_database,
     replay,
 )
