@@ -10,13 +10,20 @@ from typer.testing import CliRunner
 
 from costmodels.cores import core_count, usable_cpus
 from costmodels.dataset.folder import read_dataset
+from costmodels.dataset.network_samples import network_dataset
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.errors import InputError
-from costmodels.load_model import load_kernel_model
+from costmodels.load_model import load_kernel_model, load_network_model
 from costmodels.network_models.kernel_sums import add_up
-from costmodels.network_models.overheads import DEFAULT_OVERHEADS, UNSEEN_DEVICE_ERROR
+from costmodels.network_models.overheads import (
+    DEFAULT_OVERHEADS,
+    NO_OVERHEADS,
+    UNSEEN_DEVICE_ERROR,
+)
+from costmodels.network_models.sum_of_kernels import SumOfKernels
 from tvm_integration.cli.app import app
 from tvm_integration.collect import network_process
+from tvm_integration.collect.featurize import featurize
 from tvm_integration.collect.network_process import NetworkProcess
 from tvm_integration.collect.networks import ATTEMPTS, NetworkCollector
 from tvm_integration.estimate.measured_networks import measured_networks
@@ -71,6 +78,34 @@ def test_every_kernel_of_a_network_is_measured(folder):
                 == row.graph.counts("kernel")[kernel.task]
             )
     assert {record.origin for record in stored.records} == {"default"}
+
+
+def test_a_sum_of_kernels_learns_from_measured_networks(folder, tmp_path):
+    """By the protocol, from a folder that `collect` made to a checkpoint and back."""
+    stored = read_dataset(folder)
+    dataset = network_dataset(stored, featurize(stored))
+    assert len(dataset) == len(NETWORKS)
+    kernels_alone = SumOfKernels(load_kernel_model("pretrained:gbt"), NO_OVERHEADS)
+    for network, measurement in zip(dataset.networks, dataset.measurements, strict=True):
+        found = kernels_alone.explain(network)
+        assert not found.missing
+        assert {each.source for each in found.kernels.values()} == {"measured"}
+        assert found.total.total_s < 2 * measurement.latency_s
+    model = SumOfKernels(load_kernel_model("pretrained:gbt")).fit(
+        dataset, rng=np.random.default_rng(0)
+    )
+    assert model.overheads_on(dataset.networks[0].device).networks == len(NETWORKS)
+    alone = [replace(each, kernels=replace(each.kernels, measured={})) for each in dataset.networks]
+    prediction = model.predict(alone)
+    off = np.abs(np.log(prediction.latency_s) - dataset.log_latency)
+    assert np.median(off) < 0.5
+    inside = (prediction.low_s <= np.exp(dataset.log_latency)) & (
+        np.exp(dataset.log_latency) <= prediction.high_s
+    )
+    assert np.sum(inside) >= len(NETWORKS) - 1
+    model.save(tmp_path / "sum.ckpt")
+    again = load_network_model(tmp_path / "sum.ckpt").predict(alone)
+    np.testing.assert_array_equal(again.latency_s, prediction.latency_s)
 
 
 def test_networks_of_a_data_set_are_measured_again_with_its_programs(tmp_path):
