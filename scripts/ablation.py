@@ -53,6 +53,11 @@ def validating() -> tuple[SplitParts, NearBest]:
     return SplitParts(parts.train, None, TestSet(ran, {})), NearBest(ran)
 
 
+def judge_one(model: GraphSage, seed: int) -> dict[str, float | None]:
+    """Of the validation tasks."""
+    return judge(model, *validating(), seed)
+
+
 def main() -> None:
     """Train what is missing, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -69,7 +74,9 @@ def main() -> None:
             found.append(
                 results.get(
                     f"{name} | {seed}",
-                    lambda m=model, n=seed: judge(m, *validating(), n),
+                    judge_one,
+                    model,
+                    seed,
                 )
             )
         cells = [shown([each[column] for each in found]) for column in SHOWN]

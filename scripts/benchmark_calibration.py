@@ -110,15 +110,18 @@ def main() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # for the processes of the networks
     results = Results(options.out, fresh=options.fresh)
     for way in WAYS:
-        results.get(f"calibrated | {way}", lambda w=way: calibrated(w, options.model))
+        results.get(f"calibrated | {way}", calibrated, way, options.model)
     for network in options.networks:
-        results.get(f"measured | {network}", lambda n=network: measured(n))
+        results.get(f"measured | {network}", measured, network)
         for way in WAYS:
             found = results.values[f"calibrated | {way}"]["overheads"]
             with contextlib.redirect_stdout(sys.stderr):
                 results.get(
                     f"estimated | {network} | {way}",
-                    lambda n=network, o=found: estimated(n, options.model, o),
+                    estimated,
+                    network,
+                    options.model,
+                    found,
                 )
     picture = options.page.with_suffix(".png")
     chart(results.values, options.networks, picture)

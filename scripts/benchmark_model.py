@@ -81,8 +81,14 @@ def collect(path: Path) -> dict[str, int]:
                 counts.append(len(raw[i]))
                 times.append(statistics.median(float(t) for t in result.run_secs))
                 tasks.append(number)
-    both = {"stock": np.concatenate(rows), "ours": np.concatenate(own)}
-    np.savez_compressed(path, counts=counts, times=times, tasks=tasks, **both)
+    np.savez_compressed(
+        path,
+        counts=counts,
+        times=times,
+        tasks=tasks,
+        stock=np.concatenate(rows),
+        ours=np.concatenate(own),
+    )
     return {"measured": len(times)}
 
 
@@ -243,10 +249,10 @@ def main() -> None:
     for who in ("ours", "stock"):
         for samples in SAMPLES:
             call = (*out, "--child", "learn", who, str(samples))
-            results.get(f"learn | {samples} | {who}", lambda call=call: run_child(*call))
+            results.get(f"learn | {samples} | {who}", run_child, *call)
     for task in TASKS:
         call = (*out, "--child", "predict", "-", task)
-        results.get(f"predict | {task}", lambda call=call: run_child(*call))
+        results.get(f"predict | {task}", run_child, *call)
     print_tables(results)
 
 

@@ -45,8 +45,8 @@ DATA = (
     "with chosen schedules on two cores are those of `shipped:chosen_networks`, measured on the "
     "29th on two threads of a Zen 4."
 )
-COLUMNS = ("networks", "supported", "mape", "median_ape", "within_10pct", "spearman")
-COLUMNS += ("spearman_in_family", "coverage", "interval_width")
+COLUMNS: tuple[str, ...] = ("networks", "supported", "mape", "median_ape", "within_10pct")
+COLUMNS += ("spearman", "spearman_in_family", "coverage", "interval_width")
 
 
 def judge(
@@ -256,17 +256,25 @@ def main() -> None:
             for case in kinds:
                 results.get(
                     f"{case.name} | {name} | {seed}",
-                    lambda c=case, m=name, n=seed, k=known: run(c, m, n, k),
+                    run,
+                    case,
+                    name,
+                    seed,
+                    known,
                 )
                 if not case.fused:
                     results.get(
                         f"fusion | {case.name} | {name} | {seed}",
-                        lambda c=case, m=name, n=seed, k=known: compare_fusion(c, m, n, k),
+                        compare_fusion,
+                        case,
+                        name,
+                        seed,
+                        known,
                     )
         trained.cache_clear()
     parts = []
     for case in kinds:
-        results.get(f"{case.name} | operation counts", lambda c=case: operation_counts(c))
+        results.get(f"{case.name} | operation counts", operation_counts, case)
         parts.append(f"## {case.name}\n\n{table(results.values, case, options.models)}")
         if not case.fused:
             parts.append(

@@ -187,16 +187,18 @@ def measure_all(options: argparse.Namespace) -> None:
             for model, path in files.items():
                 tune = ("--tune", str(path), key, str(seed), str(TRIALS), str(BATCH))
                 choose = ("--choose", str(path), key, str(seed))
-                results.get(f"{key} | {seed} | {model}", lambda call=tune: run_child(*call))
-                results.get(f"{key} | {seed} | {model} | 0", lambda call=choose: run_child(*call))
+                results.get(f"{key} | {seed} | {model}", run_child, *tune)
+                results.get(f"{key} | {seed} | {model} | 0", run_child, *choose)
             call = ("--tune", STOCK, key, str(seed), str(STOCK_TRIALS), str(STOCK_BATCH))
-            results.get(
-                f"{key} | {seed} | {STOCK}", lambda call=call: run_child(*call, timeout_s=7200)
-            )
+            results.get(f"{key} | {seed} | {STOCK}", run_child, *call, timeout_s=7200)
         for key in keys:
             results.get(
                 f"{key} | {seed} | winners",
-                lambda key=key, seed=seed: winners(results, key, seed, options.models),
+                winners,
+                results,
+                key,
+                seed,
+                options.models,
             )
     print_table(results, keys, seeds, options.models)
 

@@ -49,11 +49,11 @@ class Results:
                     "anew with --fresh"
                 )
 
-    def get(self, key: str, measure: Callable[[], Any]) -> Any:
-        """Return a result, measuring it if it is not there yet."""
+    def get(self, key: str, measure: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Return a result; what is not there yet is measured, with these arguments."""
         if key not in self.values:
             start = time.perf_counter()
-            self.values[key] = measure()
+            self.values[key] = measure(*arguments, **options)
             self.commits[key] = commit()
             here = self.machines[key] = machine()
             self.dates[key] = str(date.today())

@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from benchmark_results import ROOT, Results, run_child
@@ -43,7 +44,7 @@ def tune_once(model: str, task: str, seed: int) -> dict[str, object]:
     curve = []
     start = time.perf_counter()
 
-    def on_event(event: object) -> None:
+    def on_event(event: Any) -> None:
         run_secs = event.run_secs
         latency_s = statistics.median(run_secs) if run_secs else None
         curve.append((time.perf_counter() - start, latency_s))
@@ -131,9 +132,9 @@ def main() -> None:
     for seed in range(1, options.seeds + 1):
         for task, model in itertools.product(TASKS, MODELS):
             call = ("--child", model, task, str(seed))
-            results.get(f"{task} | {seed} | {model}", lambda call=call: run_child(*call))
+            results.get(f"{task} | {seed} | {model}", run_child, *call)
     for task in TASKS:
-        results.get(f"{task} | winners", lambda task=task: _winners(results, task, options.seeds))
+        results.get(f"{task} | winners", _winners, results, task, options.seeds)
     print_table(results, options.seeds)
     draw(results, options.seeds, options.out.with_suffix(".png"))
 

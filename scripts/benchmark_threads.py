@@ -199,7 +199,7 @@ def main() -> None:
         f"threads: processor time over wall time {median(worker['cpu_over_wall']):.2f}"
     )
     for name in NETWORKS:
-        found = results.get(name, lambda name=name: reference_beside_alone(name))
+        found = results.get(name, reference_beside_alone, name)
         for kind in ("torch", "onnxruntime"):
             beside, by_itself = (median(found[f"{kind} {what}"]) for what in ("beside", "alone"))
             print(f"{name} in {kind}: {beside / by_itself:.3f} of what it takes alone")
@@ -207,7 +207,7 @@ def main() -> None:
     if options.before is not None:
         for number in range(DEMOS):
             for name, source in (("before", options.before.resolve()), ("now", ROOT)):
-                results.get(f"demo {name} {number}", lambda source=source: demo(source))
+                results.get(f"demo {name} {number}", demo, source)
     if f"demo now {DEMOS - 1}" in results.values:
         before, now = (
             [results.values[f"demo {name} {number}"] for number in range(DEMOS)]

@@ -278,10 +278,10 @@ def main() -> None:
                 untuned = results.values[f"{network} | {seed} | ours"]["untuned"]
                 kept.write_text(json.dumps(untuned))
                 call += ["--untuned", str(kept)]
-            results.get(f"{network} | {seed} | {who}", lambda call=call: run_child(*call))
+            results.get(f"{network} | {seed} | {who}", run_child, *call)
     for network in options.networks:
-        call = ("--in-turn", network, "--seeds", str(options.seeds))
-        results.get(f"{network} | in turn", lambda call=call: run_child(*call))
+        in_turn = ("--in-turn", network, "--seeds", str(options.seeds))
+        results.get(f"{network} | in turn", run_child, *in_turn)
     print_table(results, options.networks, options.seeds)
     draw(results, options.networks, options.seeds, options.out.with_suffix(".png"))
 

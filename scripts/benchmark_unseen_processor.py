@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmark_network import judge
 from benchmark_results import ROOT, Results
@@ -49,8 +50,8 @@ WAYS = {
     "networks": "`calibrate`",
 }
 FAMILIES = ("calibrating families", "other families")
-COLUMNS = ("networks", "supported", "mape", "median_ape", "within_10pct", "spearman", "coverage")
-COLUMNS += ("interval_width",)
+COLUMNS: tuple[str, ...] = ("networks", "supported", "mape", "median_ape", "within_10pct")
+COLUMNS += ("spearman", "coverage", "interval_width")
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,14 @@ def run(rows: Sequence[NetworkRow], model: KernelCostModel) -> dict[str, dict[st
     return scores
 
 
-def table(values: Mapping[str, Mapping[str, float]], target: str, seeds: Sequence[int]) -> str:
+def run_on(
+    rows: Sequence[NetworkRow], processor: str, seed: int, folder: Path
+) -> dict[str, dict[str, float | None]]:
+    """Judge what learned nothing of a processor."""
+    return run(rows, trained(processor, "known networks", seed, folder))
+
+
+def table(values: Mapping[str, Any], target: str, seeds: Sequence[int]) -> str:
     """Of one target, as Markdown."""
     lines = ["| judged on | | " + " | ".join(COLUMNS) + " |", "|---" * (2 + len(COLUMNS)) + "|"]
     for families in FAMILIES:
@@ -189,9 +197,11 @@ def main() -> None:
             processor = rows[0].device.name
             results.get(
                 f"{target} | {seed}",
-                lambda r=rows, p=processor, n=seed: run(
-                    r, trained(p, "known networks", n, options.trained)
-                ),
+                run_on,
+                rows,
+                processor,
+                seed,
+                options.trained,
             )
     parts = [f"## {name}\n\n{table(results.values, name, options.seeds)}" for name in known]
     about = (__doc__ or "").split("\n\n")

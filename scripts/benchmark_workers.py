@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmark_results import ROOT, Results, run_child
 from benchmark_tasks import TASKS
@@ -54,7 +55,7 @@ def tune_once(who: str, task: str, batch: int, seed: int) -> dict[str, float]:
     return {"wall_s": wall_s, "best_s": best, "records": len(records)}
 
 
-def host_cpu(tvm: object) -> str:
+def host_cpu(tvm: Any) -> str:
     """LLVM's name for this processor."""
     return str(tvm.target.codegen.llvm_get_system_cpu())
 
@@ -78,7 +79,9 @@ def main() -> None:
             call = ("--child", who, task, str(batch), str(repeat + 1))
             results.get(
                 f"{task} | {batch} | {repeat} | {who}",
-                lambda call=call, who=who: run_child(*call, hide_torch=who == "stock"),
+                run_child,
+                *call,
+                hide_torch=who == "stock",
             )
     print(f"\n{results.header()}\n")
     print("| task | batch | ours, s | stock, s | ratio (min-max) | goal |")

@@ -66,7 +66,9 @@ def main() -> None:
     found = [
         results.get(
             f"{kind} | {number}",
-            lambda n=number: estimates(is_busy=n < BUSY, measured=options.measured),
+            estimates,
+            is_busy=number < BUSY,
+            measured=options.measured,
         )
         for number in range(CACHES)
     ]

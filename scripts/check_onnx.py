@@ -88,6 +88,7 @@ def cases() -> Iterator[Case]:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         for case in collect_testcases(None):
+            assert case.data_sets is not None  # as of all that onnx makes itself
             inputs, outputs = (
                 [numpy_helper.to_array(x) if isinstance(x, onnx.TensorProto) else x for x in each]
                 for each in case.data_sets[0]
@@ -96,6 +97,7 @@ def cases() -> Iterator[Case]:
             yield Case(name, case.model, inputs, outputs, case.rtol, case.atol)
     for kind in ("simple", "pytorch-converted", "pytorch-operator"):
         for case in loader.load_model_tests(kind=kind):
+            assert case.model_dir is not None  # as of all that onnx carries
             model = onnx.load(os.path.join(case.model_dir, "model.onnx"))
             folder = Path(case.model_dir) / "test_data_set_0"
             read = {}

@@ -111,7 +111,7 @@ def main() -> None:
         for number, (family, found) in enumerate(
             zip(todo, pool.map(one, todo), strict=True), start=1
         ):
-            results.get(family, lambda value=found: value)
+            results.get(family, dict, found)
             on_progress(number, len(todo))
     write_atomically(options.page, page(results.values, results.header()).encode())
 

@@ -15,7 +15,7 @@ import argparse
 import functools
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from leaderboard import SEEDS, shown
 from costmodels.dataset.featurized import FeaturizedRecords
 from costmodels.dataset.folder import StoredDataset, read_dataset
 from costmodels.dataset.kernel_rows import RecordRow
-from costmodels.dataset.splits import read_split
+from costmodels.dataset.splits import Split, read_split
 from costmodels.files import write_atomically
 from costmodels.kernel import KernelDataset, concatenate
 from costmodels.kernel_models.ensemble import MEMBERS, Ensemble
@@ -96,19 +96,21 @@ def targets() -> list[Target]:
             if count <= found.get(processor, (0,))[0]:
                 continue
             train, test = (
-                records.select(
-                    lambda record, p=part, n=name, of=name_of, s=split: (
-                        record.task in s.part(p)
-                        and of(record) == n
-                        and (p == "train" or record.origin == "random")
-                    )
-                )
+                records.select(functools.partial(_is_in, split, part, name_of, name))
                 for part in ("train", "test")
             )
             test = test.take(np.flatnonzero(test.measured))
             if len(test) >= MIN_TEST:
                 found[processor] = count, Target(processor, name, train, test)
     return [target for _, target in sorted(found.values(), key=lambda each: -each[0])]
+
+
+def _is_in(
+    split: Split, part: str, name_of: Callable[[RecordRow], str], name: str, record: RecordRow
+) -> bool:
+    """Whether a record of a processor is in a part of a split; drawn at random if it judges."""
+    is_drawn = part == "train" or record.origin == "random"
+    return record.task in split.part(part) and name_of(record) == name and is_drawn
 
 
 def others(processor: str, *, known: bool) -> KernelDataset:
@@ -209,9 +211,13 @@ def main() -> None:
                             continue
                         results.get(
                             key(target.name, count, model, way, seed),
-                            lambda t=target, m=model, w=way, c=count, s=seed: run(
-                                t, m, w, count=c, seed=s, folder=folder
-                            ),
+                            run,
+                            target,
+                            model,
+                            way,
+                            count=count,
+                            seed=seed,
+                            folder=folder,
                         )
     picture = options.page.with_suffix(".png")
     judged = {each.partition(" | ")[0] for each in results.values}

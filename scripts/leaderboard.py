@@ -38,8 +38,8 @@ NEAR_BEST = 3.0
 PREDICTED = 2560
 """Programs of which predicting is timed, features not included."""
 SCORES = ("top1", "top5", "top1_weighted", "top1_gain", "kendall_tau", "pair_accuracy")
-SECONDS = ("supported", "median_ape", "all_median_ape", "near_median_ape", "near_mape")
-SECONDS += ("coverage", "interval_width")
+SECONDS: tuple[str, ...] = ("supported", "median_ape", "all_median_ape", "near_median_ape")
+SECONDS += ("near_mape", "coverage", "interval_width")
 COSTS = ("train_s", "size_mb", "predictions_per_s")
 
 
@@ -52,6 +52,11 @@ def run(parts: SplitParts, near: "NearBest", name: str, seed: int) -> dict[str, 
     if name == STOCK:
         return judge(StockModel(), parts, near, seed)
     return judge(new_kernel_model(name, rng=np.random.default_rng(seed)), parts, near, seed)
+
+
+def run_on(dataset: str, split: str, name: str, seed: int) -> dict[str, float | None]:
+    """The same on a split of a data set."""
+    return run(*parts_of(dataset, split), name, seed)
 
 
 def judge(
@@ -216,7 +221,11 @@ def main() -> None:
                 for model in models:
                     results.get(
                         f"{dataset} | {split} | {model} | {seed}",
-                        lambda d=dataset, s=split, m=model, n=seed: run(*parts_of(d, s), m, n),
+                        run_on,
+                        dataset,
+                        split,
+                        model,
+                        seed,
                     )
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     picture = options.page.with_suffix(".png")

@@ -7,6 +7,7 @@ too: they calibrate.
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,7 @@ from collect_cpu import run
 from collect_networks import CALIBRATION_SHARE
 
 from costmodels.dataset.folder import StoredDataset, read_dataset
+from costmodels.dataset.kernel_rows import RecordRow, TaskRow
 from costmodels.dataset.network_rows import NetworkRow
 from costmodels.kernel import KernelDataset, concatenate
 from costmodels.kernel_models.ensemble import MEMBERS
@@ -96,6 +98,12 @@ def calibrates(row: NetworkRow, left_out: Families) -> bool:
     return row.family not in left_out and number % CALIBRATION_SHARE == 0
 
 
+def _is_learned(
+    tasks: Mapping[str, TaskRow], held_out: AbstractSet[str], record: RecordRow
+) -> bool:
+    return tasks[record.task].workload_key not in held_out
+
+
 @functools.lru_cache(maxsize=1)
 def training_kernels(left_out: Families) -> KernelDataset:
     """Kernels to learn from: those of no network that is left out or calibrates."""
@@ -110,11 +118,7 @@ def training_kernels(left_out: Families) -> KernelDataset:
     for name in (*KERNELS, NETWORKS):
         dataset = read_dataset(name)
         tasks = dataset.tasks
-        parts.append(
-            featurize(dataset).select(
-                lambda record, t=tasks: t[record.task].workload_key not in held_out
-            )
-        )
+        parts.append(featurize(dataset).select(functools.partial(_is_learned, tasks, held_out)))
     return KernelDataset(
         concatenate([part.batch for part in parts]),
         tuple(measurement for part in parts for measurement in part.measurements),
@@ -230,7 +234,11 @@ def learn_factors(
         for name in names:
             found = results.get(
                 f"{name} | without {', '.join(sorted(fold))}",
-                lambda m=name, f=fold: factors_of_fold(m, 0, test, f),
+                factors_of_fold,
+                name,
+                0,
+                test,
+                fold,
             )
             parts[name].append(found)
         trained.cache_clear()  # each takes much memory
