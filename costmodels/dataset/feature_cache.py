@@ -8,6 +8,8 @@ files into memory.
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -151,6 +153,35 @@ def save_features(files_digest: str, table: FeatureTable, extractor: str, datase
         _remove_older(root, owner, key)
     except OSError:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def unfinished_features(files_digest: str, extractor: str) -> Iterator[Path | None]:
+    """Keep parts of an extraction until it has ended.
+
+    Parameters
+    ----------
+    files_digest : str
+        Of the data set; empty where nothing is kept of it.
+    extractor : str
+        What extracts.
+
+    Yields
+    ------
+    Path or None
+        A folder, with what an extraction that was killed has left; None where none can be made.
+        It is removed at the end, unless that is an error.
+    """
+    folder = cache_folder() / f".unfinished-{cache_key(files_digest, PER_STORE, extractor)}"
+    try:
+        if not files_digest:
+            raise OSError
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        yield None
+        return
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_older(root: Path, owner: str, key: str) -> None:

@@ -4,15 +4,21 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from importlib.metadata import version
-from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 
 from costmodels.cores import core_count
-from costmodels.dataset.feature_cache import FeatureTable, load_features, save_features
+from costmodels.dataset.feature_cache import (
+    FeatureTable,
+    load_features,
+    save_features,
+    unfinished_features,
+)
 from costmodels.dataset.featurized import FeaturizedRecords, join_features
 from costmodels.dataset.folder import StoredDataset, read_dataset
 from costmodels.dataset.kernel_rows import RecordRow
@@ -38,7 +44,8 @@ def featurize(
 ) -> FeaturizedRecords:
     """Give the features of a data set's programs with what was measured of them.
 
-    They are kept in a cache, as long as the data set does not change.
+    They are kept in a cache, as long as the data set does not change. Where an extraction was
+    killed the next one goes on.
 
     Parameters
     ----------
@@ -69,9 +76,12 @@ def featurize(
     digest = dataset.files_digest
     table = load_features(digest, len(records), extractor) if digest else None
     if table is None:
-        table = extract_features(dataset, records, on_progress=on_progress)
-        if digest:
-            save_features(digest, table, extractor, dataset.path)
+        with unfinished_features(digest, extractor) as unfinished:
+            table = extract_features(
+                dataset, records, on_progress=on_progress, unfinished=unfinished
+            )
+            if digest:
+                save_features(digest, table, extractor, dataset.path)
     return join_features(dataset, table)
 
 
@@ -80,6 +90,7 @@ def extract_features(
     records: Sequence[RecordRow],
     *,
     on_progress: OnProgress = no_progress,
+    unfinished: Path | None = None,
 ) -> FeatureTable:
     """Apply every trace again and extract rows and graphs.
 
@@ -91,6 +102,8 @@ def extract_features(
         Of some of these tasks.
     on_progress : callable
         Told how many programs are done, and how many there are.
+    unfinished : Path, optional
+        A folder where parts are kept, and taken from when they are there.
     """
     by_task: dict[str, list[int]] = {}
     for position, record in enumerate(records):
@@ -106,37 +119,47 @@ def extract_features(
         tempfile.TemporaryDirectory(prefix="costmodels-features-") as folder,
         WorkerPool(_prepare, stage="run", max_workers=workers, timeout_sec=JOB_TIMEOUT_S) as pool,
     ):
-        names = count()
 
         def job(part: Sequence[int]) -> _Job:
             row = dataset.tasks[records[part[0]].task]
-            path = str(Path(folder) / f"{next(names)}.npz")
-            return row.workload, row.target, [records[i].trace for i in part], path
+            what = row.workload, row.target, [records[i].trace for i in part]
+            name = blake2b(json.dumps(what).encode(), digest_size=12).hexdigest()
+            return *what, str((unfinished or Path(folder)) / f"{name}.npz")
 
-        def take(part: Sequence[int], path: Path, result: JobResult) -> None:
+        def take(part: Sequence[int], path: Path) -> None:
             nonlocal done
-            if result.failure is not None and len(part) > 1:
-                alone.extend([position] for position in part)
-                return
             done += len(part)
             on_progress(done, len(records))
-            if result.failure is not None:
-                return
             with np.load(path, allow_pickle=False) as found:
                 pieces = np.split(found["rows"], np.cumsum(found["counts"])[:-1])
                 for position, piece, good in zip(part, pieces, found["applies"], strict=True):
                     rows[position], applies[position] = piece, good
                 where = graphs.add(records[part[0]].task, str(found["graphs"]))
                 graph_index[part] = where[found["graph_index"]]
-            path.unlink()
+            if unfinished is None:
+                path.unlink()
 
         def run(parts: Sequence[Sequence[int]]) -> None:
-            jobs = [job(part) for part in parts]
+            asked = []
+            for part in parts:
+                made = job(part)
+                if _is_sound(Path(made[-1])):
+                    take(part, Path(made[-1]))
+                else:
+                    asked.append((part, made))
 
             def on_result(number: int, result: JobResult) -> None:
-                take(parts[number], Path(jobs[number][-1]), result)
+                nonlocal done
+                part, made = asked[number]
+                if result.failure is None:
+                    take(part, Path(made[-1]))
+                elif len(part) > 1:
+                    alone.extend([position] for position in part)
+                else:
+                    done += 1
+                    on_progress(done, len(records))
 
-            pool.map(jobs, on_result=on_result)
+            pool.map([made for _, made in asked], on_result=on_result)
 
         run(
             [
@@ -151,6 +174,15 @@ def extract_features(
     return FeatureTable(
         np.concatenate(rows), offsets, applies, *numbered_by_use(graphs.graphs, graph_index)
     )
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether a part is there that an extraction before this has left."""
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return set(found.files) == {"rows", "counts", "applies", "graphs", "graph_index"}
+    except (OSError, ValueError, BadZipFile):
+        return False
 
 
 def numbered_by_use(
@@ -243,13 +275,15 @@ def _prepare() -> Callable[[_Job], None]:
         graph_index = np.full(len(traces), -1, np.int64)
         graph_index[good] = numbers
         empty = np.empty((0, len(PER_STORE.columns)), np.float32)
+        beside = f"{path}.{os.getpid()}.npz"
         np.savez(
-            path,
+            beside,
             rows=np.concatenate([empty, *(program.rows for program in programs)]),
             counts=counts,
             applies=np.array(applies),
             graphs=graphs_to_json(graphs),
             graph_index=graph_index,
         )
+        os.replace(beside, path)
 
     return work

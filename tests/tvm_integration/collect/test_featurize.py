@@ -66,6 +66,42 @@ def test_the_second_time_nothing_is_extracted(dataset, monkeypatch):
             featurize(other)
 
 
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_a_killed_extraction_goes_on(dataset, monkeypatch, damage):
+    def kill(done, total):
+        if done > total / 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        featurize(dataset, on_progress=kill)
+    (unfinished,) = feature_cache.cache_folder().iterdir()
+    kept = sorted(unfinished.glob("*.npz"))
+    assert kept
+    if damage:
+        kept[0].write_bytes(kept[0].read_bytes()[:50])
+    asked = []
+    pool_map = module.WorkerPool.map
+
+    def counted(self, jobs, **options):
+        asked.extend(jobs)
+        return pool_map(self, jobs, **options)
+
+    monkeypatch.setattr(module.WorkerPool, "map", counted)
+    told = []
+    found = featurize(dataset, on_progress=lambda done, _: told.append(done))
+    assert len(asked) == len({each.task for each in dataset.records}) - len(kept) + damage
+    assert told[-1] == len(dataset.records)
+    (whole,) = feature_cache.cache_folder().iterdir()  # and nothing unfinished
+    shutil.rmtree(whole)
+    again = featurize(dataset)
+    np.testing.assert_array_equal(found.kernels.batch.rows, again.kernels.batch.rows)
+    assert found.kernels.batch.graphs == again.kernels.batch.graphs
+
+
 def test_a_damaged_cache_is_made_again(dataset):
     first = featurize(dataset)
     (path,) = feature_cache.cache_folder().glob("*/rows.npy")
