@@ -182,7 +182,7 @@ def evaluate(
         if split is None and name in kernel_model_names():
             raise InputError(
                 f"{name} must be a trained model's file when there is no split to train on, got a "
-                "registered name: give --split, or a file such as the cost_model.ckpt that "
+                "registered name: give a split, or a file such as the cost_model.ckpt that "
                 "`costmodels tune` leaves in its work directory"
             )
     for name in names:

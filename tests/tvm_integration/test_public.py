@@ -59,7 +59,7 @@ WRONG = {
     ),
     "minutes of a quick calibration": (
         lambda: calibrate(options=CalibrateOptions(quick=True, minutes=1)),
-        "--minutes must not be given with --quick",
+        "minutes must not be given with quick",
     ),
     "nothing to collect": (
         lambda: collect_kernels([], "data"),

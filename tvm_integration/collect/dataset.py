@@ -141,7 +141,7 @@ def _networks_of(source: object) -> list[str] | StoredDataset:
 
 def _check_is_other(source: Sequence[str] | StoredDataset, out: str | os.PathLike[str]) -> None:
     if isinstance(source, StoredDataset) and source.path.resolve() == Path(out).resolve():
-        raise InputError(f"--out must be another data set than --programs-of, got {out}")
+        raise InputError(f"out must be another data set than that of the programs, got {out}")
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def device_of(target: Target) -> Any:
     if not device.exist:
         raise InputError(
             f"target must be of a device of this machine to run, got {kind} and no such device: "
-            "give --target llvm, or run it where the device is"
+            "give the target llvm, or run it where the device is"
         )
     return device
 
@@ -70,7 +70,9 @@ def check_runs_here(target: Target) -> None:
     """
     kind = target.kind.name
     if kind == "c":
-        raise InputError("target must be of a kind that TVM can tune, got 'c': give --target llvm")
+        raise InputError(
+            "target must be of a kind that TVM can tune, got 'c': give the target llvm"
+        )
     if kind == "llvm":
         triple = str(target.attrs.get("mtriple", ""))
         here = platform.machine()

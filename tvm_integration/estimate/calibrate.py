@@ -48,7 +48,7 @@ class CalibrateOptions:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.quick and self.minutes is not None:
-            raise InputError(f"--minutes must not be given with --quick, got {self.minutes:g}")
+            raise InputError(f"minutes must not be given with quick, got {self.minutes:g}")
         TimeLimit(self.minutes)
 
 

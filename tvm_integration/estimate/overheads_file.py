@@ -112,7 +112,7 @@ def load_overheads(path: Path, asked: Calibrated) -> Overheads:
         other = "" if of.model != asked.model else " with other weights"
         raise InputError(
             f"overheads {path} must be of {asked.model}, got those of {of.model}{other}, whose "
-            "errors are others: calibrate with this --cost-model, or estimate with that one"
+            "errors are others: calibrate with this cost model, or estimate with that one"
         )
     for name in ("target", "device", "cores"):
         here, there = getattr(asked, name), getattr(of, name)

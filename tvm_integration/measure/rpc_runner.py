@@ -234,10 +234,10 @@ def parse_rpc(tracker: str | None, key: str | None) -> RPCConfig | None:
     if tracker is None and key is None:
         return None
     if tracker is None or key is None:
-        raise InputError("--rpc-tracker and --rpc-key must be given together, got one of them")
+        raise InputError("tracker and key of RPC must be given together, got one of them")
     host, _, port = tracker.rpartition(":")
     if not host or not port.isdigit():
-        raise InputError(f"--rpc-tracker must be HOST:PORT, got {tracker!r}")
+        raise InputError(f"tracker of RPC must be HOST:PORT, got {tracker!r}")
     return RPCConfig(host, int(port), key, session_timeout_sec=SESSION_TIMEOUT_S)
 
 

@@ -217,7 +217,7 @@ def _import_task(record: Any, network: str, device: Device | None) -> TaskRow:
         mcpu, own = target.attrs.get("mcpu"), host_target().attrs["mcpu"]
         if target.kind.name == "llvm" and mcpu is not None and str(mcpu) != str(own):
             _log.warning(
-                "records of mcpu %s are taken to be of this host (%s): give --device", mcpu, own
+                "records of mcpu %s are taken to be of this host (%s): give a device", mcpu, own
             )
     mod = record.workload.mod
     return task_row(
@@ -260,10 +260,10 @@ def _of_target(dataset: StoredDataset, wanted: str | None) -> StoredDataset:
     if len(targets) > 1 and text is None:
         raise InputError(
             f"one target must be exported to a folder, for a database tells none apart, got "
-            f"{len(targets)}: give --target with one of {'; '.join(targets)}"
+            f"{len(targets)}: give a target, one of {'; '.join(targets)}"
         )
     if text is not None and text not in targets:
-        raise InputError(f"--target must be one of {'; '.join(targets)}, got {wanted!r}")
+        raise InputError(f"target must be one of {'; '.join(targets)}, got {wanted!r}")
     if text is None:
         return dataset
     records = tuple(r for r in dataset.records if dataset.tasks[r.task].target == text)

@@ -37,11 +37,11 @@ def check_has_learned(model: KernelCostModel | None, name: str) -> None:
     """Raise InputError unless a model can choose programs that nobody measures."""
     if model is None or not model.is_fitted:
         raise InputError(
-            f"cost-model must be one that has learned for --trials 0, got {name!r}: take "
+            f"cost_model must be one that has learned for 0 trials, got {name!r}: take "
             "pretrained:best or a checkpoint, or give some trials"
         )
     if not model.claims.ranks:
         raise InputError(
-            f"cost-model must be one that tells the programs of a kernel apart for --trials 0, got "
+            f"cost_model must be one that tells the programs of a kernel apart for 0 trials, got "
             f"{name!r}, a {model.name}: take pretrained:best"
         )

@@ -58,7 +58,7 @@ class TuneOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        counts = (("trials", self.trials, 0), ("trials-per-iter", self.trials_per_iter, 1))
+        counts = (("trials", self.trials, 0), ("trials_per_iter", self.trials_per_iter, 1))
         for name, count, least in counts:
             if not least <= count <= _MAX_COUNT:
                 raise InputError(f"{name} must be in {least} ... {_MAX_COUNT}, got {count}")

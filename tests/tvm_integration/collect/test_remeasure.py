@@ -167,7 +167,7 @@ def test_bad_input_is_one_line(tmp_path, arguments, message):
 
 def test_a_data_set_is_not_measured_into_itself(source):
     done = CliRunner().invoke(app, ["collect", "--programs-of", str(source), "--out", str(source)])
-    assert "must be another data set than --programs-of" in str(done.exception)
+    assert "must be another data set than that of the programs" in str(done.exception)
 
 
 def test_weights_whose_layout_a_schedule_chose_are_measured(tmp_path):

@@ -99,7 +99,7 @@ def test_device():
         device_of(cuda)
     assert str(error.value) == (
         "target must be of a device of this machine to run, got cuda and no such device: "
-        "give --target llvm, or run it where the device is"
+        "give the target llvm, or run it where the device is"
     )
 
 
@@ -279,7 +279,7 @@ def test_a_disk_without_room_is_noticed_before_llvm_ends_the_process(
 @pytest.mark.parametrize(
     ("target", "text"),
     [
-        ({"kind": "c"}, "got 'c': give --target llvm"),
+        ({"kind": "c"}, "got 'c': give the target llvm"),
         (
             {"kind": "llvm", "mtriple": "riscv64-unknown-linux-gnu"},
             "got mtriple 'riscv64-unknown-linux-gnu': leave -mtriple out",

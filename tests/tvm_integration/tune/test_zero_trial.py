@@ -84,7 +84,7 @@ def test_only_some_kernels(checkpoint, tmp_path, small_search):
 def test_a_model_that_has_learned_nothing_is_refused(name, tmp_path):
     arguments = ["tune", "zoo:mlp", "--trials", "0", "--cost-model", name]
     work_dir = tmp_path / "work"
-    with pytest.raises(InputError, match="must be one that has learned for --trials 0, got"):
+    with pytest.raises(InputError, match="must be one that has learned for 0 trials, got"):
         CliRunner().invoke(app, [*arguments, "--work-dir", str(work_dir)], catch_exceptions=False)
     assert not work_dir.exists()
 
