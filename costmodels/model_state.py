@@ -2,11 +2,14 @@
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from costmodels.checkpoint import Checkpoint, load_checkpoint, require, write_checkpoint
+from costmodels.errors import CheckpointError
 from costmodels.features.schema import FeatureSchema
 from costmodels.protocol import KernelCostModel, NetworkCostModel
 from costmodels.registry import kernel_model_class, network_model_class
@@ -98,8 +101,21 @@ def model_of_state(state: Checkpoint, *, path: Any, known: Any = None) -> Kernel
         found: KernelCostModel = made.load(path)
         return found
     require(state, path=path, model=made.name, schema=made.schema)
-    restored: KernelCostModel = made.from_state(state)
+    with _complete(state, path):
+        restored: KernelCostModel = made.from_state(state)
     return restored
+
+
+@contextmanager
+def _complete(state: Checkpoint, path: Any) -> Iterator[None]:
+    """Say which checkpoint lacks something, whatever a model raises then."""
+    try:
+        yield
+    except (KeyError, TypeError, IndexError) as error:
+        raise CheckpointError(
+            f"checkpoint {path} must hold all of a {state.model}, got {error!r}: it is of another "
+            "release, or made by hand; train the model again"
+        ) from error
 
 
 def network_model_of_state(state: Checkpoint, *, path: Any) -> NetworkCostModel:
@@ -121,4 +137,5 @@ def network_model_of_state(state: Checkpoint, *, path: Any) -> NetworkCostModel:
     """
     made = network_model_class(state.model)
     require(state, path=path, model=made.name, schema=made.schema)
-    return made.from_state(state)
+    with _complete(state, path):
+        return made.from_state(state)

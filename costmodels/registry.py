@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from costmodels.checks import require_type
 from costmodels.errors import InputError
 from costmodels.pretrained import BEST, PREFIX, is_pretrained, pretrained_models, pretrained_path
 from costmodels.protocol import KernelCostModel, NetworkCostModel
@@ -104,6 +105,7 @@ def network_model_class(name: str) -> type[NetworkCostModel]:
 
 def _class(name: str, own: Mapping[str, str], group: str) -> Any:
     """The class of a name, of this project or of another; None where there is none."""
+    require_type("the name of a model", name, str)
     if name in own:
         module, _, attribute = own[name].partition(":")
         return getattr(import_module(module), attribute)

@@ -2,6 +2,7 @@
 
 import logging
 
+from costmodels.checks import require_type
 from costmodels.dataset.featurized import FeaturizedRecords
 from costmodels.dataset.folder import StoredDataset
 from costmodels.kernel import Measured
@@ -29,6 +30,8 @@ def network_dataset(stored: StoredDataset, features: FeaturizedRecords) -> Netwo
         Kernels go by the key of their task. A network whose programs are not all in the data set is
         left out, and told how many there are of these.
     """
+    require_type("stored", stored, StoredDataset)
+    require_type("features", features, FeaturizedRecords)
     place = {record.identity: number for number, record in enumerate(features.records)}
     networks, measurements, left_out = [], [], 0
     for row in stored.networks:

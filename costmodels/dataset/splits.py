@@ -259,7 +259,10 @@ def _split(name: str, by: str, rule: Mapping[str, Any], parts: Mapping[str, str]
     keys = {part: frozenset(k for k, own in parts.items() if own == part) for part in PARTS}
     for part in ("train", "test"):
         if not keys[part]:
-            raise InputError(f"split {name} must leave tasks for {part}, got none")
+            raise InputError(
+                f"split {name} must leave tasks for {part}, got none: cut it by task, or name fewer "
+                "networks or targets"
+            )
     return Split(name, by, rule, **keys)
 
 

@@ -374,7 +374,9 @@ class LookupTable(Stored):
         try:
             reader = csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8")))
             rows = list(reader)
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+        except OSError as error:
+            raise InputError(f"table {path} must be a CSV file, got: {error.strerror}") from None
+        except (UnicodeDecodeError, csv.Error) as error:
             raise InputError(f"table {path} must be a CSV file, got: {error}") from None
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if missing:

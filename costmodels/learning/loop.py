@@ -7,7 +7,6 @@ import copy
 import io
 import json
 import math
-import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -131,7 +130,7 @@ def train(
         state.epoch += 1
         loss = _one_epoch(network, state, training, config)
         held_out = math.nan if validation is None else mean_loss(network, validation)
-        if not held_out >= state.best_loss:  # without examples held out the last is the best
+        if validation is None or held_out < state.best_loss:  # without any the last is the best
             state.best_loss, state.best_epoch = held_out, state.epoch
             state.best_weights = copy.deepcopy(network.state_dict())
         on_epoch(Epoch(state.epoch, config.epochs, loss, held_out))
@@ -181,9 +180,11 @@ class _State:
         """Read what `save` wrote, if it began with the same weights."""
         try:
             values = torch.load(path, weights_only=True)
-        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+        except Exception:  # damage can make its reader raise anything
             return  # none, or damaged: from the beginning
         if not isinstance(values, dict) or values.get("start") != self._start:
+            return
+        if not values.keys() >= {*_KEPT, "network", "rng"}:
             return
         for name in _KEPT:
             setattr(self, name, values[name])
@@ -233,7 +234,7 @@ def mean_loss(network: _Network, examples: Examples[_Network, _Batch]) -> float:
         for batch, size in examples.batches(None):
             losses.append(examples.loss(network, batch).item())
             sizes.append(size)
-    return float(np.average(losses, weights=sizes))
+    return float(np.average(losses, weights=sizes)) if sizes else math.nan
 
 
 def _rate(progress: float) -> float:

@@ -52,7 +52,8 @@ class EncoderShape:
                 raise InputError(
                     f"{name} must be a whole number of at least {least}, got {value!r}"
                 )
-        if not self.pooling or not set(self.pooling) <= POOLINGS.keys():
+        is_tuple = isinstance(self.pooling, tuple)
+        if not is_tuple or not self.pooling or not set(self.pooling) <= POOLINGS.keys():
             raise InputError(
                 f"pooling must be a tuple of some of {', '.join(POOLINGS)}, got {self.pooling!r}"
             )

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from costmodels.checkpoint import Checkpoint, checkpoint_bytes, parse_checkpoint
+from costmodels.checks import require_type
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.features.operator_costs import kernel_cost
@@ -126,6 +127,12 @@ class SumOfKernels(Stored):
     ) -> None:
         if kernel_model is None:
             kernel_model = new_kernel_model("gbt", rng=rng or np.random.default_rng(0))
+        if not isinstance(kernel_model, KernelCostModel) or isinstance(kernel_model, type):
+            raise InputError(
+                f"kernel_model must be a KernelCostModel, got {type(kernel_model).__name__}: "
+                "costmodels.load_kernel_model gives one by its name"
+            )
+        require_type("overheads", overheads, Overheads | None)
         if not kernel_model.claims.seconds:
             raise InputError(
                 f"a kernel model must give seconds to be added up, got {kernel_model.name!r}, "
@@ -176,7 +183,6 @@ class SumOfKernels(Stored):
                 f"{self.name} must be given networks that ran, with their kernels after fusion, "
                 f"got none of {len(dataset)}"
             )
-        self._networks, self._learned = {}, {}
         taught, judged = usable, usable
         if validation is not None and len(held_out := _with_kernels(validation)):
             judged = held_out
@@ -186,6 +192,7 @@ class SumOfKernels(Stored):
                 usable.take(np.sort(order[: len(usable) // HELD_OUT])),
                 usable.take(np.sort(order[len(usable) // HELD_OUT :])),
             )
+        kernel_model = self.kernel_model
         if not self._is_given:
             kernels = _kernels_of(taught)
             if not np.any(kernels.measured):
@@ -194,8 +201,9 @@ class SumOfKernels(Stored):
                     f"got none in {len(taught)} networks: collect them (`costmodels collect "
                     "--networks`), or give a kernel model that has learned"
                 )
-            self.kernel_model = new_kernel_model(self.kernel_model.name, rng=rng)
-            self.kernel_model.fit(kernels, rng=rng, progress=progress)
+            kernel_model = new_kernel_model(self.kernel_model.name, rng=rng)
+            kernel_model.fit(kernels, rng=rng, progress=progress)
+        self.kernel_model, self._networks, self._learned = kernel_model, {}, {}
         self._remember(judged)
         return self
 
@@ -392,7 +400,7 @@ class _Parts:
                 self.notes[name] = note
             if latency is None and name in empty:
                 self.notes[name] = "it writes a tensor without elements"
-            elif latency is None and asked.row_offsets[place] == asked.row_offsets[place + 1]:
+            elif latency is None and not asked.row_counts[place] and asked.graphs:
                 self.known[name] = self.shown[name] = _filled(batch, kernel, self.device)
                 self.notes[name] = FILLED
 
@@ -448,12 +456,15 @@ def _missing(
 
 
 def _with_kernels(dataset: NetworkDataset) -> NetworkDataset:
-    """Networks that ran, with their kernels."""
+    """Networks that ran, with their kernels, and nothing else that they launch."""
     return dataset.take(
         [
             place
             for place, network in enumerate(dataset.networks)
-            if dataset.measured[place] and network.kernels is not None
+            if dataset.measured[place]
+            and network.kernels is not None
+            # What a library takes would be learned as if kernels and launches took it.
+            and {launch.kind for launch in network.kernels.graph.launches} == {"kernel"}
         ]
     )
 

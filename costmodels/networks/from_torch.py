@@ -96,6 +96,7 @@ _NAMES = {
     "mish": "Mish",
     "mm": "MatMul",
     "mul": "Mul",
+    "_native_batch_norm_legit_no_training": "BatchNormalization",
     "native_batch_norm": "BatchNormalization",
     "native_group_norm": "GroupNormalization",
     "native_layer_norm": "LayerNormalization",
@@ -199,6 +200,8 @@ def graph_from_torch(program: "torch.export.ExportedProgram") -> NetworkGraph:
             f"program must be a torch.export.ExportedProgram, got {type(program).__name__}: give "
             "what torch.export.export returns, or graph_from_onnx an ONNX file"
         )
+    if any(_writes(node.target) for node in program.graph.nodes):
+        program = program.run_decompositions({})  # what is written in place becomes a value
     return _Reader(program).graph()
 
 
@@ -215,7 +218,7 @@ class _Reader:
         self._program = program
         self._operators: list[NetworkOperator] = []
         self._computed: dict[Any, tuple[tuple[int, int], ...]] = {}
-        self._weights: dict[Any, TensorType] = {}
+        self._weights: dict[Any, tuple[TensorType, ...]] = {}
 
     def graph(self) -> NetworkGraph:
         """All operators, in order."""
@@ -234,7 +237,7 @@ class _Reader:
         if is_input:
             self._add(node, NetworkOperator(INPUT, (), types, name=node.name))
         else:
-            self._weights[node] = types[0]
+            self._weights[node] = types
 
     def _read(self, node: Any) -> None:
         name = _operator_name(node.target)
@@ -242,6 +245,8 @@ class _Reader:
             source, number = node.args
             if source in self._computed:
                 self._computed[node] = (self._computed[source][number],)
+            elif source in self._weights:
+                self._weights[node] = (self._weights[source][number],)
             return
         read = _tensors_of(node)
         if name in _VIEWS:
@@ -253,19 +258,33 @@ class _Reader:
         types = _types(node)
         if not types:  # an assertion, or a number
             return
-        if not any(source in self._computed for source in read):
-            self._weights[node] = types[0]  # of weights alone, as an export would fold it
+        if not any(source in self._computed for source in read) and not _draws(node.target):
+            self._weights[node] = types  # of weights alone, as an export would fold it
             return
         arguments = _arguments(node)
         if name in ("max", "min") and len(read) == 2:  # of two tensors, element by element
             name += "imum"
+        if name in ("addmm", "baddbmm"):  # what is added comes first, in ONNX last
+            read = [*read[1:], read[0]]
+        if name == "convolution" and arguments.get("transposed"):
+            name = "conv_transpose2d"
+        inputs: list[tuple[int, int]] = []
+        weights: list[TensorType] = []
+        places: list[int] = []
+        for source in read:
+            if source in self._weights:
+                places.append(len(inputs) + len(weights))
+                weights.append(self._weights[source][0])
+            else:
+                inputs += self._computed.get(source, ())
         self._add(
             node,
             NetworkOperator(
                 _NAMES.get(name, str(getattr(node.target, "overloadpacket", name))),
-                tuple(value for source in read for value in self._computed.get(source, ())),
+                tuple(inputs),
                 types,
-                tuple(self._weights[source] for source in read if source in self._weights),
+                tuple(weights),
+                tuple(places),
                 _ATTRIBUTES.get(name, _no_attributes)(arguments, types[0]),
                 node.name,
             ),
@@ -284,6 +303,19 @@ def _operator_name(target: Any) -> str:
     full = str(target.overloadpacket)
     name = full.removeprefix("aten.")
     return name.removesuffix("_") if name != full and not name.startswith("__") else name
+
+
+def _writes(target: Any) -> bool:
+    """Whether an operator writes into one of its arguments."""
+    schema = getattr(target, "_schema", None)
+    return bool(schema is not None and schema.is_mutable)
+
+
+def _draws(target: Any) -> bool:
+    """Whether an operator gives something else each time."""
+    import torch
+
+    return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
 
 
 def _tensors_of(node: Any) -> list[Any]:
@@ -342,8 +374,9 @@ def _numbers(value: Any, count: int) -> tuple[int, ...]:
 
 
 def _convolution(arguments: Mapping[str, Any], output: TensorType) -> Attributes:
+    del output
     window = tuple(arguments["weight"].meta["val"].shape[2:])
-    count = len(output.shape) - 2
+    count = len(window)
     found: Attributes = {
         "kernel_shape": tuple(map(int, window)),
         "strides": _numbers(arguments.get("stride", 1), count),
@@ -397,12 +430,19 @@ def _axes(arguments: Mapping[str, Any], output: TensorType) -> Attributes:
 
 def _permutation(arguments: Mapping[str, Any], output: TensorType) -> Attributes:
     rank = len(output.shape)
+    if rank < 2:
+        return {}
     if "dims" in arguments:
         return {"perm": tuple(int(each) % rank for each in arguments["dims"])}
     order = list(range(rank))
     first, second = (int(arguments.get(name, place)) for name, place in (("dim0", 0), ("dim1", 1)))
     order[first], order[second] = order[second], order[first]
     return {"perm": tuple(order)}
+
+
+def _equation(arguments: Mapping[str, Any], output: TensorType) -> Attributes:
+    del output
+    return {"equation": str(arguments["equation"])}
 
 
 def _groups(arguments: Mapping[str, Any], output: TensorType) -> Attributes:
@@ -421,5 +461,6 @@ _ATTRIBUTES: dict[str, Callable[[Mapping[str, Any], TensorType], Attributes]] = 
     **dict.fromkeys(("permute", "transpose", "t"), _permutation),
     **dict.fromkeys(("group_norm", "native_group_norm"), _groups),
     "adaptive_avg_pool2d": _adaptive_pool,
+    "einsum": _equation,
 }
 """Of what an estimate of time may hang on; others have none."""

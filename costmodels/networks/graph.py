@@ -40,8 +40,9 @@ class TensorType:
     dtype: str
 
     def __post_init__(self) -> None:
-        if not all(type(extent) is int and extent >= 0 for extent in self.shape):
-            raise InputError(f"a shape must be of whole numbers, got {list(self.shape)}")
+        is_tuple = isinstance(self.shape, tuple)
+        if not is_tuple or not all(type(each) is int and each >= 0 for each in self.shape):
+            raise InputError(f"a shape must be a tuple of whole numbers, got {self.shape!r}")
 
     @property
     def elements(self) -> int:
@@ -66,6 +67,8 @@ class NetworkOperator:
         What it computes; at least one.
     weights : tuple of TensorType
         Arguments that are constants of some size, in order.
+    weight_positions : tuple of int
+        Where each weight is among all arguments, which the inputs fill up; by default behind them.
     attributes : mapping
         ONNX's name -> value.
     name : str
@@ -76,6 +79,7 @@ class NetworkOperator:
     inputs: tuple[tuple[int, int], ...]
     outputs: tuple[TensorType, ...]
     weights: tuple[TensorType, ...] = ()
+    weight_positions: tuple[int, ...] = ()
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     name: str = ""
 
@@ -85,11 +89,16 @@ class NetworkOperator:
                 f"an operator must have an opcode and an output, got {self.opcode!r} with "
                 f"{len(self.outputs)} outputs"
             )
+        if self.weight_positions and len(self.weight_positions) != len(self.weights):
+            raise InputError(
+                f"{self.opcode} must have a position for each of {len(self.weights)} weights, got "
+                f"{len(self.weight_positions)}"
+            )
 
     def numbers(self, attribute: str) -> tuple[int, ...]:
         """The values of an attribute that is a list of numbers; none where it is not given."""
         found = self.attributes.get(attribute, ())
-        return found if isinstance(found, tuple) else ()
+        return tuple(found) if isinstance(found, tuple | list) else ()
 
 
 @dataclass(frozen=True)
@@ -151,6 +160,20 @@ class NetworkGraph:
             self.operators[source].outputs[output]
             for source, output in self.operators[operator].inputs
         )
+
+    def argument_types(self, operator: int) -> tuple[TensorType, ...]:
+        """Types of all arguments of an operator, weights in their places."""
+        node = self.operators[operator]
+        computed = list(self.input_types(operator))
+        count = len(computed) + len(node.weights)
+        places = node.weight_positions or range(len(computed), count)
+        weights = dict(zip(places, node.weights, strict=True))
+        found = [
+            weights.pop(place) if place in weights else computed.pop(0)
+            for place in range(count)
+            if place in weights or computed
+        ]
+        return (*found, *weights.values())  # the latter behind arguments that were left out
 
     def reordered(self, order: Sequence[int]) -> "NetworkGraph":
         """The same network with its operators in another order.

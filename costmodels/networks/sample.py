@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from costmodels.checks import require_type
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.kernel import FloatArray, KernelBatch, Measured, Measurement
@@ -50,9 +51,10 @@ class LaunchedKernels:
     measured: Mapping[str, KernelLatency] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.names) != len(self.batch):
+        if len(self.names) != len(self.batch) or len(set(self.names)) != len(self.names):
             raise InputError(
-                f"names must be one per kernel ({len(self.batch)}), got {len(self.names)}"
+                f"names must be one per kernel ({len(self.batch)}), each another, got "
+                f"{len(self.names)}, {len(set(self.names))} of them different"
             )
         missing = sorted(self.graph.counts("kernel").keys() - set(self.names))
         if missing:
@@ -118,6 +120,9 @@ class NetworkDataset:
                 f"measurements must be one per network ({len(self.networks)}), "
                 f"got {len(self.measurements)}"
             )
+        for kind, values in ((NetworkSample, self.networks), (Measurement, self.measurements)):
+            for each in values:
+                require_type("a network, or what was measured of it,", each, kind)
 
     def __len__(self) -> int:
         return len(self.networks)

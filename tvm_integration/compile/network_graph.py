@@ -1,8 +1,9 @@
 """A Relax module before fusion -> operators of a network, in ONNX's vocabulary."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from costmodels.checks import require_type
 from costmodels.errors import InputError
 from costmodels.networks.graph import AttributeValue, NetworkGraph, NetworkOperator, TensorType
 from costmodels.networks.opcodes import INPUT
@@ -169,6 +170,9 @@ def graph_from_relax(module: IRModule, name: str = "") -> NetworkGraph:
     InputError
         When a shape depends on data, or the network branches.
     """
+    require_type("module", module, IRModule)
+    if not any(str(each.name_hint) == "main" for each in module.get_global_vars()):
+        raise InputError("module must have a function main, got one without: name the network so")
     check_fixed_shapes(module)
     return _Reader(module["main"]).graph(name)
 
@@ -186,7 +190,7 @@ class _Reader:
         self._function = function
         self._operators: list[NetworkOperator] = []
         self._computed: dict[Any, _Values] = {}
-        self._weights: dict[Any, TensorType] = {}
+        self._weights: dict[Any, tuple[TensorType, ...]] = {}
 
     def graph(self, name: str) -> NetworkGraph:
         """All operators, in order."""
@@ -209,15 +213,18 @@ class _Reader:
         if not isinstance(value, relax.Call):
             self._rename(var, value)
             return
-        sources, weights = self._arguments(value.args)
+        sources, weights, places = self._arguments(value.args)
         types = _types(var.ty)
         if not types:  # a shape, or a value on the host
             return
         if not sources:
-            self._weights[var] = types[0]  # of weights alone, which are folded
+            self._weights[var] = types  # of weights alone, which are folded
             return
         operator = value.op.name if isinstance(value.op, tvm.ir.Op) else str(value.op)
         short = operator.removeprefix("relax.")
+        layout = getattr(value.attrs, "kernel_layout", "") if short.startswith("nn.conv") else ""
+        if layout and len(weights) and places[0] == 1:
+            weights = (_in_order(weights[0], str(layout), "transpose" in short), *weights[1:])
         self._add(
             var,
             NetworkOperator(
@@ -225,6 +232,7 @@ class _Reader:
                 sources,
                 types,
                 weights,
+                places,
                 _ATTRIBUTES.get(short, _no_attributes)(value, types[0]),
                 str(var.name),
             ),
@@ -232,34 +240,35 @@ class _Reader:
 
     def _rename(self, var: Any, value: Any) -> None:
         if isinstance(value, relax.TupleGetItem):
-            found = self._values(value.tuple_value)
-            if isinstance(value.tuple_value, relax.Tuple):
-                self._rename(var, value.tuple_value.fields[value.index])
-            elif found:
-                self._computed[var] = (found[value.index],)
+            whole, index = value.tuple_value, int(value.index)
+            if isinstance(whole, relax.Tuple):
+                self._rename(var, whole.fields[index])
+            elif whole in self._weights:
+                self._weights[var] = (self._weights[whole][index],)
+            elif found := self._values(whole):
+                self._computed[var] = (found[index],)
         elif _is_constant(value):
-            (self._weights[var],) = _types(value.ty)
+            self._weights[var] = _types(value.ty)
         elif value in self._weights:
             self._weights[var] = self._weights[value]
         elif value is not None:
             self._computed[var] = self._values(value)
 
-    def _arguments(self, arguments: Iterable[Any]) -> tuple[_Values, tuple[TensorType, ...]]:
-        """What is computed and what is constant among arguments, tuples taken apart."""
+    def _arguments(
+        self, arguments: Iterable[Any]
+    ) -> tuple[_Values, tuple[TensorType, ...], tuple[int, ...]]:
+        """What is computed and what is constant among arguments, and where the latter are."""
         sources: list[tuple[int, int]] = []
         weights: list[TensorType] = []
-        for each in arguments:
-            if isinstance(each, relax.Tuple):
-                inner, constant = self._arguments(each.fields)
-                sources += inner
-                weights += constant
-            elif _is_constant(each):
-                weights += _types(each.ty)
-            elif each in self._weights:
-                weights.append(self._weights[each])
-            else:
+        places: list[int] = []
+        for each in _flat(arguments):
+            known = _types(each.ty) if _is_constant(each) else self._weights.get(each, ())
+            for weight in known:
+                places.append(len(sources) + len(weights))
+                weights.append(weight)
+            if not known:
                 sources += self._values(each)
-        return tuple(sources), tuple(weights)
+        return tuple(sources), tuple(weights), tuple(places)
 
     def _values(self, value: Any) -> _Values:
         if isinstance(value, relax.Tuple):
@@ -270,6 +279,23 @@ class _Reader:
         self._operators.append(operator)
         place = len(self._operators) - 1
         self._computed[var] = tuple((place, output) for output in range(len(operator.outputs)))
+
+
+def _flat(values: Iterable[Any]) -> Iterator[Any]:
+    """Arguments with tuples taken apart."""
+    for each in values:
+        if isinstance(each, relax.Tuple):
+            yield from _flat(each.fields)
+        else:
+            yield each
+
+
+def _in_order(weight: TensorType, layout: str, is_transposed: bool) -> TensorType:
+    """A weight of a convolution with its dimensions in ONNX's order."""
+    first = "IO" if is_transposed else "OI"
+    order = [layout.index(each) for each in first]
+    order += [place for place, each in enumerate(layout) if each not in first]
+    return TensorType(tuple(weight.shape[place] for place in order), weight.dtype)
 
 
 def _is_constant(value: Any) -> bool:
@@ -295,9 +321,10 @@ def _no_attributes(call: Any, output: TensorType) -> Attributes:
 
 def _convolution(call: Any, output: TensorType) -> Attributes:
     del output
-    window = _types(call.args[1].ty)[0].shape[2:]  # importers give weights as OIHW
+    weight, layout = _types(call.args[1].ty)[0], str(call.attrs.kernel_layout)
+    window = [extent for extent, name in zip(weight.shape, layout, strict=True) if name not in "OI"]
     return {
-        "kernel_shape": window,
+        "kernel_shape": tuple(window),
         "strides": _numbers(call.attrs.strides),
         "dilations": _numbers(call.attrs.dilation),
         "pads": _numbers(call.attrs.padding),

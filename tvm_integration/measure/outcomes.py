@@ -16,7 +16,7 @@ __all__ = [
     "runner_result",
 ]
 
-_KINDS = ("build", "crash", "run", "timeout")
+_KINDS = ("build", "crash", "run", "timeout", "unknown")
 _SOURCES = ("Warm", "Replay")
 """With which the names of our builders and runners begin."""
 Outcome: TypeAlias = tuple[Measurement, Literal["build", "run"] | None]

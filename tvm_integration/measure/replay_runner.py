@@ -6,16 +6,18 @@ has measured a model can answer, as surrogate benchmarks of architecture search 
 """
 
 import json
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+from costmodels.checks import require_type
 from costmodels.dataset.folder import StoredDataset, read_dataset
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.kernel import Failure, Measured, Measurement, Task
+from costmodels.load_model import load_kernel_model
 from costmodels.protocol import KernelCostModel
 from tvm_integration.compat import (
     BuilderInput,
@@ -29,6 +31,7 @@ from tvm_integration.compat import (
     derived_object,
     meta_schedule,
 )
+from tvm_integration.foreign_errors import one_line
 from tvm_integration.identity import program_hash, target_text
 from tvm_integration.measure.outcomes import failure_message, runner_result
 from tvm_integration.measure.runner import done
@@ -49,11 +52,12 @@ class ReplayBuilder(PyBuilder):
     dataset : str, path or StoredDataset
         Whose measurements are played: a folder, or ``shipped:NAME``. Of programs that it has twice
         the first counts.
-    model : KernelCostModel, optional
+    model : str, path or KernelCostModel, optional
         Answers for programs that the data set does not have: one that gives seconds, has learned
-        and needs no graphs. Without one such a program fails.
+        and needs no graphs, as ``pretrained:gbt``. Without one such a program fails.
     device : Device, optional
-        That the model answers for; by default that of the data set's tasks on the target.
+        That the model answers for; by default that of the data set's tasks on the target, and a
+        program for a target that is not in the data set fails.
 
     Attributes
     ----------
@@ -68,13 +72,16 @@ class ReplayBuilder(PyBuilder):
 
     def __init__(
         self,
-        dataset: Any,
-        model: KernelCostModel | None = None,
+        dataset: str | os.PathLike[str] | StoredDataset,
+        model: str | os.PathLike[str] | KernelCostModel | None = None,
         *,
         device: Device | None = None,
     ) -> None:
         super().__init__()
+        require_type("dataset", dataset, str | os.PathLike | StoredDataset)
+        require_type("device", device, Device | None)
         if model is not None:
+            model = load_kernel_model(model)
             problem = (
                 "one that needs graphs"
                 if model.graphs
@@ -92,7 +99,8 @@ class ReplayBuilder(PyBuilder):
         stored = dataset if isinstance(dataset, StoredDataset) else read_dataset(dataset)
         self._model = model
         self._extractor = FeatureExtractor()
-        self._devices = {task.target: device or task.device for task in stored.tasks.values()}
+        self._device = device
+        self._devices = {task.target: task.device for task in stored.tasks.values()}
         self._known: dict[tuple[str, int], tuple[Measurement, str | None]] = {}
         for record in stored.records:
             key = stored.tasks[record.task].target, record.program
@@ -114,7 +122,14 @@ class ReplayBuilder(PyBuilder):
         list of BuilderResult
             An artifact each, but for programs whose build failed when they were measured.
         """
-        return [self._result(*self._outcome(each)) for each in build_inputs]
+        found = []
+        for each in build_inputs:
+            try:
+                found.append(self._result(*self._outcome(each)))
+            except Exception as error:  # a builder must answer for every candidate
+                failure = Failure("build", one_line(error))
+                found.append(BuilderResult(None, failure_message("ReplayBuilder", failure)))
+        return found
 
     def _outcome(self, asked: BuilderInput) -> tuple[Measurement, str | None]:
         schedule = Schedule(asked.mod)
@@ -123,8 +138,9 @@ class ReplayBuilder(PyBuilder):
         if found is not None:
             self.asked["measured"] += 1
             return found
-        device = self._devices.get(target) or next(iter(self._devices.values()), None)
-        if self._model is None or device is None:
+        device = self._device or self._devices.get(target)
+        kind = "cpu" if asked.target.kind.name in ("llvm", "c") else "gpu"
+        if self._model is None or device is None or device.kind != kind:
             self.asked["unknown"] += 1
             return NOT_MEASURED, "run"
         context = meta_schedule.TuneContext(mod=asked.mod, target=asked.target, num_threads=1)

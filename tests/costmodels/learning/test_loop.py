@@ -7,6 +7,7 @@ import torch
 from costmodels.errors import InputError
 from costmodels.kernel_models.graphsage import GraphSage, GraphSageShape
 from costmodels.learning.kernel_training import TrainingConfig
+from costmodels.learning.loop import Examples, LoopConfig, train
 from costmodels.learning.neural_model import NeuralConfig
 from costmodels.protocol import FitProgress
 from costmodels.testing.example_data import example_dataset
@@ -84,3 +85,50 @@ def test_torch_draws_as_if_nothing_had_been_trained():
 def test_an_unknown_loss_is_refused():
     with pytest.raises(InputError, match="loss must be one of squared_error, pairwise"):
         TrainingConfig(loss="mystery")
+
+
+class Losses(Examples):
+    """Examples on which a network loses what is told."""
+
+    batch_count = 1
+
+    def __init__(self, told=None):
+        self.told = None if told is None else iter(told)
+
+    def batches(self, rng):
+        yield None, 1
+
+    def loss(self, network, batch):
+        found = network.weight.sum()
+        return found if self.told is None else found * 0 + next(self.told)
+
+
+def test_a_loss_that_is_no_number_is_never_the_best():
+    network = torch.nn.Linear(1, 1)
+    kept = []
+    best = train(
+        network,
+        Losses(),
+        LoopConfig(epochs=4, patience=9),
+        rng=rng(),
+        validation=Losses([3.0, 1.0, float("nan"), 2.0]),
+        on_epoch=lambda _: kept.append(float(network.weight)),
+    )
+    assert best == 1.0
+    assert float(network.weight) == kept[1]
+
+
+@pytest.mark.parametrize("content", [b"junk", b""])
+def test_a_damaged_state_is_a_new_beginning(tmp_path, content):
+    path = tmp_path / "unfinished"
+    path.write_bytes(content)
+    epochs = []
+    train(
+        torch.nn.Linear(1, 1),
+        Losses(),
+        LoopConfig(epochs=2),
+        rng=rng(),
+        on_epoch=lambda epoch: epochs.append(epoch.number),
+        unfinished=path,
+    )
+    assert epochs == [1, 2]

@@ -11,7 +11,11 @@ from costmodels.network_models.overheads import DEFAULT_OVERHEADS, NO_OVERHEADS,
 from costmodels.network_models.sum_of_kernels import SumOfKernels
 from costmodels.networks.sample import NetworkDataset
 from costmodels.registry import new_kernel_model
-from costmodels.testing.example_networks import LAUNCH_S, example_networks
+from costmodels.testing.example_networks import (
+    LAUNCH_S,
+    example_networks,
+    with_unknown_operator,
+)
 
 
 def rng(seed=0):
@@ -112,6 +116,37 @@ def test_another_device_is_not_known(networks, trees):
     network = replace(without_kernels_alone(networks).networks[0], device=device)
     prediction = model.predict([network])
     assert prediction.high_s[0] / prediction.low_s[0] > np.exp(2 * 1.6 * UNSEEN_DEVICE_ERROR)
+
+
+def test_a_network_that_calls_a_library_teaches_nothing(networks, trees):
+    """What the library takes would count as a bias of the kernels."""
+    strange = tuple(with_unknown_operator(each) for each in networks.networks)
+    slow = tuple(Measured((10 * each.latency_s,)) for each in networks.measurements)
+    model = SumOfKernels(trees).fit(networks, rng=rng())
+    before = model.overheads_on(networks.networks[0].device)
+    model.update(strange, slow)
+    assert model.overheads_on(networks.networks[0].device) == before
+    with pytest.raises(InputError, match="got none of 32"):
+        SumOfKernels(trees).fit(NetworkDataset(strange, slow), rng=rng())
+
+
+def test_a_fit_that_fails_forgets_nothing(networks, trees):
+    model = SumOfKernels(trees).fit(networks, rng=rng())
+    before = model.predict(networks.networks).latency_s
+    with pytest.raises(InputError):
+        model.fit(NetworkDataset((), ()), rng=rng())
+    np.testing.assert_array_equal(model.predict(networks.networks).latency_s, before)
+
+
+@pytest.mark.parametrize("wrong", ["gbt", 3, SumOfKernels])
+def test_what_is_no_kernel_model_is_said(wrong):
+    with pytest.raises(InputError, match="kernel_model must be a KernelCostModel, got"):
+        SumOfKernels(wrong)
+
+
+def test_measurements_are_no_numbers(networks):
+    with pytest.raises(InputError, match=r"must be Measured or Failure, got 0\.001"):
+        NetworkDataset(networks.networks[:1], (1e-3,))
 
 
 def test_a_model_that_only_ranks_is_refused():

@@ -194,3 +194,189 @@ def test_the_vocabulary_has_each_name_once():
     assert opcode_numbers(["Input", "Conv"]).tolist() == [0, OPCODES.index("Conv")]
     standard = {each.name for each in onnx.defs.get_all_schemas() if each.domain == ""}
     assert set(OPCODES) - {INPUT} <= standard | {"Upsample", "Swish", "TensorScatter", "DeformConv"}
+
+
+def flop_of(graph, opcode):
+    (place,) = [n for n, each in enumerate(graph.operators) if each.opcode == opcode]
+    return feature(graph, place, "flop")
+
+
+def exported(forward, *example, network=None):
+    """A program of a function of tensors."""
+
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, *tensors):
+            return forward(*tensors) if network is None else forward(self.network, *tensors)
+
+    return torch.export.export(Wrapped().eval(), example)
+
+
+def onnx_of(opcode, inputs, weights=(), domain="", **attributes):
+    node = helper.make_node(opcode, [*inputs, *dict(weights)], ["y"], domain=domain, **attributes)
+    return graph_from_onnx(model_of([node], inputs, ["y"], weights))
+
+
+@pytest.mark.parametrize(
+    ("graph", "opcode", "flop"),
+    [
+        pytest.param(
+            lambda: graph_from_torch(
+                torch.export.export(nn.Linear(8, 16), (torch.ones(5, 8),)).run_decompositions()
+            ),
+            "Gemm",
+            1280,
+            id="linear, decomposed",
+        ),
+        pytest.param(
+            lambda: graph_from_torch(
+                torch.export.export(
+                    nn.ConvTranspose2d(3, 8, 3), (torch.ones(1, 3, 8, 8),)
+                ).run_decompositions()
+            ),
+            "ConvTranspose",
+            2 * 3 * 64 * 8 * 9,
+            id="transposed convolution, decomposed",
+        ),
+        pytest.param(
+            lambda: onnx_of("Gemm", {"a": (5, 8), "b": (8, 16), "c": (5, 16)}),
+            "Gemm",
+            1280,
+            id="matrices that are all computed",
+        ),
+        pytest.param(
+            lambda: onnx_of("Gemm", {"a": (8, 5), "b": (8, 16)}, transA=1),
+            "Gemm",
+            1280,
+            id="a matrix that is transposed",
+        ),
+        pytest.param(
+            lambda: onnx_of("Conv", {"x": (1, 3, 8, 8), "w": (8, 3, 3, 3)}),
+            "Conv",
+            2 * 8 * 36 * 27,
+            id="weights that are an input",
+        ),
+        pytest.param(
+            lambda: graph_from_torch(
+                exported(torch.matmul, torch.ones(64, 5, 8), torch.ones(1, 8, 16))
+            ),
+            "MatMul",
+            2 * 64 * 5 * 8 * 16,
+            id="one of two stacks of matrices is broadcast",
+        ),
+        pytest.param(
+            lambda: graph_from_torch(
+                exported(
+                    lambda x, w: torch.einsum("btd,hdk->bhtk", x, w),
+                    torch.ones(2, 5, 8),
+                    torch.ones(4, 8, 16),
+                )
+            ),
+            "Einsum",
+            2 * 2 * 5 * 8 * 4 * 16,
+            id="einsum",
+        ),
+    ],
+)
+def test_contractions_are_counted_by_their_arguments(graph, opcode, flop):
+    assert flop_of(graph(), opcode) == pytest.approx(flop, rel=1e-4)
+
+
+def test_a_quantized_convolution_is_counted_by_its_weight():
+    names = ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz"]
+    weights = {
+        "w": np.ones((8, 3, 3, 3), np.int8),
+        **{name: np.ones((), np.float32) for name in ("xs", "ws", "ys")},
+        **{name: np.zeros((), np.int8) for name in ("xz", "wz", "yz")},
+    }
+    graph = helper.make_graph(
+        [helper.make_node("QLinearConv", names, ["y"])],
+        "quantized",
+        [helper.make_tensor_value_info("x", TensorProto.INT8, (1, 3, 8, 8))],
+        [helper.make_tensor_value_info("y", TensorProto.INT8, None)],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    assert flop_of(graph_from_onnx(model), "QLinearConv") == pytest.approx(
+        2 * 8 * 36 * 27, rel=1e-4
+    )
+
+
+def test_what_is_written_through_a_view_is_not_lost():
+    def forward(x):
+        z = torch.zeros(2, 5)
+        z[:, :3].add_(x)
+        return torch.relu(z) @ torch.ones(5, 7)
+
+    graph = graph_from_torch(exported(forward, torch.ones(2, 3)))
+    (relu,) = [n for n, each in enumerate(graph.operators) if each.opcode == "Relu"]
+    (product,) = [n for n, each in enumerate(graph.operators) if each.opcode == "MatMul"]
+    assert graph.operators[product].inputs == ((relu, 0),)
+    assert graph.operators[relu].inputs[0][0] > 0  # not a constant of zeros
+    assert graph.operators[product].weights == (TensorType((5, 7), "float32"),)
+
+
+def test_a_part_of_a_weight_is_a_weight():
+    network = nn.Linear(6, 4)
+    graph = graph_from_torch(
+        exported(
+            lambda layer, x: x @ layer.weight.chunk(2, 1)[0].t(), torch.ones(5, 3), network=network
+        )
+    )
+    assert graph.operators[-1].weights == (TensorType((3, 4), "float32"),)
+
+
+def test_only_onnx_has_an_identity():
+    node = helper.make_node("Identity", ["x"], ["y"], domain="org.made.up")
+    model = model_of([node], {"x": (2,)}, [])
+    model.graph.output.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, (2,)))
+    model.opset_import.append(helper.make_opsetid("org.made.up", 1))
+    assert graph_from_onnx(model).unknown == ("org.made.up.Identity",)
+
+
+def test_random_numbers_are_no_weights():
+    nodes = [
+        helper.make_node("RandomNormal", [], ["r"], shape=[2]),
+        helper.make_node("Add", ["x", "r"], ["y"]),
+    ]
+    assert graph_from_onnx(model_of(nodes, {"x": (2,)}, ["y"])).counts["RandomNormal"] == 1
+
+
+def row(graph, opcode):
+    (place,) = [n for n, each in enumerate(graph.operators) if each.opcode == opcode]
+    return network_features(graph)[place]
+
+
+def test_equal_operators_have_equal_features():
+    plain = onnx_of("Conv", {"x": (1, 3, 8, 8)}, {"w": ones(4, 3, 3, 3)})
+    layer = nn.Conv2d(3, 4, 3, bias=False)
+    same = graph_from_torch(torch.export.export(layer, (torch.ones(1, 3, 8, 8),)))
+    np.testing.assert_array_equal(row(plain, "Conv"), row(same, "Conv"))
+    window = {"kernel_shape": [3, 3], "strides": [2, 2]}
+    told = onnx_of("MaxPool", {"x": (1, 3, 8, 8)}, pads=[0, 0, 1, 1], **window)
+    found = onnx_of("MaxPool", {"x": (1, 3, 8, 8)}, auto_pad="SAME_UPPER", **window)
+    np.testing.assert_array_equal(row(told, "MaxPool"), row(found, "MaxPool"))
+
+
+def test_axes_are_the_same_in_every_form():
+    means = [
+        graph_from_torch(exported(lambda x, axis=axis: x.mean(axis), torch.ones(2, 3, 4)))
+        for axis in (2, -1)
+    ]
+    as_input = onnx_of("ReduceMean", {"x": (2, 3, 4)}, axes=[-1], keepdims=0)
+    for other in (means[1], as_input):
+        np.testing.assert_array_equal(row(means[0], "ReduceMean"), row(other, "ReduceMean"))
+    node = helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)
+    model = model_of([node], {"x": (2, 3, 4)}, ["y"], {"axes": np.array([2], np.int64)})
+    model.opset_import[0].version = 18
+    found = graph_from_onnx(model)
+    assert found.operators[1].attributes["axes"] == (2,)
+
+
+@pytest.mark.parametrize("model", [None, 3, onnx.GraphProto()])
+def test_what_is_no_model_is_said(model):
+    with pytest.raises(InputError, match="must be the path of an ONNX file or a ModelProto, got"):
+        graph_from_onnx(model)

@@ -9,6 +9,7 @@ from costmodels.dataset.folder import read_dataset
 from costmodels.errors import InputError
 from costmodels.kernel import Failure, Measured
 from costmodels.load_model import load_kernel_model
+from costmodels.testing.example_data import example_device
 from tvm_integration import (
     MeasureLog,
     MetaScheduleCostModel,
@@ -16,7 +17,7 @@ from tvm_integration import (
     ReplayRunner,
     WarmRunner,
 )
-from tvm_integration.compat import BuilderInput, RunnerInput, meta_schedule
+from tvm_integration.compat import BuilderInput, IRModule, RunnerInput, Target, meta_schedule
 from tvm_integration.measure.measure_log import measure_callbacks
 from tvm_integration.measure.outcomes import failure_from_message
 from tvm_integration.measure.protocol import Builder, Runner
@@ -88,6 +89,24 @@ def test_without_a_model_an_unknown_program_fails(dataset):
     failure = failure_from_message(str(future.result().error_msg))
     assert failure == Failure("run", "nobody has measured this program")
     assert builder.asked == {"unknown": 1}
+
+
+def test_a_model_does_not_answer_for_another_device(dataset):
+    other = Target({"kind": "llvm", "mcpu": "haswell", "num-cores": 64})
+    asked = [BuilderInput(matmul(56), other)]
+    builder = ReplayBuilder(dataset, "pretrained:gbt")
+    assert builder.build(asked)[0].error_msg is None
+    assert builder.asked == {"unknown": 1}
+    builder = ReplayBuilder(dataset, "pretrained:gbt", device=example_device())
+    builder.build(asked)
+    assert builder.asked == {"predicted": 1}
+
+
+def test_every_candidate_has_an_answer(dataset):
+    (built,) = ReplayBuilder(dataset, "pretrained:gbt").build(
+        [BuilderInput(IRModule({}), host_target())]
+    )
+    assert built.artifact_path is None or built.error_msg is None
 
 
 def test_models_that_cannot_answer_are_refused(dataset):
