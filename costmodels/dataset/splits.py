@@ -260,8 +260,8 @@ def _split(name: str, by: str, rule: Mapping[str, Any], parts: Mapping[str, str]
     for part in ("train", "test"):
         if not keys[part]:
             raise InputError(
-                f"split {name} must leave tasks for {part}, got none: cut it by task, or name fewer "
-                "networks or targets"
+                f"split {name} must leave tasks for {part}, got none: cut it by task, or name "
+                "fewer networks or targets"
             )
     return Split(name, by, rule, **keys)
 
