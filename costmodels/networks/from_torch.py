@@ -17,6 +17,9 @@ Attributes = dict[str, AttributeValue]
 _NAMES = {
     "_log_softmax": "LogSoftmax",
     "_safe_softmax": "Softmax",
+    "_scaled_dot_product_efficient_attention": "Attention",
+    "_scaled_dot_product_flash_attention": "Attention",
+    "_scaled_dot_product_flash_attention_for_cpu": "Attention",
     "_softmax": "Softmax",
     "_to_copy": "Cast",
     "_unsafe_view": "Reshape",
@@ -166,13 +169,15 @@ _VIEWS = frozenset(
 """They compute nothing when a network predicts."""
 
 
-def graph_from_torch(program: "torch.export.ExportedProgram") -> NetworkGraph:
+def graph_from_torch(program: "torch.export.ExportedProgram", name: str = "") -> NetworkGraph:
     """Read the operators of an exported program; its weights may be on torch's ``meta`` device.
 
     Parameters
     ----------
     program : torch.export.ExportedProgram
         With fixed shapes, in torch's own operators or decomposed.
+    name : str
+        Of the network, for people.
 
     Returns
     -------
@@ -202,7 +207,7 @@ def graph_from_torch(program: "torch.export.ExportedProgram") -> NetworkGraph:
         )
     if any(_writes(node.target) for node in program.graph.nodes):
         program = program.run_decompositions({})  # what is written in place becomes a value
-    return _Reader(program).graph()
+    return _Reader(program).graph(name)
 
 
 class _Reader:
@@ -220,7 +225,7 @@ class _Reader:
         self._computed: dict[Any, tuple[tuple[int, int], ...]] = {}
         self._weights: dict[Any, tuple[TensorType, ...]] = {}
 
-    def graph(self) -> NetworkGraph:
+    def graph(self, name: str) -> NetworkGraph:
         """All operators, in order."""
         given = set(self._program.graph_signature.user_inputs)
         for node in self._program.graph.nodes:
@@ -228,7 +233,7 @@ class _Reader:
                 self._read_placeholder(node, node.name in given)
             elif node.op == "call_function":
                 self._read(node)
-        return NetworkGraph(tuple(self._operators), self._program.graph_module.__class__.__name__)
+        return NetworkGraph(tuple(self._operators), name)
 
     def _read_placeholder(self, node: Any, is_input: bool) -> None:
         types = _types(node)
@@ -328,13 +333,18 @@ def _tensors_of(node: Any) -> list[Any]:
 
 
 def _types(node: Any) -> tuple[TensorType, ...]:
-    """Types of the tensors that a node gives."""
+    """Types of what a node gives; none where that is no tensor."""
     import torch
 
     value = node.meta.get("val")
+    if not isinstance(value, list | tuple):
+        value = [value]
+    if not any(isinstance(each, torch.Tensor) for each in value):
+        return ()
     found = []
-    for each in value if isinstance(value, list | tuple) else [value]:
-        if not isinstance(each, torch.Tensor):
+    for each in value:
+        if not isinstance(each, torch.Tensor):  # a number beside tensors keeps its place
+            found.append(TensorType((), type(each).__name__))
             continue
         if not all(isinstance(extent, int) for extent in each.shape):
             raise InputError(
