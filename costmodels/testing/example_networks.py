@@ -94,7 +94,9 @@ def _operators(latency_s: float, depth: int, number: int) -> NetworkGraph:
         for layer in range(depth):
             name = f"{number}.{branch}.{layer}"
             operators.append(
-                NetworkOperator("Conv", ((last, 0),), (image,), (weight,), window, name)
+                NetworkOperator(
+                    "Conv", ((last, 0),), (image,), (weight,), attributes=window, name=name
+                )
             )
             operators.append(NetworkOperator("Relu", ((len(operators) - 1, 0),), (image,)))
             last = len(operators) - 1

@@ -179,7 +179,7 @@ def test_an_operator_reads_from_earlier_ones():
     operators = (NetworkOperator(INPUT, (), (IMAGE,)), NetworkOperator("Relu", ((1, 0),), (IMAGE,)))
     with pytest.raises(InputError, match=r"operator 1 \(Relu\) must read outputs of earlier ones"):
         NetworkGraph(operators)
-    with pytest.raises(InputError, match="a shape must be of whole numbers"):
+    with pytest.raises(InputError, match="a shape must be a tuple of whole numbers"):
         TensorType((1, -1), "float32")
 
 
