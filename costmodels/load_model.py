@@ -114,7 +114,13 @@ def load_network_model(
         os.fspath(model).endswith(".ckpt") or _is_file(model)
     ):
         return network_model_of_state(load_checkpoint(model), path=model)
-    return new_network_model(os.fspath(model), rng=np.random.default_rng(seed))
+    name = os.fspath(model)
+    if is_pretrained(name) or name in kernel_model_names():
+        raise InputError(
+            f"a network model must be one of {', '.join(network_model_names())} or a checkpoint, "
+            f"got {name!r}, a model of kernels: SumOfKernels(load_kernel_model({name!r})) adds them up"
+        )
+    return new_network_model(name, rng=np.random.default_rng(seed))
 
 
 def _is_file(path: str | os.PathLike[str]) -> bool:

@@ -177,6 +177,7 @@ class SumOfKernels(Stored):
             When no network that has its kernels ran, or no kernel of one was measured that a new
             kernel model could learn from.
         """
+        require_type("dataset", dataset, NetworkDataset)
         usable = _with_kernels(dataset)
         if not len(usable):
             raise InputError(

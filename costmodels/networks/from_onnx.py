@@ -63,6 +63,8 @@ def graph_from_onnx(
     if not isinstance(model, onnx.ModelProto):
         try:
             model = onnx.load(os.fspath(model), load_external_data=False)
+        except OSError as error:
+            raise InputError(f"{label} must be a file that can be read: {error.strerror}") from None
         except Exception as error:  # protobuf, the file system and onnx have classes of their own
             raise InputError(
                 f"{label} must be an ONNX file, got {_first_line(error)}: export it again"

@@ -6,6 +6,7 @@ has measured a model can answer, as surrogate benchmarks of architecture search 
 """
 
 import json
+import logging
 import os
 import tempfile
 from collections import Counter
@@ -38,6 +39,8 @@ from tvm_integration.measure.runner import done
 from tvm_integration.tir.features import FeatureExtractor
 
 __all__ = ["ReplayBuilder", "ReplayRunner"]
+
+_log = logging.getLogger(__name__)
 
 NOT_MEASURED = Failure("run", "nobody has measured this program")
 _OUTCOME = "outcome.json"
@@ -106,6 +109,7 @@ class ReplayBuilder(PyBuilder):
             key = stored.tasks[record.task].target, record.program
             self._known.setdefault(key, (record.measurement, record.failed_in))
         self.asked: Counter[str] = Counter()
+        self._told: set[str] = set()
         self._folder = tempfile.TemporaryDirectory(prefix="costmodels-replay-")
         self._built = 0
 
@@ -141,6 +145,7 @@ class ReplayBuilder(PyBuilder):
         device = self._device or self._devices.get(target)
         kind = "cpu" if asked.target.kind.name in ("llvm", "c") else "gpu"
         if self._model is None or device is None or device.kind != kind:
+            self._tell_of(target)
             self.asked["unknown"] += 1
             return NOT_MEASURED, "run"
         context = meta_schedule.TuneContext(mod=asked.mod, target=asked.target, num_threads=1)
@@ -153,6 +158,17 @@ class ReplayBuilder(PyBuilder):
             return NOT_MEASURED, "run"
         self.asked["predicted"] += 1
         return Measured((float(seconds[0]),)), None
+
+    def _tell_of(self, target: str) -> None:
+        """Warn, once, of a target that nothing is known of."""
+        if target not in self._devices and target not in self._told:
+            self._told.add(target)
+            _log.warning(
+                "the data set has nothing for target %s, only for %s: its programs fail, unless a "
+                "model and a device of its kind are given",
+                target,
+                "; ".join(self._devices),
+            )
 
     def _result(self, measurement: Measurement, failed_in: str | None) -> BuilderResult:
         if failed_in == "build" and isinstance(measurement, Failure):

@@ -151,3 +151,5 @@ def test_models_are_opened_by_name_and_file(tmp_path):
         load_network_model("sum_of_kernel")
     with pytest.raises(InputError, match="got int"):
         load_network_model(3)
+    with pytest.raises(InputError, match="a model of kernels: SumOfKernels"):
+        load_network_model("pretrained:gbt")

@@ -91,12 +91,13 @@ def test_without_a_model_an_unknown_program_fails(dataset):
     assert builder.asked == {"unknown": 1}
 
 
-def test_a_model_does_not_answer_for_another_device(dataset):
+def test_a_model_does_not_answer_for_another_device(dataset, caplog):
     other = Target({"kind": "llvm", "mcpu": "haswell", "num-cores": 64})
     asked = [BuilderInput(matmul(56), other)]
     builder = ReplayBuilder(dataset, "pretrained:gbt")
     assert builder.build(asked)[0].error_msg is None
     assert builder.asked == {"unknown": 1}
+    assert "the data set has nothing for target" in caplog.text
     builder = ReplayBuilder(dataset, "pretrained:gbt", device=example_device())
     builder.build(asked)
     assert builder.asked == {"predicted": 1}
