@@ -118,8 +118,8 @@ def load_network_model(
     if is_pretrained(name) or name in kernel_model_names():
         raise InputError(
             f"a network model must be one of {', '.join(network_model_names())} or a checkpoint, "
-            f"got {name!r}, a model of kernels: SumOfKernels(load_kernel_model({name!r})) adds them "
-            "up"
+            f"got {name!r}, a model of kernels: SumOfKernels adds these up, from "
+            f"load_kernel_model({name!r})"
         )
     return new_network_model(name, rng=np.random.default_rng(seed))
 
