@@ -3,6 +3,7 @@
 It is *given* a kernel model and learns what a sum leaves out, on each device for itself.
 """
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -202,7 +203,7 @@ class SumOfKernels(Stored):
                     f"got none in {len(taught)} networks: collect them (`costmodels collect "
                     "--networks`), or give a kernel model that has learned"
                 )
-            kernel_model = new_kernel_model(self.kernel_model.name, rng=rng)
+            kernel_model = copy.deepcopy(self.kernel_model)  # where fitting fails the old one stays
             kernel_model.fit(kernels, rng=rng, progress=progress)
         self.kernel_model, self._networks, self._learned = kernel_model, {}, {}
         self._remember(judged)
