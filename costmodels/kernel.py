@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -380,6 +380,24 @@ class Unsupported:
     reason: str
 
 
+def check_prediction(prediction: Any) -> None:
+    """Raise InputError unless what a prediction gives, of kernels or networks, fits together.
+
+    Parameters
+    ----------
+    prediction
+        With `utility`, `latency_s`, `low_s`, `high_s` [kernels or networks] and `coverage`.
+    """
+    size = len(prediction.utility)
+    for name in ("latency_s", "low_s", "high_s"):
+        values = getattr(prediction, name)
+        if values is not None and values.shape != prediction.utility.shape:
+            raise InputError(f"{name} must be [{size}] like utility, got {list(values.shape)}")
+    interval = (prediction.low_s is None, prediction.high_s is None, prediction.coverage is None)
+    if len(set(interval)) != 1:
+        raise InputError("low_s, high_s and coverage must be given together")
+
+
 @dataclass(frozen=True)
 class KernelPrediction:
     """What a model says of the kernels of a batch.
@@ -415,15 +433,7 @@ class KernelPrediction:
     unsupported: tuple[Unsupported, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        for name in ("latency_s", "low_s", "high_s"):
-            values = getattr(self, name)
-            if values is not None and values.shape != self.utility.shape:
-                raise InputError(
-                    f"{name} must be [{len(self.utility)}] like utility, got {list(values.shape)}"
-                )
-        interval = (self.low_s is None, self.high_s is None, self.coverage is None)
-        if len(set(interval)) != 1:
-            raise InputError("low_s, high_s and coverage must be given together")
+        check_prediction(self)
 
     def __len__(self) -> int:
         return len(self.utility)

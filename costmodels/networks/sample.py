@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from costmodels.checks import require_type
 from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.kernel import FloatArray, KernelBatch, Measured, Measurement
+from costmodels.kernel import FloatArray, KernelBatch, Measured, Measurement, check_prediction
 from costmodels.networks.fused_graph import FusedGraph
 from costmodels.networks.graph import NetworkGraph
 from costmodels.networks.kernel_latency import KernelLatency
@@ -198,15 +198,7 @@ class NetworkPrediction:
     unsupported: tuple[UnsupportedNetwork, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("latency_s", "low_s", "high_s"):
-            values = getattr(self, name)
-            if values is not None and values.shape != self.utility.shape:
-                raise InputError(
-                    f"{name} must be [{len(self.utility)}] like utility, got {list(values.shape)}"
-                )
-        interval = (self.low_s is None, self.high_s is None, self.coverage is None)
-        if len(set(interval)) != 1:
-            raise InputError("low_s, high_s and coverage must be given together")
+        check_prediction(self)
 
     def __len__(self) -> int:
         return len(self.utility)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from costmodels.network_models.kernel_parts import MissingLaunches
 from costmodels.network_models.kernel_sums import Total
-from costmodels.network_models.sum_of_kernels import MissingLaunches
 from costmodels.networks.fused_graph import FusedGraph
 from costmodels.networks.kernel_latency import KernelLatency
 
