@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,6 +25,7 @@ from timm_networks import NAMES
 
 from costmodels.errors import CostModelError
 from costmodels.files import write_atomically
+from costmodels.json_text import from_values
 from costmodels.network_models.overheads import Overheads
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -67,7 +69,7 @@ def calibrated(way: str, name: str) -> dict[str, Any]:
         else:
             found = calibrate_on_networks(target, device, model, Path(folder) / "networks")
     # One line: hundreds of kernels correct others.
-    return {"seconds": time.perf_counter() - start, "overheads": json.dumps(found.as_dict())}
+    return {"seconds": time.perf_counter() - start, "overheads": json.dumps(asdict(found))}
 
 
 def estimated(model: str, name: str, overheads: str) -> dict[str, float] | str:
@@ -78,7 +80,7 @@ def estimated(model: str, name: str, overheads: str) -> dict[str, float] | str:
     from tvm_integration.targets import device_of, host_target
 
     target = host_target()
-    options = EstimateOptions(overheads=Overheads.from_dict(json.loads(overheads)))
+    options = EstimateOptions(overheads=from_values(Overheads, json.loads(overheads), "overheads"))
     try:
         found = estimate_network(
             describe_network(model, target),

@@ -11,7 +11,7 @@ import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def run(case: Case, name: str, seed: int, factors: Mapping[str, float]) -> dict[
     return {
         "plain": judge(judged, families, NO_OVERHEADS, measured=is_measured),
         "with": judge(judged, families, overheads, measured=is_measured),
-        "overheads": overheads.as_dict(),
+        "overheads": asdict(overheads),
         "totals": totals,
     }
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from costmodels.device import Device
 from costmodels.errors import InputError
-from costmodels.json_text import parse_json
+from costmodels.json_text import from_values, parse_json
 from costmodels.kernel import Measured
 from costmodels.networks.fused_graph import FusedGraph
 
@@ -171,15 +171,12 @@ class NetworkRow:
             return cls(
                 network=str(values["network"]),
                 target=str(values["target"]),
-                device=Device(**parse_json(values["device"])),
+                device=from_values(Device, parse_json(values["device"]), "device"),
                 schedules=values["schedules"],
                 fused=bool(values["fused"]),
                 graph=FusedGraph.from_json(parse_json(values["launches"])),
                 run_s=tuple(values["run_s"]),
-                kernels=tuple(
-                    MeasuredKernel(each["task"], each["program"], tuple(each["run_s"]))
-                    for each in values["kernels"]
-                ),
+                kernels=from_values(tuple[MeasuredKernel, ...], values["kernels"], "kernels"),
                 measured_at=values["measured_at"],
                 processor=str(values["processor"]),
             )

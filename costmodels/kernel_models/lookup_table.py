@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import ClassVar, Self, TypeAlias
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from costmodels.features.kernel_graph import KernelGraph
 from costmodels.features.operator_costs import kernel_cost
 from costmodels.features.schema import PER_STORE, FeatureSchema
 from costmodels.files import write_atomically
+from costmodels.json_text import from_values
 from costmodels.kernel import (
     CONTRADICTION,
     LONGEST_S,
@@ -341,7 +342,7 @@ class LookupTable(Stored):
     def from_state(cls, state: Checkpoint) -> Self:
         """Make the model of a state."""
         values = json.loads(unpacked(state.arrays["entries"]))
-        model = cls([_kept(each) for each in values])
+        model = cls(from_values(tuple[TableEntry, ...], values, "entries"))
         model._interval = Interval.from_dict(state.settings["interval"])
         return model
 
@@ -400,12 +401,6 @@ def _spread(found: Found) -> float:
     if found.distance == 0:
         return found.entry.spread
     return MIN_SPREAD + found.entry.spread + SPREAD_BY_DISTANCE * found.distance
-
-
-def _kept(values: Mapping[str, Any]) -> TableEntry:
-    """An entry of a checkpoint."""
-    lists = {name: tuple(values[name]) for name in ("extents", "seconds")}
-    return TableEntry(**{**values, **lists})
 
 
 def _check_agreement(entries: Sequence[TableEntry], path: str | os.PathLike[str]) -> None:

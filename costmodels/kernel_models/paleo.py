@@ -18,6 +18,7 @@ from costmodels.errors import InputError
 from costmodels.features.kernel_graph import KernelGraph, Operator
 from costmodels.features.operator_costs import Cost, flop, kernel_cost
 from costmodels.features.schema import PER_STORE, FeatureSchema
+from costmodels.json_text import from_values
 from costmodels.kernel import (
     FloatArray,
     KernelBatch,
@@ -271,7 +272,7 @@ class Paleo(Stored):
     @classmethod
     def from_state(cls, state: Checkpoint) -> Self:
         """Make the model of a state."""
-        model = cls(Platform(**state.settings["platform"]))
+        model = cls(from_values(Platform, state.settings["platform"], "platform"))
         model._interval = Interval.from_dict(state.settings["interval"])
         return model
 

@@ -22,6 +22,7 @@ from costmodels.features.program_features import FEATURES, program_features
 from costmodels.features.roofline import log_bound
 from costmodels.features.schema import PER_STORE, FeatureSchema
 from costmodels.installed import require_package
+from costmodels.json_text import from_values
 from costmodels.kernel import (
     FloatArray,
     KernelBatch,
@@ -282,7 +283,7 @@ class SparsePolynomial(Stored):
     def from_state(cls, state: Checkpoint) -> Self:
         """Make the model of a state."""
         settings = state.settings
-        model = cls(PolynomialConfig(**settings["config"]))
+        model = cls(from_values(PolynomialConfig, settings["config"], "config"))
         model._seed, model._updates = int(settings["seed"]), int(settings["updates"])
         model._interval = Interval.from_dict(settings["interval"])
         model._memory = ReplayMemory.from_state(

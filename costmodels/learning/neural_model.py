@@ -16,6 +16,7 @@ from costmodels.checkpoint import Checkpoint
 from costmodels.errors import InputError
 from costmodels.features.roofline import log_bound
 from costmodels.features.schema import PER_STORE, FeatureSchema
+from costmodels.json_text import from_values
 from costmodels.kernel import (
     FloatArray,
     IndexArray,
@@ -80,11 +81,6 @@ class NeuralConfig:
     def __post_init__(self) -> None:
         if self.members < 1:
             raise InputError(f"members must be at least 1, got {self.members}")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "NeuralConfig":
-        """Undo `dataclasses.asdict`."""
-        return cls(**{**values, "training": TrainingConfig(**values["training"])})
 
 
 class NeuralKernelModel(Stored):
@@ -395,7 +391,7 @@ class NeuralKernelModel(Stored):
     @classmethod
     def from_state(cls, state: Checkpoint) -> Self:
         """Make the model of a state."""
-        config = NeuralConfig.from_dict(state.settings["config"])
+        config = from_values(NeuralConfig, state.settings["config"], "config")
         model = cls(cls.make_shape(state.settings["shape"]), config)
         model._restore(state)
         return model

@@ -8,7 +8,7 @@ kernels that were measured it is what these say, far from them it is nothing.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -148,25 +148,6 @@ class Discrepancy:
             else latency.times(math.exp(factors[kernel]), self.spread)
             for kernel, latency in enumerate(latencies)
         ]
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """From JSON values of the fields.
-
-        Raises
-        ------
-        InputError
-            When they are none.
-        """
-        try:
-            if not all(isinstance(values[name], list) for name in ("inputs", "weights")):
-                raise TypeError("no lists")
-            inputs = tuple(tuple(each) for each in values["inputs"])
-            return cls(inputs, tuple(values["weights"]), values["spread"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"a discrepancy must have inputs, weights and spread, got {error!r}"
-            ) from None
 
 
 def _is_number(value: Any) -> bool:

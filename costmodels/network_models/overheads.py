@@ -4,9 +4,8 @@ They are fitted on whole networks by `costmodels.network_models.overheads_fit`.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 from costmodels.errors import InputError
 from costmodels.network_models.discrepancy import Discrepancy
@@ -98,27 +97,6 @@ class Overheads:
     def is_calibrated(self) -> bool:
         """Whether anything of it was measured on the device."""
         return self.networks > 0 or self.kernels > 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `as_dict`.
-
-        Raises
-        ------
-        InputError
-            When a value is missing or of another kind.
-        """
-        try:
-            both = {name: Parameter(**values[name]) for name in ("launch_s", "cold_share")}
-            told = values.get("discrepancy")
-            discrepancy = None if told is None else Discrepancy.from_dict(told)
-            return cls(**{**values, **both, "discrepancy": discrepancy})
-        except (KeyError, TypeError) as error:
-            raise InputError(f"overheads must have all their fields, got {error!r}") from None
 
 
 NO_OVERHEADS = Overheads()

@@ -5,9 +5,9 @@ It is *given* a kernel model and learns what a sum leaves out, on each device fo
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from costmodels.checks import require_type
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.features.schema import PER_STORE, FeatureSchema
+from costmodels.json_text import from_values
 from costmodels.kernel import (
     Failure,
     KernelDataset,
@@ -33,8 +34,6 @@ from costmodels.network_models.overheads import (
     Overheads,
 )
 from costmodels.network_models.overheads_fit import fit_bias, fit_overheads
-from costmodels.networks.fused_graph import FusedGraph
-from costmodels.networks.kernel_latency import KernelLatency
 from costmodels.networks.sample import (
     NetworkDataset,
     NetworkPrediction,
@@ -272,10 +271,10 @@ class SumOfKernels(Stored):
             self.schema,
             arrays={"kernel_model": np.frombuffer(content, np.uint8)},
             settings={
-                "overheads": None if self.overheads is None else self.overheads.as_dict(),
-                "learned": {key: each.as_dict() for key, each in self._learned.items()},
+                "overheads": None if self.overheads is None else asdict(self.overheads),
+                "learned": {key: asdict(each) for key, each in self._learned.items()},
                 "networks": {
-                    key: [_network_json(each) for each in networks]
+                    key: [asdict(each) for each in networks]
                     for key, networks in self._networks.items()
                 },
                 "is_given": self._is_given,
@@ -290,12 +289,15 @@ class SumOfKernels(Stored):
         given = settings["overheads"]
         model = cls(
             model_of_state(content, path="kernel_model"),
-            None if given is None else Overheads.from_dict(given),
+            None if given is None else from_values(Overheads, given, "overheads"),
         )
         model._is_given = bool(settings["is_given"])
-        model._learned = {k: Overheads.from_dict(each) for k, each in settings["learned"].items()}
+        model._learned = {
+            key: from_values(Overheads, each, "learned overheads")
+            for key, each in settings["learned"].items()
+        }
         model._networks = {
-            key: [_network_of(each) for each in networks]
+            key: list(from_values(tuple[MeasuredNetwork, ...], networks, "networks"))
             for key, networks in settings["networks"].items()
         }
         return model
@@ -385,31 +387,3 @@ def _root_mean_square(networks: Sequence[MeasuredNetwork], overheads: Overheads)
 
 def _device_key(device: Device) -> str:
     return f"{device.name}, {device.cores} cores"
-
-
-def _network_json(network: MeasuredNetwork) -> dict[str, Any]:
-    return {
-        "graph": network.graph.as_json(),
-        "device": network.device.as_dict(),
-        "latency_s": network.latency_s,
-        "measured": _latencies_json(network.measured),
-        "predicted": _latencies_json(network.predicted),
-    }
-
-
-def _latencies_json(latencies: Mapping[str, KernelLatency]) -> dict[str, list[Any]]:
-    return {k: [e.latency_s, e.low_s, e.high_s, e.source] for k, e in latencies.items()}
-
-
-def _network_of(values: Mapping[str, Any]) -> MeasuredNetwork:
-    measured, predicted = (
-        {name: KernelLatency(*each) for name, each in values[kind].items()}
-        for kind in ("measured", "predicted")
-    )
-    return MeasuredNetwork(
-        FusedGraph.from_json(values["graph"]),
-        Device(**values["device"]),
-        float(values["latency_s"]),
-        measured,
-        predicted,
-    )

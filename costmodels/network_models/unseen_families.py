@@ -12,14 +12,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
 
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.files import write_atomically
-from costmodels.json_text import json_text
+from costmodels.json_text import from_values, json_text
 from costmodels.learning.calibration import COVERAGE, NORMAL_REACH, quantile_of_groups
 from costmodels.network_models.kernel_sums import MeasuredNetwork, add_up
 from costmodels.network_models.overheads import Overheads
@@ -126,20 +125,6 @@ class UnseenFamilies:
     networks: int
     coverage: float
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `dataclasses.asdict`.
-
-        Raises
-        ------
-        InputError
-            When a field is missing or unknown.
-        """
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise InputError(f"a factor must have all its fields, got {error!r}") from None
-
 
 def unseen_factor(known: Iterable[UnseenFamilies], device: Device, schedules: str) -> float:
     """The factor for a device: its own, or the largest where it is another, but no less than 1.
@@ -169,7 +154,10 @@ def write_factors(path: Path, models: Mapping[str, Sequence[UnseenFamilies]]) ->
 def read_factors(path: Path) -> dict[str, tuple[UnseenFamilies, ...]]:
     """Undo `write_factors`."""
     content = json.loads(path.read_text())
-    return {name: tuple(map(UnseenFamilies.from_dict, known)) for name, known in content.items()}
+    return {
+        name: from_values(tuple[UnseenFamilies, ...], known, f"factors of {name}")
+        for name, known in content.items()
+    }
 
 
 def pretrained_factors(model: str) -> tuple[UnseenFamilies, ...]:

@@ -1,11 +1,11 @@
 """A network after fusion: what is launched, in which order, and who needs whose result."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from costmodels.errors import InputError
+from costmodels.json_text import from_values
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -99,6 +99,6 @@ class FusedGraph:
         return [asdict(launch) for launch in self.launches]
 
     @classmethod
-    def from_json(cls, values: list[Mapping[str, Any]]) -> "FusedGraph":
+    def from_json(cls, values: object) -> "FusedGraph":
         """Undo `as_json`."""
-        return cls(tuple(Launch(**{**each, "inputs": tuple(each["inputs"])}) for each in values))
+        return cls(from_values(tuple[Launch, ...], values, "launches"))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from costmodels.cores import usable_cpus
 from costmodels.errors import CostModelError, InputError
-from costmodels.json_text import parse_json
+from costmodels.json_text import from_values, parse_json
 from costmodels.networks.fused_graph import FusedGraph
 from tvm_integration.foreign_errors import one_line
 from tvm_integration.identity import task_key, trace_text
@@ -140,7 +140,7 @@ class NetworkProcess:
             raise
         self.description = NetworkDescription(
             FusedGraph.from_json(values["graph"]),
-            tuple(BuiltKernel(**each) for each in values["kernels"]),
+            from_values(tuple[BuiltKernel, ...], values["kernels"], "kernels"),
         )
 
     def measure_s(self, repeat: int) -> list[float]:

@@ -4,14 +4,16 @@ TVM's `FoldConstant` builds it at each call: a batch norm is six operators of it
 network has fifty. What this pass leaves, that one folds.
 """
 
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
 from tvm_integration.compat import IRModule, Target, relax, tvm
 
 _CALL_TIR = tvm.ir.Op.get("relax.call_tir")
-_EVALUATED_FOR = Target("llvm")
-"""As `FoldConstant` does, whatever the network is built for."""
+_EVALUATED_FOR = Target({"kind": "llvm", "opt-level": 0})
+"""As `FoldConstant` does, whatever the network is built for; each kernel runs a few times only, so
+that optimizing it takes more time, and memory, than it saves."""
 
 
 @tvm.transform.module_pass(opt_level=0, name="FoldConstantCalls")
@@ -35,6 +37,7 @@ class _Folder(relax.expr_functor.PyExprMutator):
         super().__init__(module)
         self._module = module
         self._built = cache(self._build)
+        self._together = self._build_together()
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         """Compute what can be computed."""
@@ -55,12 +58,63 @@ class _Folder(relax.expr_functor.PyExprMutator):
     def _constant(self, argument: relax.Expr) -> tvm.runtime.Tensor | None:
         if isinstance(argument, relax.Var):
             argument = self.lookup_binding(argument)
-        value = getattr(argument, "value", None)
-        return value if isinstance(value, tvm.runtime.Tensor) else None
+        return _value(argument)
 
     def _build(self, variable: tvm.ir.GlobalVar) -> Any:
+        if variable.name_hint in self._together:
+            return self._together[variable.name_hint]
         kernel = self._module[variable].with_attr("global_symbol", "main")
         return tvm.tirx.build(kernel, _EVALUATED_FOR)["main"]
+
+    def _build_together(self) -> Mapping[str, Any]:
+        """All kernels that will be needed, as one library: fifty would take fifty times its memory.
+
+        Empty where one of them cannot be built.
+        """
+        names = {
+            name
+            for _, function in self._module.functions_items()
+            if isinstance(function, relax.Function)
+            for name in _called_with_constants(function)
+        }
+        if not names:
+            return {}
+        kernels = {
+            name: self._module[name].with_attr("global_symbol", name) for name in sorted(names)
+        }
+        try:
+            library = tvm.tirx.build(IRModule(kernels), _EVALUATED_FOR)
+            return {name: library[name] for name in kernels}
+        except Exception:
+            return {}
+
+
+def _value(expression: relax.Expr) -> tvm.runtime.Tensor | None:
+    """That of a constant."""
+    value = getattr(expression, "value", None)
+    return value if isinstance(value, tvm.runtime.Tensor) else None
+
+
+def _called_with_constants(function: relax.Function) -> Iterator[str]:
+    """Names of the kernels whose arguments follow from constants alone, outside of branches."""
+    known: set[relax.Var] = set()
+
+    def is_known(argument: relax.Expr) -> bool:
+        return _value(argument) is not None or argument in known
+
+    for block in function.body.blocks:
+        for binding in block.bindings:
+            value = getattr(binding, "value", None)
+            if isinstance(value, relax.Call):
+                if value.op != _CALL_TIR or len(value.args) != 2 or not _is_fixed(value.ty):
+                    continue
+                fields = value.args[1].fields
+                if not fields or not all(map(is_known, fields)):
+                    continue
+                yield str(value.args[0].name_hint)
+            elif not (isinstance(value, relax.Expr) and is_known(value)):
+                continue
+            known.add(binding.var)
 
 
 def _is_fixed(ty: Any) -> bool:

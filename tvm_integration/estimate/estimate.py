@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -245,7 +245,7 @@ def _overheads_of(
 
 def _told(overheads: Overheads) -> dict[str, Any]:
     """What an estimate says of its overheads: of a discrepancy from how many kernels it is."""
-    told = replace(overheads, discrepancy=None).as_dict()
+    told = asdict(replace(overheads, discrepancy=None))
     found = overheads.discrepancy
     if found is not None:
         told["discrepancy"] = {"kernels": len(found.weights), "spread": found.spread}

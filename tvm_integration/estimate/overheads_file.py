@@ -11,7 +11,7 @@ from costmodels.checkpoint import load_checkpoint
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.files import cache_folder, write_atomically
-from costmodels.json_text import json_text, parse_json
+from costmodels.json_text import from_values, json_text, parse_json
 from costmodels.load_model import checkpoint_path
 from costmodels.network_models.overheads import (
     DEFAULT_OVERHEADS,
@@ -70,7 +70,7 @@ class Calibrated:
 def save_overheads(path: Path, overheads: Overheads, of: Calibrated) -> None:
     """Write overheads, and what they are of, as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    document = {**overheads.as_dict(), OF: asdict(of)}
+    document = {**asdict(overheads), OF: asdict(of)}
     write_atomically(path, json_text(document).encode())
 
 
@@ -96,13 +96,13 @@ def load_overheads(path: Path, asked: Calibrated) -> Overheads:
         if not isinstance(document, dict):
             raise InputError("it is no JSON object")
         told = document.pop(OF, None)  # earlier releases did not write it
-        found = Overheads.from_dict(document)
-        of = None if told is None else Calibrated(**told)
+        found = from_values(Overheads, document, "overheads")
+        of = None if told is None else from_values(Calibrated, told, OF)
     except OSError as error:
         raise InputError(
             f"overheads {path} must be a file that can be read: {error.strerror}"
         ) from None
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise InputError(
             f"overheads {path} must be what `costmodels calibrate` writes, got: {error}"
         ) from None

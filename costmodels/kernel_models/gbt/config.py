@@ -1,8 +1,6 @@
 """How boosted trees are grown: on a data set at once, and by updates while tuning."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from costmodels.errors import InputError
 from costmodels.kernel_models.gbt.trees import TreeParameters
@@ -26,11 +24,6 @@ class Growth:
     most_rounds: int = 200
     seconds_rounds: int = 15
     seconds_eta: float = 0.3
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Growth":
-        """Undo `dataclasses.asdict`."""
-        return cls(**{**values, "trees": TreeParameters(**values["trees"])})
 
 
 OFFLINE = Growth(TreeParameters(max_depth=8, eta=0.1), 400, 150, 0.1)
@@ -76,9 +69,3 @@ class TreesConfig:
             raise InputError(
                 f"objective must be 'squared_error' or 'pairwise', got {self.objective!r}"
             )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "TreesConfig":
-        """Undo `dataclasses.asdict`."""
-        growths = {name: Growth.from_dict(values[name]) for name in ("offline", "online")}
-        return cls(**{**values, **growths})

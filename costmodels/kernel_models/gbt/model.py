@@ -20,6 +20,7 @@ from costmodels.checkpoint import Checkpoint, packed, unpacked
 from costmodels.errors import InputError
 from costmodels.features.roofline import log_bound
 from costmodels.features.schema import PER_STORE, FeatureSchema
+from costmodels.json_text import from_values
 from costmodels.kernel import (
     FloatArray,
     KernelBatch,
@@ -289,7 +290,7 @@ class GradientBoostedTrees(Stored):
     def from_state(cls, state: Checkpoint) -> Self:
         """Make the model of a state."""
         settings = state.settings
-        model = cls(TreesConfig.from_dict(settings["config"]))
+        model = cls(from_values(TreesConfig, settings["config"], "config"))
         for name in _STATE:
             setattr(model, f"_{name}", settings["state"][name])
         by_task = json.loads(unpacked(state.arrays["by_task"]))

@@ -7,6 +7,7 @@ import pytest
 from chains import CACHES, DEVICE, MB, chain, known
 
 from costmodels.errors import InputError
+from costmodels.json_text import from_values
 from costmodels.network_models.kernel_sums import add_up, cold_bytes
 from costmodels.network_models.overheads import NO_OVERHEADS, Overheads, Parameter
 from costmodels.networks.fused_graph import FusedGraph
@@ -79,6 +80,8 @@ def test_bad_input_is_named():
         KernelLatency(1.0, 2.0, 3.0, "predicted")
     with pytest.raises(InputError, match="source must be one of measured, looked up, predicted"):
         KernelLatency(1.0, 1.0, 1.0, "guessed")
-    with pytest.raises(InputError, match="overheads must have all their fields"):
-        Overheads.from_dict({"launch_s": {"value": 1.0}})
+    with pytest.raises(InputError, match="overheads: Expected `object`, got `float` - at"):
+        from_values(Overheads, {"launch_s": 1.0}, "overheads")
+    with pytest.raises(InputError, match="overheads: the names must be of .*launch_s.*, got near"):
+        from_values(Overheads, {"launch_s": {"value": 1.0}, "near": 0}, "overheads")
     assert NO_OVERHEADS.networks == 0

@@ -1,12 +1,14 @@
 """What a sum of kernels leaves out is fitted on networks, and on kernels alone."""
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from chains import DEVICE, MB, chain, known
 
 from costmodels.errors import InputError
+from costmodels.json_text import from_values
 from costmodels.network_models.kernel_sums import MeasuredNetwork, add_up
 from costmodels.network_models.overheads import DEFAULT_OVERHEADS, Overheads, Parameter
 from costmodels.network_models.overheads_fit import fit_errors, fit_overheads
@@ -71,7 +73,7 @@ def test_the_fit_finds_what_was_put_in():
         total = add_up(each.graph, each.predicted, DEVICE, found)
         inside.append(total.low_s <= each.latency_s <= total.high_s)
     assert 0.8 <= np.mean(inside) <= 1.0
-    assert Overheads.from_dict(found.as_dict()) == found
+    assert from_values(Overheads, asdict(found), "overheads") == found
 
 
 def test_what_networks_do_not_tell_is_taken_from_others():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from costmodels.errors import InputError
+from costmodels.json_text import from_values
 from costmodels.network_models.kernel_sums import MeasuredNetwork, add_up
 from costmodels.network_models.overheads import Overheads
 from costmodels.network_models.unseen_families import (
@@ -111,7 +112,7 @@ def test_factors_are_written_and_read(tmp_path):
 def test_bad_input_is_named():
     with pytest.raises(InputError, match="must be learned from some networks, got none"):
         factor_of_all([], [])
-    with pytest.raises(InputError, match="a factor must have all its fields"):
-        UnseenFamilies.from_dict({"cores": 1})
+    with pytest.raises(InputError, match="a factor: Object missing required field `vector_bits`"):
+        from_values(UnseenFamilies, {"cores": 1}, "a factor")
     with pytest.raises(InputError, match="unseen_factor of overheads must be a number from 0"):
         Overheads(unseen_factor=-1.0)

@@ -68,14 +68,14 @@ def norm():
     return found
 
 
-def test_a_batch_norm_is_computed_as_tvm_does_and_each_kernel_built_once():
+def test_batch_norms_are_computed_as_tvm_does_and_built_together():
     layers = [layer for _ in range(4) for layer in (torch.nn.Conv2d(8, 8, 3), norm())]
     net = torch.nn.Sequential(*layers).eval()
     module = from_torch("net", net, (torch.zeros(1, 8, 12, 12),), {}).module
     ours, few = fused(module)
     theirs, many = fused(module, own=False)
     assert structural_equal(ours, theirs)
-    assert 0 < few < many / 4
+    assert (few, many > 12) == (1, True)
 
 
 def test_operators_of_all_kinds_are_computed_as_tvm_does():

@@ -1,7 +1,7 @@
 """What calibration changes of an estimate: bias, single kernels, intervals."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -130,9 +130,9 @@ def test_a_calibration_is_not_used_for_another_model_and_warns_of_another_device
     assert load_overheads(path, replace(best, device="another", cores=7)) == found
     assert f"was calibrated for device {best.device}, and is used for another" in caplog.text
     assert f"was calibrated for cores {best.cores}, and is used for 7" in caplog.text
-    path.write_text(json.dumps(found.as_dict()))  # as earlier releases wrote it
+    path.write_text(json.dumps(asdict(found)))  # as earlier releases wrote it
     assert load_overheads(path, best) == found
-    for damaged in ("[]", "{}", json.dumps({**found.as_dict(), "calibrated": {"model": "x"}})):
+    for damaged in ("[]", "{}", json.dumps({**asdict(found), "calibrated": {"model": "x"}})):
         path.write_text(damaged)
         with pytest.raises(InputError, match="must be what `costmodels calibrate` writes"):
             load_overheads(path, best)
@@ -169,7 +169,7 @@ def test_a_kernel_larger_than_those_learned_has_an_interval_that_holds(target):
 )
 def test_overheads_that_make_no_sense_are_named(change, tmp_path):
     path = tmp_path / "overheads.json"
-    path.write_text(json.dumps(Overheads().as_dict() | change))
+    path.write_text(json.dumps(asdict(Overheads()) | change))
     with pytest.raises(InputError, match=r"must be a number|must be what `costmodels calibrate`"):
         run("estimate", "zoo:mlp", "--overheads", path, catch_exceptions=False)
 
