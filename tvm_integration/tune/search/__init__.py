@@ -1,0 +1,1 @@
+"""Search of a design space: which programs of a kernel are worth measuring."""

@@ -1,0 +1,204 @@
+"""A sketch of a design space, and its programs as rows of numbers."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from costmodels.kernel import FloatArray, IndexArray
+from tvm_integration.compat import Instruction, Trace, tvm
+from tvm_integration.identity import plain
+from tvm_integration.tune.search.variables import SAMPLED, Choice, Location, Tiling, Variable
+
+PARALLEL = "meta_schedule.parallel"
+"""Annotation: most iterations of the loop that is made parallel."""
+PARALLEL_JOBS = (1, 2, 4, 16, 64, 256)
+"""Per core; TVM's sketches have 16, and its mutator tries others."""
+FEW_JOBS = 0.4
+"""How often a drawn program gets another number of them than its sketch has."""
+
+
+class Sketch:
+    """One sketch: what is open in it, and how its decisions become a trace.
+
+    Parameters
+    ----------
+    trace : Trace
+        Of a design space, before post-processing.
+    cores : int
+        Of the target.
+    """
+
+    def __init__(self, trace: Trace, cores: int = 1) -> None:
+        self._instructions = _without_postprocessing(trace)
+        self.variables: list[Variable] = []
+        self._places: list[int] = []
+        self.key = sketch_key(trace)
+        for place, instruction in enumerate(self._instructions):
+            variable = _variable(instruction, trace.get_decision(instruction), cores)
+            if variable is not None:
+                self.variables.append(variable)
+                self._places.append(place)
+        levels: dict[int, list[int]] = defaultdict(list)
+        for number, variable in enumerate(self.variables):
+            if isinstance(variable, Tiling):
+                levels[variable.parts].append(number)
+        self._levels = tuple(tuple(each) for each in levels.values() if len(each) > 1)
+        weights = np.array([each.weight for each in self.variables])
+        self._weights = weights / weights.sum() if len(weights) else weights
+        self._annotations: dict[tuple[int, int], Instruction] = {}
+
+    def draw(self, count: int, rng: np.random.Generator) -> IndexArray:
+        """Random decisions [count, variables]."""
+        columns = [variable.draw(count, rng) for variable in self.variables]
+        return np.column_stack(columns) if columns else np.zeros((count, 0), np.int64)
+
+    def mutate(self, decisions: IndexArray, rng: np.random.Generator) -> IndexArray:
+        """Change one decision of each row, of some rows more [rows, variables]."""
+        found = decisions.copy()
+        if not self.variables:
+            return found
+        left = np.ones(len(found), bool)
+        while left.any():
+            changed = rng.choice(len(self.variables), size=len(found), p=self._weights)
+            for number, variable in enumerate(self.variables):
+                rows = np.flatnonzero(left & (changed == number))
+                if len(rows):
+                    found[rows, number] = variable.near(found[rows, number], rng)
+            left &= rng.random(len(found)) < 0.4
+        return found
+
+    def cross(
+        self, decisions: IndexArray, others: IndexArray, rng: np.random.Generator
+    ) -> IndexArray:
+        """Take each decision from the one or the other row [rows, variables]."""
+        return np.where(rng.random(decisions.shape) < 0.5, decisions, others)
+
+    def features(self, decisions: IndexArray) -> FloatArray:
+        """Numbers for a regression: those of the variables, and sizes of tiles level by level.
+
+        Parameters
+        ----------
+        decisions : numpy.ndarray
+            [rows, variables].
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 [rows, columns]; the number of columns is that of the sketch.
+        """
+        own = [each.features(decisions[:, i]) for i, each in enumerate(self.variables)]
+        # A tile of the whole: the product over all loops that are split alike.
+        sums = [sum(own[i] for i in level) for level in self._levels]
+        if not own:
+            return np.zeros((len(decisions), 0), np.float32)
+        return np.hstack([*own, *sums]).astype(np.float32)
+
+    def is_sampled(self, decisions: IndexArray) -> bool:
+        """Whether TVM decides something of a row of decisions, so that it gives many programs."""
+        return any(
+            isinstance(variable, Location) and value == SAMPLED
+            for variable, value in zip(self.variables, decisions, strict=True)
+        )
+
+    def trace(self, decisions: IndexArray) -> Trace:
+        """The trace of a row of decisions [variables]."""
+        instructions = list(self._instructions)
+        decided: dict[Instruction, Any] = {}
+        for variable, place, value in zip(
+            self.variables, self._places, decisions.tolist(), strict=True
+        ):
+            instruction = instructions[place]
+            if isinstance(variable, Tiling):
+                decided[instruction] = variable.options[value].tolist()
+            elif str(instruction.kind.name) == "Annotate":
+                instructions[place] = self._annotated(place, variable.numbers[value])
+            elif value != SAMPLED:
+                decided[instruction] = value
+        return Trace(instructions, decided)
+
+    def read(self, trace: Trace) -> IndexArray | None:
+        """The decisions of a trace of this sketch [variables]; None where it cannot have them.
+
+        Locations that TVM drew are known then.
+        """
+        instructions = _without_postprocessing(trace)
+        found = []
+        for variable, place in zip(self.variables, self._places, strict=True):
+            value = _value(variable, instructions[place], trace)
+            if value is None:
+                return None
+            found.append(value)
+        return np.array(found, np.int64)
+
+    def _annotated(self, place: int, number: int) -> Instruction:
+        key = (place, number)
+        if key not in self._annotations:
+            old = self._instructions[place]
+            self._annotations[key] = Instruction(
+                old.kind, [old.inputs[0], tvm.tirx.IntImm("int32", number)], old.attrs, old.outputs
+            )
+        return self._annotations[key]
+
+
+def sketch_key(trace: Trace) -> str:
+    """What is fixed in a sketch: the same for all traces of it, whatever the shapes and cores."""
+    instructions, _ = plain(trace.as_json(remove_postproc=True))
+    for name, inputs, attributes, _ in instructions:
+        if name == "Annotate" and attributes == [PARALLEL]:
+            inputs[1] = None
+    text = json.dumps(instructions, separators=(",", ":"))
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def sketches_of(spaces: list[Any], cores: int) -> Mapping[str, Sketch]:
+    """Key -> sketch of each schedule of a design space."""
+    return {sketch.key: sketch for sketch in (Sketch(each.trace, cores) for each in spaces)}
+
+
+def _without_postprocessing(trace: Trace) -> list[Instruction]:
+    found = []
+    for instruction in trace.insts:
+        if str(instruction.kind.name) == "EnterPostproc":
+            break
+        found.append(instruction)
+    return found
+
+
+def _variable(instruction: Instruction, decision: Any, cores: int) -> Variable | None:
+    kind = str(instruction.kind.name)
+    if kind == "SamplePerfectTile":
+        parts, max_innermost = (int(each) for each in instruction.attrs)
+        extent = int(np.prod([int(each) for each in decision]))
+        return Tiling(extent, parts, max_innermost if max_innermost > 0 else extent)
+    if kind == "SampleCategorical":
+        numbers, probabilities = instruction.attrs
+        return Choice(
+            tuple(int(each) for each in numbers), tuple(float(each) for each in probabilities)
+        )
+    if kind == "SampleComputeLocation":
+        return Location()
+    if kind == "Annotate" and str(instruction.attrs[0]) == PARALLEL:
+        usual = int(instruction.inputs[1])
+        jobs = sorted({usual, *(each * cores for each in PARALLEL_JOBS)})
+        others = FEW_JOBS / max(1, len(jobs) - 1)
+        return Choice(tuple(jobs), tuple(1 - FEW_JOBS if j == usual else others for j in jobs))
+    return None
+
+
+def _value(variable: Variable, instruction: Instruction, trace: Trace) -> int | None:
+    decision = trace.get_decision(instruction)
+    if isinstance(variable, Tiling):
+        return None if decision is None else variable.value_of([int(each) for each in decision])
+    if isinstance(variable, Location):
+        if decision is None:
+            return SAMPLED
+        variable.note(int(decision))
+        return int(decision)
+    if str(instruction.kind.name) == "Annotate":
+        number = int(instruction.inputs[1])
+        return variable.numbers.index(number) if number in variable.numbers else None
+    return None if decision is None else int(decision)

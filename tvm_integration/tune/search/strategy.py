@@ -1,0 +1,344 @@
+"""`SketchSearch`: a search strategy for MetaSchedule that makes few programs, each for a reason.
+
+TVM's evolution applies a trace, and asks the cost model, for each of thousands of programs. Here
+they are drawn and mutated as rows of decisions; a regression of what the cost model said of others
+sifts them; and only those that promise most become programs, which the cost model judges.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from costmodels.kernel import FloatArray, IndexArray, Measured
+from tvm_integration.compat import (
+    MeasureCandidate,
+    PySearchStrategy,
+    RunnerResult,
+    Schedule,
+    derived_object,
+    meta_schedule,
+)
+from tvm_integration.foreign_errors import one_line
+from tvm_integration.identity import record_hash
+from tvm_integration.measure.outcomes import measurement_of
+from tvm_integration.tune.search.programs import Program, ProgramMaker
+from tvm_integration.tune.search.sketch import Sketch, sketch_key, sketches_of
+from tvm_integration.tune.search.surrogate import Surrogate
+
+_log = logging.getLogger(__name__)
+
+_OF_A_PROGRAM = "parallel_for_dynamic error"
+"""Begins what TVM raises when it cannot transform or describe a program, as of a scatter."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is searched for a batch.
+
+    Parameters
+    ----------
+    first : int
+        Programs drawn at random before the first batch.
+    rounds, per_round : int
+        How often the best are varied before each batch, and how many programs become of it.
+    rows : int
+        Decisions that the surrogate sifts in each round.
+    parents : int
+        Programs that are varied.
+    fresh : float
+        Share of the programs of a round, and of a batch, that are chosen at random.
+    """
+
+    first: int = 48
+    rounds: int = 3
+    per_round: int = 24
+    rows: int = 1024
+    parents: int = 32
+    fresh: float = 0.08
+
+
+DEFAULT = Effort()
+KEPT = 512
+"""Programs that are remembered to learn from and to vary."""
+RESCORED = 96
+"""Of them, those judged again when the cost model has learned."""
+
+
+@derived_object
+class SketchSearch(PySearchStrategy):
+    """Searches a design space over its decisions; never gives a program twice.
+
+    Works with any cost model of MetaSchedule. While that gives all programs the same score, as one
+    that has learned nothing does, programs are drawn at random.
+
+    Parameters
+    ----------
+    effort : Effort
+        How much is searched for a batch.
+    measured : collection of int
+        Programs that were measured in earlier runs, from `measured_programs`.
+    trials_left : callable, optional
+        How many candidates may still be measured; larger batches are cut.
+    on_failed : callable
+        Told the name of a kernel that TVM cannot search.
+    """
+
+    def __init__(
+        self,
+        effort: Effort = DEFAULT,
+        measured: Collection[int] = (),
+        trials_left: Callable[[], int] | None = None,
+        on_failed: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        super().__init__()
+        self._effort = effort
+        self._measured = frozenset(measured)
+        self._trials_left = trials_left
+        self._on_failed = on_failed
+        self._search: _TaskSearch | None = None
+
+    def _initialize_with_tune_context(self, context: meta_schedule.TuneContext) -> None:
+        self._context = context
+
+    def pre_tuning(
+        self,
+        max_trials: int,
+        num_trials_per_iter: int,
+        design_spaces: list[Schedule],
+        database: Any = None,
+        cost_model: Any = None,
+    ) -> None:
+        """Begin; called by TVM."""
+        self._left, self._batch = int(max_trials), int(num_trials_per_iter)
+        self._search = _TaskSearch(
+            self._context, list(design_spaces), cost_model, self._effort, self._measured
+        )
+        if database is not None:
+            self._search.begin_with(database)
+
+    def post_tuning(self) -> None:
+        """Forget the programs; called by TVM."""
+        self._search = None
+
+    def generate_measure_candidates(self) -> list[MeasureCandidate] | None:
+        """Search for a batch; called by TVM.
+
+        Returns
+        -------
+        list of MeasureCandidate or None
+            None when the space or the trials are exhausted, and when TVM fails on the kernel.
+        """
+        if self._search is None:
+            return None
+        count = min(self._batch, self._left)
+        if self._trials_left is not None:
+            count = min(count, self._trials_left())
+        try:
+            found = self._search.batch(count) if count > 0 else []
+        except RuntimeError as error:
+            if not str(error).startswith(_OF_A_PROGRAM):
+                raise
+            name = str(self._context.task_name)
+            _log.warning("%s stays unscheduled: TVM cannot search it (%s)", name, one_line(error))
+            self._on_failed(name)
+            return None
+        self._left -= len(found)
+        return found or None
+
+    def notify_runner_results(
+        self, measure_candidates: list[MeasureCandidate], results: list[RunnerResult]
+    ) -> None:
+        """Learn which programs were fast; called by TVM."""
+        if self._search is not None:
+            self._search.learn(measure_candidates, results)
+
+    def clone(self) -> "SketchSearch":
+        """A fresh search with the same parameters."""
+        return SketchSearch(self._effort, self._measured, self._trials_left, self._on_failed)
+
+
+class _TaskSearch:
+    """The search of one task."""
+
+    def __init__(
+        self,
+        context: meta_schedule.TuneContext,
+        spaces: list[Schedule],
+        cost_model: Any,
+        effort: Effort,
+        measured: Collection[int],
+    ) -> None:
+        self._context = context
+        self._cost_model = cost_model
+        self._effort = effort
+        self._before = measured
+        self._rng = np.random.default_rng(int(context.rand_state) & (2**31 - 1))
+        threads = int(context.num_threads)
+        cores = int(context.target.attrs.get("num-cores") or 1)
+        self._sketches = dict(sketches_of(spaces, cores))
+        self._maker = ProgramMaker(
+            context.mod, context.space_generator.postprocs, threads, self._rng
+        )
+        self._surrogate = Surrogate(self._sketches, int(self._rng.integers(2**31)))
+        self._tried: set[tuple[str, bytes]] = set()
+        self._programs: list[Program] = []
+        self._utility: FloatArray = np.empty(0)
+        self._given: set[int] = set()
+        self._latency_s: dict[int, float] = {}
+        self._asked: list[Program] = []
+        self._seeds: list[tuple[Sketch, IndexArray]] = []
+
+    def begin_with(self, database: Any) -> None:
+        """Begin with the best programs that a database has of the workload."""
+        if not database.has_workload(self._context.mod):
+            return
+        workload = database.commit_workload(self._context.mod)
+        for record in database.get_top_k(workload, self._effort.parents):
+            sketch = self._sketches.get(sketch_key(record.trace))
+            decisions = None if sketch is None else sketch.read(record.trace)
+            if sketch is not None and decisions is not None:
+                self._seeds.append((sketch, decisions))
+
+    def batch(self, count: int) -> list[MeasureCandidate]:
+        """The next programs to measure, at most so many."""
+        if not self._programs:
+            self._add([*self._seeds, *self._drawn(self._effort.first)])
+        else:
+            self._score_again()
+        if np.ptp(self._utility) > 0:
+            for _ in range(self._effort.rounds):
+                self._add(self._varied())
+        found = self._chosen(count)
+        if len(found) < count:  # nothing is known, or the space is nearly exhausted
+            self._add(self._drawn(2 * count))
+            found = self._chosen(count)
+        self._given |= {program.identity for program in found}
+        self._asked = found
+        self._forget()
+        return [program.candidate for program in found]
+
+    def learn(
+        self, candidates: Sequence[MeasureCandidate], results: Sequence[RunnerResult]
+    ) -> None:
+        """Note latencies."""
+        del candidates
+        for program, result in zip(self._asked, results, strict=False):
+            measurement = measurement_of(result.run_secs)
+            if isinstance(measurement, Measured):
+                self._latency_s[program.identity] = measurement.latency_s
+
+    def _drawn(self, count: int) -> list[tuple[Sketch, IndexArray]]:
+        """Random decisions, the same number of each sketch."""
+        found: list[tuple[Sketch, IndexArray]] = []
+        sketches = list(self._sketches.values())
+        for number in self._rng.permutation(len(sketches)):
+            share = -(-count // len(sketches))
+            found += self._untried(sketches[number], sketches[number].draw(share, self._rng))
+        return found[:count]
+
+    def _untried(self, sketch: Sketch, rows: IndexArray) -> list[tuple[Sketch, IndexArray]]:
+        """Rows that were not tried before, each once, noted as tried."""
+        found = []
+        for row in rows:
+            key = (sketch.key, row.tobytes())
+            if key not in self._tried or sketch.is_sampled(row):
+                self._tried.add(key)
+                found.append((sketch, row))
+        return found
+
+    def _varied(self) -> list[tuple[Sketch, IndexArray]]:
+        """The most promising variants of the best programs."""
+        effort = self._effort
+        self._surrogate.learn(self._programs, self._utility)
+        parents = self._parents()
+        rows: list[tuple[Sketch, IndexArray]] = []
+        guesses = []
+        for key, sketch in self._sketches.items():
+            own = np.array([p.decisions for p in parents if p.sketch == key])
+            fresh = sketch.draw(max(1, effort.rows // (8 * len(self._sketches))), self._rng)
+            made = [fresh]
+            if len(own):
+                count = max(1, round(effort.rows * len(own) / len(parents)))
+                first, second = (own[self._rng.integers(len(own), size=count)] for _ in range(2))
+                made.append(sketch.mutate(first, self._rng))
+                crossed = sketch.cross(first[: count // 3], second[: count // 3], self._rng)
+                made.append(sketch.mutate(crossed, self._rng))
+            unique = np.unique(np.concatenate(made), axis=0)
+            new = [row for row in unique if (key, row.tobytes()) not in self._tried]
+            if new:
+                rows += [(sketch, row) for row in new]
+                guesses.append(self._surrogate.predict(sketch, np.array(new)))
+        if not rows:
+            return []
+        order = np.argsort(-np.concatenate(guesses), kind="stable")
+        by_chance = round(effort.fresh * effort.per_round)
+        best = order[: effort.per_round - by_chance]
+        rest = self._rng.permutation(order[len(best) :])[:by_chance]
+        found = [rows[number] for number in (*best, *rest)]
+        self._tried |= {(sketch.key, row.tobytes()) for sketch, row in found}
+        return found
+
+    def _parents(self) -> list[Program]:
+        """The best by the cost model, and by what was measured; better ones more often."""
+        order = np.argsort(-self._utility, kind="stable")[: self._effort.parents]
+        found = [self._programs[number] for number in order]
+        measured = [p for p in self._programs if p.identity in self._latency_s]
+        measured.sort(key=lambda p: self._latency_s[p.identity])
+        found += measured[: self._effort.parents // 4]
+        # Each as often as those that follow it: the first half counts twice, the first quarter
+        # three times.
+        return found + found[: len(found) // 2] + found[: len(found) // 4]
+
+    def _add(self, wanted: Sequence[tuple[Sketch, IndexArray]]) -> None:
+        """Make programs and ask the cost model."""
+        made = self._maker.make(wanted)
+        if made:
+            self._programs += made
+            self._utility = np.concatenate([self._utility, self._scored(made)])
+
+    def _scored(self, programs: Sequence[Program]) -> FloatArray:
+        """What the cost model says [programs]: logarithms of its scores."""
+        scores = self._cost_model.predict(self._context, [each.candidate for each in programs])
+        return np.log(np.maximum(np.nan_to_num(np.asarray(scores, np.float64)), 1e-12))
+
+    def _score_again(self) -> None:
+        """The best, by a model that has learned since."""
+        order = np.argsort(-self._utility, kind="stable")[:RESCORED]
+        if len(order):
+            before = self._utility[order]
+            now = self._scored([self._programs[number] for number in order])
+            # Those not judged again move with the others.
+            self._utility = self._utility + np.median(now - before)
+            self._utility[order] = now
+
+    def _chosen(self, count: int) -> list[Program]:
+        """The best programs that were not given before, and some by chance."""
+        order = np.argsort(-self._utility, kind="stable")
+        free = [self._programs[n] for n in order if self._is_new(self._programs[n])]
+        by_chance = int(self._rng.binomial(count, self._effort.fresh))
+        best = free[: max(0, count - by_chance)]
+        rest = free[len(best) :]
+        picked = self._rng.permutation(len(rest))[: count - len(best)]
+        return best + [rest[number] for number in picked]
+
+    def _is_new(self, program: Program) -> bool:
+        if program.identity in self._given or program.identity in self._before:
+            return False
+        trace = record_hash(self._context.mod, program.candidate.sch.trace)
+        return trace not in self._before if self._before else True
+
+    def _forget(self) -> None:
+        """Keep the best, and those measured."""
+        if len(self._programs) <= KEPT:
+            return
+        order = np.argsort(-self._utility, kind="stable")
+        kept = [
+            number
+            for place, number in enumerate(order)
+            if place < KEPT or self._programs[number].identity in self._latency_s
+        ]
+        self._programs = [self._programs[number] for number in kept]
+        self._utility = self._utility[kept]
