@@ -137,6 +137,7 @@ __all__ = [
     "BuilderResult",
     "EvaluatorConfig",
     "IRModule",
+    "Instruction",
     "MeasureCallback",
     "MeasureCandidate",
     "PerStoreFeature",

@@ -34,7 +34,7 @@ def calibrate(
     ] = None,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="Kernels alone, within 45 seconds: corrects the model's errors."),
+        typer.Option("--quick", help="Kernels alone, within 45 s: corrects the model's errors."),
     ] = False,
 ) -> None:
     """Measure small networks here, and fit what a sum of kernels leaves out; takes minutes.

@@ -82,6 +82,6 @@ def test_bad_input_is_named():
         KernelLatency(1.0, 1.0, 1.0, "guessed")
     with pytest.raises(InputError, match="overheads: Expected `object`, got `float` - at"):
         from_values(Overheads, {"launch_s": 1.0}, "overheads")
-    with pytest.raises(InputError, match="overheads: the names must be of .*launch_s.*, got near"):
+    with pytest.raises(InputError, match=r"overheads: the names must be of .*launch_s.*, got near"):
         from_values(Overheads, {"launch_s": {"value": 1.0}, "near": 0}, "overheads")
     assert NO_OVERHEADS.networks == 0

@@ -114,6 +114,4 @@ class ProgramMaker:
         self._known.add(identity)
         if self._arguments is None:
             self._arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(self._mod)
-        return Program(
-            sketch.key, decisions, MeasureCandidate(schedule, self._arguments), identity
-        )
+        return Program(sketch.key, decisions, MeasureCandidate(schedule, self._arguments), identity)

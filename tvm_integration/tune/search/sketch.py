@@ -114,7 +114,7 @@ class Sketch:
             instruction = instructions[place]
             if isinstance(variable, Tiling):
                 decided[instruction] = variable.options[value].tolist()
-            elif str(instruction.kind.name) == "Annotate":
+            elif isinstance(variable, Choice) and str(instruction.kind.name) == "Annotate":
                 instructions[place] = self._annotated(place, variable.numbers[value])
             elif value != SAMPLED:
                 decided[instruction] = value
@@ -198,7 +198,7 @@ def _value(variable: Variable, instruction: Instruction, trace: Trace) -> int | 
             return SAMPLED
         variable.note(int(decision))
         return int(decision)
-    if str(instruction.kind.name) == "Annotate":
+    if isinstance(variable, Choice) and str(instruction.kind.name) == "Annotate":
         number = int(instruction.inputs[1])
         return variable.numbers.index(number) if number in variable.numbers else None
     return None if decision is None else int(decision)

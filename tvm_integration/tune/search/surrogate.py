@@ -1,6 +1,7 @@
 """A cheap guess of what the cost model would say of a program, from its decisions alone."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xgboost as xgb
@@ -10,7 +11,7 @@ from tvm_integration.tune.search.programs import Program
 from tvm_integration.tune.search.sketch import Sketch
 
 ROUNDS = 40
-PARAMETERS = {
+PARAMETERS: dict[str, Any] = {
     "max_depth": 5,
     "eta": 0.2,
     "min_child_weight": 1.0,
@@ -23,6 +24,10 @@ PARAMETERS = {
 }
 
 
+FEW = 8
+"""Programs of a sketch, below which all its decisions are guessed alike."""
+
+
 class Surrogate:
     """Trees over decisions, one set for each sketch that has enough programs.
 
@@ -33,9 +38,6 @@ class Surrogate:
     seed : int
         For xgboost.
     """
-
-    FEW = 8
-    """Programs of a sketch, below which its decisions are all alike."""
 
     def __init__(self, sketches: Mapping[str, Sketch], seed: int) -> None:
         self._sketches = sketches
@@ -51,16 +53,14 @@ class Surrogate:
         for key, numbers in by_sketch.items():
             own = utility[numbers]
             self._mean[key] = float(own.mean())
-            if len(numbers) < self.FEW:
+            sketch = self._sketches[key]
+            if len(numbers) < FEW or not sketch.variables:
                 continue
             decisions = np.array([programs[number].decisions for number in numbers])
             data = xgb.QuantileDMatrix(
-                self._sketches[key].features(decisions),
-                own - self._mean[key],
-                max_bin=int(PARAMETERS["max_bin"]),
-            ) if decisions.shape[1] else None
-            if data is not None:
-                self._trees[key] = xgb.train(self._parameters, data, ROUNDS)
+                sketch.features(decisions), own - self._mean[key], max_bin=PARAMETERS["max_bin"]
+            )
+            self._trees[key] = xgb.train(self._parameters, data, ROUNDS)
 
     def predict(self, sketch: Sketch, decisions: IndexArray) -> FloatArray:
         """Utility of rows of decisions [rows]; of an unknown sketch the best mean of all."""

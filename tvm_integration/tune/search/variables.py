@@ -70,9 +70,7 @@ class Tiling:
         for prime, power in _prime_powers(self.extent).items():
             # Ways to give `power` equal primes to the parts: bars between stars.
             bars = itertools.combinations(range(power + self.parts - 1), self.parts - 1)
-            stars = [
-                np.diff([-1, *each, power + self.parts - 1]) - 1 for each in bars
-            ]
+            stars = [np.diff([-1, *each, power + self.parts - 1]) - 1 for each in bars]
             columns.append(prime ** np.array(stars, np.int64).reshape(-1, self.parts))
         found = columns[0]
         for own in columns[1:]:
@@ -183,6 +181,7 @@ class Location:
 
     def draw(self, count: int, rng: np.random.Generator) -> IndexArray:
         """Left to TVM."""
+        del rng
         return np.full(count, SAMPLED, np.int64)
 
     def near(self, values: IndexArray, rng: np.random.Generator) -> IndexArray:
