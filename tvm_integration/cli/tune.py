@@ -48,6 +48,9 @@ def tune(
     device: Annotated[
         Path | None, typer.Option(help="Device file of the target; see `costmodels device`.")
     ] = None,
+    search: Annotated[
+        str, typer.Option(help="sketch, this project's search, or evolution, TVM's own.")
+    ] = "sketch",
     out: Annotated[
         Path | None, typer.Option(help="Write the tuned library here (.so or .tar).")
     ] = None,
@@ -102,6 +105,7 @@ def tune(
                 seed=seed,
                 tasks=tasks,
                 device=None if device is None else read_device(device),
+                search=search,
                 check=check,
             )
             if out is not None:

@@ -14,7 +14,7 @@ from tvm_integration.compat import (
     tvm,
 )
 from tvm_integration.identity import program_hash
-from tvm_integration.tune.unrepeated_search import search_candidates
+from tvm_integration.tune.search.asking import search_candidates
 
 THREADS_PER_BLOCK = 256
 """Of the unscheduled program on a GPU."""
@@ -106,7 +106,10 @@ class CandidateSource:
                 meta_schedule.cost_model.RandomModel(),
             )
             self._is_drawing = True
-        return search_candidates(self.context, self.context.task_name) or []
+        return (
+            search_candidates(self.context.generate_measure_candidates, self.context.task_name)
+            or []
+        )
 
     def mutations(self, traces: Sequence[Trace], count: int) -> list[MeasureCandidate]:
         """Programs one decision away from given ones.

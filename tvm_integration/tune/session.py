@@ -51,8 +51,10 @@ from tvm_integration.tune.network_timing import (
     untuned_latencies,
 )
 from tvm_integration.tune.scheduler import EagerScheduler
+from tvm_integration.tune.search.asking import measured_programs
+from tvm_integration.tune.search.evolution import UnrepeatedSearch
+from tvm_integration.tune.search.strategy import DEFAULT_EFFORT, SketchSearch
 from tvm_integration.tune.state import KernelState, TuneOptions, TuneResult, TuneState, task_count
-from tvm_integration.tune.unrepeated_search import UnrepeatedSearch, measured_programs
 from tvm_integration.tune.zero_trial import ChosenSchedule, choose_schedules, schedule_database
 
 MEASURE = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=25)
@@ -350,8 +352,12 @@ class _Run:
 
     def _contexts(self) -> list[Any]:
         measured = measured_programs(self.database.get_all_tuning_records())
-        search = UnrepeatedSearch(
-            measured, self._is_informed, self._trials_left, self._leave_out, **EVOLUTION
+        search = (
+            SketchSearch(DEFAULT_EFFORT, measured, self._trials_left, self._leave_out)
+            if self.options.search == "sketch"
+            else UnrepeatedSearch(
+                measured, self._is_informed, self._trials_left, self._leave_out, **EVOLUTION
+            )
         )
         task_log = logging.getLogger(f"{TVM_LOG}.task")
         # An earlier part of the same run must not draw the same candidates again.

@@ -13,6 +13,7 @@ from tvm_integration.tune.candidate_scores import RoundReport
 
 _MAX_COUNT = 2**31 - 1
 """TVM's integers have 32 bits."""
+SEARCHES = ("sketch", "evolution")
 NOISY = 1.5
 """Readings of one network that differ by more than this factor were disturbed by other work."""
 
@@ -42,6 +43,8 @@ class TuneOptions:
         Otherwise parts of kernel names, separated by commas.
     device : Device, optional
         What the target runs on, where it cannot be detected.
+    search : str
+        One of `SEARCHES`: ``"sketch"``, this project's, or ``"evolution"``, TVM's.
     check : bool
         Compare what the untuned network computes with its own framework before tuning.
     """
@@ -54,6 +57,7 @@ class TuneOptions:
     seed: int = 0
     tasks: str | None = None
     device: Device | None = None
+    search: str = "sketch"
     check: bool = True
 
     def __post_init__(self) -> None:
@@ -65,6 +69,8 @@ class TuneOptions:
         if self.minutes is not None and not self.minutes > 0:
             raise InputError(f"minutes must be positive, got {self.minutes}")
         check_seed(self.seed)
+        if self.search not in SEARCHES:
+            raise InputError(f"search must be one of {', '.join(SEARCHES)}, got {self.search!r}")
         if task_count(self.tasks) == 0:
             raise InputError(f"tasks must be at least 1, got {self.tasks}")
 

@@ -16,7 +16,7 @@ from tvm_integration.compat import (
 )
 from tvm_integration.compile.fusion import FusedTask
 from tvm_integration.tune.cost_model import MetaScheduleCostModel
-from tvm_integration.tune.unrepeated_search import search_candidates
+from tvm_integration.tune.search.asking import search_candidates
 
 EVOLUTION = {"population_size": 1024, "genetic_num_iters": 6, "eps_greedy": 0.0}
 """More effort than a search that is corrected by measurements."""
@@ -107,7 +107,7 @@ def _choose(
     database = meta_schedule.database.MemoryDatabase()  # stays empty
     context.pre_tuning(FINALISTS, FINALISTS, spaces, database, cost_model)
     try:
-        candidates = search_candidates(context, task.name) or []
+        candidates = search_candidates(context.generate_measure_candidates, task.name) or []
     finally:
         context.post_tuning()
     unscheduled = MeasureCandidate(Schedule(task.mod), [])

@@ -106,7 +106,7 @@ def test_what_times_say():
 
 
 def test_replaying_gives_the_programs_back(folder):
-    from tvm_integration.tune.unrepeated_search import measured_programs
+    from tvm_integration.tune.search.asking import measured_programs
 
     records = open_database(folder).get_all_tuning_records()
     task = random_candidates()

@@ -5,13 +5,13 @@ they are drawn and mutated as rows of decisions; a regression of what the cost m
 sifts them; and only those that promise most become programs, which the cost model judges.
 """
 
-import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from costmodels.errors import InputError
 from costmodels.kernel import FloatArray, IndexArray, Measured
 from tvm_integration.compat import (
     MeasureCandidate,
@@ -21,17 +21,12 @@ from tvm_integration.compat import (
     derived_object,
     meta_schedule,
 )
-from tvm_integration.foreign_errors import one_line
 from tvm_integration.identity import record_hash
 from tvm_integration.measure.outcomes import measurement_of
+from tvm_integration.tune.search.asking import search_candidates
 from tvm_integration.tune.search.programs import Program, ProgramMaker
 from tvm_integration.tune.search.sketch import Sketch, sketch_key, sketches_of
 from tvm_integration.tune.search.surrogate import Surrogate
-
-_log = logging.getLogger(__name__)
-
-_OF_A_PROGRAM = "parallel_for_dynamic error"
-"""Begins what TVM raises when it cannot transform or describe a program, as of a scatter."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ class Effort:
     fresh: float = 0.08
 
 
-DEFAULT = Effort()
+DEFAULT_EFFORT = Effort()
 KEPT = 512
 """Programs that are remembered to learn from and to vary."""
 RESCORED = 96
@@ -88,7 +83,7 @@ class SketchSearch(PySearchStrategy):
 
     def __init__(
         self,
-        effort: Effort = DEFAULT,
+        effort: Effort = DEFAULT_EFFORT,
         measured: Collection[int] = (),
         trials_left: Callable[[], int] | None = None,
         on_failed: Callable[[str], None] = lambda _: None,
@@ -136,15 +131,10 @@ class SketchSearch(PySearchStrategy):
         count = min(self._batch, self._left)
         if self._trials_left is not None:
             count = min(count, self._trials_left())
-        try:
-            found = self._search.batch(count) if count > 0 else []
-        except RuntimeError as error:
-            if not str(error).startswith(_OF_A_PROGRAM):
-                raise
-            name = str(self._context.task_name)
-            _log.warning("%s stays unscheduled: TVM cannot search it (%s)", name, one_line(error))
-            self._on_failed(name)
+        if count <= 0:
             return None
+        search, name = self._search, str(self._context.task_name)
+        found = search_candidates(lambda: search.batch(count), name, self._on_failed) or []
         self._left -= len(found)
         return found or None
 
@@ -208,6 +198,8 @@ class _TaskSearch:
             self._add([*self._seeds, *self._drawn(self._effort.first)])
         else:
             self._score_again()
+        if not self._programs:
+            raise InputError(f"none of {self._maker.refused} programs could be made")
         if np.ptp(self._utility) > 0:
             for _ in range(self._effort.rounds):
                 self._add(self._varied())

@@ -8,7 +8,8 @@ from tvm_integration.collect.candidates import CandidateSource
 from tvm_integration.compat import meta_schedule, relax
 from tvm_integration.compile.fusion import fuse
 from tvm_integration.identity import program_hash
-from tvm_integration.tune.unrepeated_search import UnrepeatedSearch, search_candidates
+from tvm_integration.tune.search.asking import search_candidates
+from tvm_integration.tune.search.evolution import UnrepeatedSearch
 
 
 def scatter():
@@ -93,4 +94,4 @@ def test_other_errors_of_a_search_stay_errors():
             raise RuntimeError("the cost model divided by zero")
 
     with pytest.raises(RuntimeError, match="divided by zero"):
-        search_candidates(Failing(), "matmul")
+        search_candidates(Failing().generate_measure_candidates, "matmul")

@@ -1,7 +1,6 @@
 """Evolutionary search that never measures a program twice, also not after a restart."""
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from tvm_integration.compat import (
@@ -12,64 +11,13 @@ from tvm_integration.compat import (
     derived_object,
     meta_schedule,
 )
-from tvm_integration.foreign_errors import one_line
 from tvm_integration.identity import program_hash, record_hash
-from tvm_integration.records.database import replay
-
-_log = logging.getLogger(__name__)
+from tvm_integration.tune.search.asking import search_candidates
 
 RANDOM_POPULATION = 128
 """Programs drawn to choose a batch from when nothing is known of them."""
 ATTEMPTS = 3
 """Batches asked for when all programs of one were measured before."""
-_OF_A_PROGRAM = "parallel_for_dynamic error"
-"""Begins what TVM raises when it cannot transform or describe a program, as of a scatter."""
-
-
-def search_candidates(
-    search: Any, name: str, on_failed: Callable[[str], None] = lambda _: None
-) -> list[MeasureCandidate] | None:
-    """Ask a search, or the context of one, for programs to measure.
-
-    Parameters
-    ----------
-    search : SearchStrategy or TuneContext
-        What to ask.
-    name : str
-        Of the kernel.
-    on_failed : callable
-        Told the name of the kernel when TVM fails on it.
-
-    Returns
-    -------
-    list of MeasureCandidate or None
-        None when it has no more, or when TVM fails on the kernel, which is said in the log: the
-        other kernels of a network shall go on.
-    """
-    try:
-        found = search.generate_measure_candidates()
-    except RuntimeError as error:
-        if not str(error).startswith(_OF_A_PROGRAM):
-            raise
-        _log.warning("%s stays unscheduled: TVM cannot search it (%s)", name, one_line(error))
-        on_failed(name)
-        return None
-    return None if found is None else list(found)
-
-
-def measured_programs(records: Sequence[meta_schedule.database.TuningRecord]) -> set[int]:
-    """Identities of the programs of a database's records, by program and by trace.
-
-    Both are needed: other traces can lead to the same program, and with weight prepacking the
-    program that a trace gives when it is applied again is not the one that was measured.
-
-    Parameters
-    ----------
-    records : sequence of TuningRecord
-        A trace that no longer applies counts as a trace.
-    """
-    traces = {record_hash(record.workload.mod, record.trace) for record in records}
-    return traces | {program_hash(c.sch) for _, c in replay(records) if c is not None}
 
 
 @derived_object
@@ -145,7 +93,9 @@ class UnrepeatedSearch(PySearchStrategy):
         """
         search = self._evolving if self._is_informed() else self._random
         for _ in range(ATTEMPTS):
-            candidates = search_candidates(search, self._name, self._on_failed)
+            candidates = search_candidates(
+                search.generate_measure_candidates, self._name, self._on_failed
+            )
             if candidates is None:
                 return None
             new = [c for c in candidates if self._is_new(c.sch)][: self._trials_left()]

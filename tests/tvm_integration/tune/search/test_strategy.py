@@ -1,0 +1,189 @@
+"""The search finds what a cost model likes with few programs, repeats none and keeps to budgets."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from search_tasks import TARGET, matmul, relu
+from test_evolution import scatter
+
+from tvm_integration.compat import (
+    PyCostModel,
+    RunnerResult,
+    derived_object,
+    meta_schedule,
+    tvm,
+)
+from tvm_integration.identity import program_hash, record_hash
+from tvm_integration.tune.search.strategy import Effort, SketchSearch
+
+SMALL = Effort(first=16, rounds=2, per_round=8, rows=200, parents=8)
+
+
+@derived_object
+class LikesTiles(PyCostModel):
+    """Scores by the innermost tiles, in place of a machine: 16 by 8 with a reduction of 4."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = 0
+
+    def predict(self, context, candidates):
+        self.asked += len(candidates)
+        return np.array([speed(each.sch.trace) for each in candidates])
+
+    def update(self, context, candidates, results):
+        pass
+
+    def load(self, path):
+        pass
+
+    def save(self, path):
+        pass
+
+
+def speed(trace):
+    tiles = [
+        [int(n) for n in trace.get_decision(each)]
+        for each in trace.insts
+        if each.kind.name == "SamplePerfectTile"
+    ]
+    wanted = zip(tiles, (16, 8, 4), strict=False)
+    return 2.0 ** -sum(abs(np.log2(tile[-1] / best)) for tile, best in wanted)
+
+
+def search_for(mod=None, effort=SMALL, model=None, trials=1000, database=None, **options):
+    context = meta_schedule.TuneContext(
+        mod=mod or matmul(),
+        target=TARGET,
+        space_generator="post-order-apply",
+        search_strategy=SketchSearch(effort, **options),
+        task_name="matmul",
+        rand_state=7,
+        num_threads=2,
+    ).clone()
+    context.pre_tuning(
+        trials,
+        8,
+        context.generate_design_space(),
+        database or meta_schedule.database.MemoryDatabase(),
+        model or LikesTiles(),
+    )
+    return context
+
+
+def batch_of(context, seconds=None):
+    found = context.generate_measure_candidates()
+    if found is None:
+        return []
+    results = [
+        RunnerResult([1.0 / speed(c.sch.trace) if seconds is None else seconds], None)
+        for c in found
+    ]
+    context.notify_runner_results(found, results)
+    return list(found)
+
+
+def test_it_finds_what_the_model_likes_with_few_programs():
+    model = LikesTiles()
+    context = search_for(model=model)
+    batches = [batch_of(context) for _ in range(4)]
+    best = [max(speed(c.sch.trace) for c in batch) for batch in batches]
+    assert best[-1] == 1.0, "a thousandth of the space is as good"
+    assert all(later >= earlier for earlier, later in pairwise(best[:2]))
+    assert model.asked < 300
+    drawn = [speed(c.sch.trace) for c in batch_of(search_for(effort=Effort(first=100, rounds=0)))]
+    assert max(drawn) < 1.0
+
+
+def test_no_program_is_given_twice():
+    context = search_for()
+    programs = [program_hash(c.sch) for _ in range(5) for c in batch_of(context)]
+    assert len(programs) == len(set(programs)) == 40
+
+
+def test_programs_of_an_earlier_run_are_left_out_by_program_and_by_trace():
+    first = batch_of(search_for())
+    programs = {program_hash(c.sch) for c in first}
+    assert not programs & {program_hash(c.sch) for c in batch_of(search_for(measured=programs))}
+    traces = {record_hash(matmul(), c.sch.trace) for c in first}
+    again = batch_of(search_for(measured=traces))
+    assert not traces & {record_hash(matmul(), c.sch.trace) for c in again}
+
+
+def test_batches_keep_to_the_trials_and_to_the_time_that_is_left():
+    context = search_for(trials=12)
+    assert [len(batch_of(context)) for _ in range(3)] == [8, 4, 0]
+    assert len(batch_of(search_for(trials_left=lambda: 3))) == 3
+    assert batch_of(search_for(trials_left=lambda: 0)) == []
+
+
+def test_a_model_without_opinion_gets_random_programs_and_is_asked_once():
+    @derived_object
+    class Even(PyCostModel):
+        def __init__(self):
+            super().__init__()
+            self.asked = 0
+
+        def predict(self, context, candidates):
+            self.asked += len(candidates)
+            return np.full(len(candidates), 0.5)
+
+    model = Even()
+    found = batch_of(search_for(model=model))
+    assert len(found) == 8
+    assert model.asked <= SMALL.first
+    assert len({round(speed(c.sch.trace), 6) for c in found}) > 3
+
+
+@pytest.mark.parametrize("bad", [np.nan, -1.0, 0.0, 1e30])
+def test_scores_that_are_none_do_no_harm(bad):
+    @derived_object
+    class Bad(PyCostModel):
+        def predict(self, context, candidates):
+            scores = np.array([speed(each.sch.trace) for each in candidates])
+            scores[::3] = bad
+            return scores
+
+    assert len(batch_of(search_for(model=Bad()))) == 8
+
+
+def test_it_begins_with_the_best_of_a_database():
+    best = max(batch_of(search_for()) + batch_of(search_for()), key=lambda c: speed(c.sch.trace))
+    database = meta_schedule.database.MemoryDatabase()
+    workload = database.commit_workload(matmul())
+    database.commit_tuning_record(
+        meta_schedule.database.TuningRecord(
+            best.sch.trace, workload, [1e-3], TARGET, best.args_info
+        )
+    )
+    context = search_for(effort=Effort(first=0, rounds=0), database=database)
+    assert program_hash(batch_of(context)[0].sch) == program_hash(best.sch)
+
+
+def test_a_space_of_few_programs_ends():
+    context = search_for(mod=relu(2))
+    sizes = []
+    while batch := batch_of(context):
+        sizes.append(len(batch))
+    assert 1 <= sum(sizes) < 200
+
+
+def test_a_space_of_one_program_gives_it_once():
+    te = tvm.te
+    a = te.placeholder((), name="A")
+    one = tvm.IRModule({"main": te.create_prim_func([a, te.compute((), lambda: a() + 1.0)])})
+    context = search_for(mod=one)
+    assert [len(batch_of(context)) for _ in range(2)] == [1, 0]
+
+
+def test_a_kernel_that_cannot_be_searched_is_named_and_left_out(caplog):
+    named = []
+    assert batch_of(search_for(mod=scatter(), on_failed=named.append)) == []
+    assert named == ["matmul"]
+    assert "matmul stays unscheduled: TVM cannot search it" in caplog.text
+
+
+def test_equal_seeds_search_alike():
+    programs = [[program_hash(c.sch) for c in batch_of(search_for())] for _ in range(2)]
+    assert programs[0] == programs[1]
