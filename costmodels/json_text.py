@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
-import msgspec
-
 from costmodels.errors import InputError
 
 __all__ = ["from_values", "json_text", "parse_json"]
@@ -64,6 +62,8 @@ def from_values(kind: type[T], values: object, what: str) -> T:
     Traceback (most recent call last):
     costmodels.errors.InputError: a point: Expected `float`, got `str` - at `$.x`
     """
+    import msgspec  # every command imports this file, few read a document
+
     if is_dataclass(kind) and isinstance(values, Mapping):
         names = {field.name for field in fields(kind)}
         unknown = sorted(map(str, values.keys() - names))
