@@ -61,6 +61,8 @@ class ReplayMemory:
     def batch(self) -> KernelBatch:
         """The kernels, the newest last; an error when there are none yet."""
         assert self._batch is not None, "the memory is empty"
+        if self._batch.rows.dtype != np.float32:
+            self._batch = replace(self._batch, rows=self._batch.rows.astype(np.float32))
         return self._batch
 
     def add(self, dataset: KernelDataset, *, rng: np.random.Generator) -> IndexArray:
@@ -86,7 +88,7 @@ class ReplayMemory:
         rows = np.clip(finite, -MAX_ROW, MAX_ROW).astype(np.float16)
         batch = replace(dataset.batch, rows=rows.astype(np.float32))
         dataset = replace(dataset, batch=batch if self._graphs else batch.without_graphs())
-        known = [] if self._batch is None else [self._batch]
+        known = [] if self._batch is None else [self.batch]
         self._batch = concatenate([*known, dataset.batch])
         self.log_latency = np.concatenate([self.log_latency, dataset.log_latency])
         if len(self) <= self.capacity:
@@ -164,11 +166,11 @@ class ReplayMemory:
         devices = [Device(**device) for device in settings["devices"]]
         if devices:
             tasks = json.loads(unpacked(arrays["memory.tasks"]))
-            rows = np.frombuffer(unpacked(arrays["memory.rows"]), np.float16)
+            rows: NDArray[Any] = np.frombuffer(unpacked(arrays["memory.rows"]), np.float16)
             offsets = np.concatenate([[0], np.cumsum(arrays["memory.row_counts"])])
             memory._batch = KernelBatch(
                 schema,
-                rows.reshape(-1, len(schema.columns)).astype(np.float32),
+                rows.reshape(-1, len(schema.columns)),  # wider once it is learned from
                 offsets.astype(np.int64),
                 tuple(Task(canonical_key(key), devices[number]) for key, number in tasks),
                 arrays["memory.task_index"],
