@@ -123,12 +123,18 @@ def machine() -> str:
     )
 
 
-def run_child(*arguments: str, timeout_s: float = 1800, hide_torch: bool = False) -> dict[str, Any]:
-    """Run this script anew with other arguments; it prints its result as the last line of JSON.
+def run_child(
+    *arguments: str,
+    timeout_s: float = 1800,
+    hide_torch: bool = False,
+    python: str = sys.executable,
+    script: str = sys.argv[0],
+) -> dict[str, Any]:
+    """Run this script, or another, with other arguments; its last line of output is its result.
 
     With `hide_torch` neither it nor the processes it starts can import torch.
     """
-    command = [sys.executable, sys.argv[0], *arguments]
+    command = [python, script, *arguments]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "torch.py").write_text("raise ImportError('hidden')\n")
         environment = {**os.environ, "PYTHONPATH": folder} if hide_torch else None

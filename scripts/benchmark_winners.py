@@ -7,8 +7,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmark_results import run_child
-
 WINNERS = 3
 """Programs of each run that are measured again; the best of them counts."""
 ROUNDS = 7
@@ -32,6 +30,10 @@ def record_text(record: Any) -> str:
 
 def measure_in_child(kernel: str, runs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Start the script anew with ``--winners KERNEL FILE``, which calls `measure_side_by_side`."""
+    from benchmark_results import (
+        run_child,  # builds of old, which tune_one_kernel.py runs, lack its imports
+    )
+
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(runs, file)
         file.flush()

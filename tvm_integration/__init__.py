@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tvm_integration.tune.cost_model import MetaScheduleCostModel
     from tvm_integration.tune.relax_pass import tuning_pipeline
     from tvm_integration.tune.scheduler import EagerScheduler
+    from tvm_integration.tune.search.strategy import SketchSearch
     from tvm_integration.tune.session import tune_network
     from tvm_integration.tune.state import TuneOptions
 
@@ -47,6 +48,7 @@ _HOME = {
     "NetworkOptions": "collect.dataset",
     "ReplayBuilder": "measure.replay_runner",
     "ReplayRunner": "measure.replay_runner",
+    "SketchSearch": "tune.search.strategy",
     "tune_network": "tune.session",
     "TuneOptions": "tune.state",
     "tuning_pipeline": "tune.relax_pass",
@@ -72,6 +74,7 @@ __all__ = [
     "NetworkOptions",
     "ReplayBuilder",
     "ReplayRunner",
+    "SketchSearch",
     "tune_network",
     "TuneOptions",
     "tuning_pipeline",

@@ -262,12 +262,12 @@ def _chosen(
     from tvm_integration.compat import save_json
     from tvm_integration.records.rows import schedule_of, trace_for
     from tvm_integration.tune.cost_model import MetaScheduleCostModel
-    from tvm_integration.tune.zero_trial import QUICK_EVOLUTION, ChosenSchedule, choose_schedules
+    from tvm_integration.tune.zero_trial import QUICK_EFFORT, ChosenSchedule, choose_schedules
 
     if order.schedules_by is not None:
         cost_model = MetaScheduleCostModel(order.schedules_by, seed=order.seed)
         return choose_schedules(
-            fused.tasks, target, cost_model, seed=order.seed, evolution=QUICK_EVOLUTION
+            fused.tasks, target, cost_model, seed=order.seed, effort=QUICK_EFFORT
         )
     found = {}
     for task in fused.tasks:

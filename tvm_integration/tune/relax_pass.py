@@ -20,6 +20,7 @@ from tvm_integration.measure.builder import WarmBuilder
 from tvm_integration.measure.runner import WarmRunner
 from tvm_integration.threads import thread_count, unbound
 from tvm_integration.tune.cost_model import MetaScheduleCostModel
+from tvm_integration.tune.search.strategy import SketchSearch
 
 __all__ = ["tuning_pipeline"]
 
@@ -34,9 +35,10 @@ def tuning_pipeline(
     cost_model: Any = None,
     builder: Any = None,
     runner: Any = None,
+    strategy: Any = None,
     **tune_options: Any,
 ) -> tvm.transform.Pass:
-    """Return `relax.get_pipeline("static_shape_tuning")` with this package's three objects.
+    """Return `relax.get_pipeline("static_shape_tuning")` with this package's four objects.
 
     Parameters
     ----------
@@ -58,6 +60,8 @@ def tuning_pipeline(
         By default `WarmBuilder()`.
     runner : meta_schedule.Runner or str, optional
         By default a `WarmRunner` with as many threads as the target has cores.
+    strategy : meta_schedule.SearchStrategy or str, optional
+        By default `SketchSearch()`; ``"evolutionary"`` is TVM's.
     **tune_options : Any
         Further options of `meta_schedule.relax_integration.tune_relax`: `seed`,
         `num_trials_per_iter`, `measure_callbacks`, `task_scheduler`, …
@@ -92,6 +96,7 @@ def tuning_pipeline(
                     max_trials_global=total_trials,
                     max_trials_per_task=max_trials_per_task,
                     **_measuring(target, work_dir, cost_model, builder, runner),
+                    strategy=SketchSearch() if strategy is None else strategy,
                     **tune_options,
                 )
             Path(work_dir).mkdir(parents=True, exist_ok=True)

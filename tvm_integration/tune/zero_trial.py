@@ -17,13 +17,12 @@ from tvm_integration.compat import (
 from tvm_integration.compile.fusion import FusedTask
 from tvm_integration.tune.cost_model import MetaScheduleCostModel
 from tvm_integration.tune.search.asking import search_candidates
+from tvm_integration.tune.search.strategy import Effort, SketchSearch
 
-EVOLUTION = {"population_size": 1024, "genetic_num_iters": 6, "eps_greedy": 0.0}
-"""More effort than a search that is corrected by measurements."""
-QUICK_EVOLUTION = EVOLUTION | {"population_size": 128, "genetic_num_iters": 3}
-"""For dozens of networks: a sixteenth of the programs."""
-FINALISTS = 64
-"""Programs that the search gives, of which the best predicted one is taken."""
+EFFORT = Effort(first=256, rounds=10, per_round=64, parents=64, fresh=0.0, far=0.0)
+"""More than of a search that is corrected by measurements."""
+QUICK_EFFORT = Effort(first=48, rounds=3, per_round=24, fresh=0.0, far=0.0)
+"""For dozens of networks: a seventh of the programs."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def choose_schedules(
     cost_model: MetaScheduleCostModel,
     *,
     seed: int = 0,
-    evolution: Mapping[str, Any] | None = None,
+    effort: Effort | None = None,
     on_kernel: Callable[[int], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, ChosenSchedule]:
@@ -64,8 +63,8 @@ def choose_schedules(
         One that has learned.
     seed : int
         Of the search.
-    evolution : mapping, optional
-        Options of TVM's EvolutionarySearch; `EVOLUTION` by default.
+    effort : Effort, optional
+        `EFFORT` by default.
     on_kernel : callable
         Told how many kernels are done.
     should_stop : callable
@@ -82,7 +81,7 @@ def choose_schedules(
         if should_stop():
             break
         own_seed = int(rng.integers(1, 2**30))
-        found[task.name] = _choose(task, target, cost_model, evolution or EVOLUTION, own_seed)
+        found[task.name] = _choose(task, target, cost_model, effort or EFFORT, own_seed)
         on_kernel(number + 1)
     return found
 
@@ -91,21 +90,20 @@ def _choose(
     task: FusedTask,
     target: Target,
     cost_model: MetaScheduleCostModel,
-    evolution: Mapping[str, Any],
+    effort: Effort,
     seed: int,
 ) -> ChosenSchedule:
-    search = meta_schedule.search_strategy.EvolutionarySearch(**evolution)
     context = meta_schedule.TuneContext(
         mod=task.mod,
         target=target,
         space_generator="post-order-apply",
-        search_strategy=search,
+        search_strategy=SketchSearch(effort),
         task_name=task.name,
         rand_state=seed,
     ).clone()
     spaces = context.generate_design_space()
     database = meta_schedule.database.MemoryDatabase()  # stays empty
-    context.pre_tuning(FINALISTS, FINALISTS, spaces, database, cost_model)
+    context.pre_tuning(1, 1, spaces, database, cost_model)
     try:
         candidates = search_candidates(context.generate_measure_candidates, task.name) or []
     finally:

@@ -43,7 +43,7 @@ class TreesConfig:
     memory : int
         Kernels kept to learn from; bounds the time of an update.
     first_rounds : int
-        Trees grown when nothing can be held out yet.
+        Trees grown when nothing can be held out yet, and by any refit at least.
     rounds_per_update : int
         Trees added by an update that is not a refit.
     most_trees : int

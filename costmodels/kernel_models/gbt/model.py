@@ -338,7 +338,7 @@ class GradientBoostedTrees(Stored):
         growth: Growth,
         validation: KernelDataset | None = None,
     ) -> None:
-        """Grow new trees on the base trees, as many as rank held-out kernels best."""
+        """Grow new trees on the base trees: as many as rank held-out kernels best, or few."""
         labels, known = self._labels(batch, log_latency)
         batch = batch.take(known)
         rng = self._rng()
@@ -361,6 +361,9 @@ class GradientBoostedTrees(Stored):
                 validation=judging,
                 patience=self.config.patience,
             )
+            # A search measures kernels that are much alike: few trees order those best, and
+            # nothing else.
+            rounds = max(rounds, self.config.first_rounds)
         trainer = TreeTrainer(batch, growth.trees, self._seed)
         self._rank = trainer.grow(self._objective(labels, rng), rounds, start=base)
         if base is None:  # what a data set taught of seconds, a tuning run does not know better

@@ -36,6 +36,7 @@ from tvm_integration.frontends.torch_program import from_torch
 from tvm_integration.learn.train import train_model
 from tvm_integration.records.database import open_database
 from tvm_integration.targets import device_of
+from tvm_integration.tune.search.strategy import Effort
 
 BARE = EstimateOptions(overheads="none")
 """Kernels alone."""
@@ -140,9 +141,9 @@ def test_a_tensor_without_elements_is_named(target):
     found = estimate_network(described, target, device_of(target), model, BARE)
     assert found.total is None
     assert {each.reason for each in found.unsupported} == {"it writes a tensor without elements"}
-    small = {"population_size": 64, "genetic_num_iters": 2, "eps_greedy": 0.0}
+    small = Effort(first=16, rounds=1, per_round=16, fresh=0.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tvm_integration.tune.zero_trial.EVOLUTION", small)
+        patch.setattr("tvm_integration.tune.zero_trial.EFFORT", small)
         options = EstimateOptions("model", partial=True, overheads="none")
         chosen = estimate_network(described, target, device_of(target), model, options)
     assert chosen.total.total_s > 0
@@ -268,8 +269,8 @@ def test_a_run_that_measured_nothing_is_not_one_to_estimate_from(target, tmp_pat
 
 
 def test_a_model_chooses_schedules(target, monkeypatch):
-    small = {"population_size": 64, "genetic_num_iters": 2, "eps_greedy": 0.0}
-    monkeypatch.setattr("tvm_integration.tune.zero_trial.EVOLUTION", small)
+    small = Effort(first=16, rounds=1, per_round=16, fresh=0.0)
+    monkeypatch.setattr("tvm_integration.tune.zero_trial.EFFORT", small)
     described = describe_network("zoo:mlp", target)
     model = load_kernel_model("pretrained:best", seed=0)
     device = device_of(target)

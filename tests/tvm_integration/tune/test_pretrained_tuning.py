@@ -42,9 +42,8 @@ def test_tune_relax(tmp_path):
 
 
 @pytest.mark.exhaustive
-def test_tune(tmp_path, monkeypatch):
+def test_tune(tmp_path):
     """The best has one of each kind in it."""
-    monkeypatch.setattr("tvm_integration.tune.session.EVOLUTION", SMALL_SEARCH)
     options = TuneOptions(tmp_path, 8, 4, tasks="1", cost_model="pretrained:best")
     found = tune_network(load_network(NETWORK), host_target(), options)
     assert found.outputs_match
@@ -54,8 +53,7 @@ def test_tune(tmp_path, monkeypatch):
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["stock", "random"])
-def test_models_that_learned_nothing_tune_too(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("tvm_integration.tune.session.EVOLUTION", SMALL_SEARCH)
+def test_models_that_learned_nothing_tune_too(name, tmp_path):
     options = TuneOptions(tmp_path, 4, 4, tasks="1", cost_model=name)
     found = tune_network(load_network(NETWORK), host_target(), options)
     assert found.outputs_match

@@ -27,6 +27,7 @@ from tvm_integration.frontends.load import load_network
 from tvm_integration.records.database import CHECKPOINT, NETWORK, RECORDS, network_latency_s
 from tvm_integration.targets import host_target
 from tvm_integration.tune.cost_model import LEARNED
+from tvm_integration.tune.search.strategy import Effort
 from tvm_integration.tune.session import batch_size, tune_network
 from tvm_integration.tune.state import KernelState, TuneOptions, TuneResult, TuneState
 
@@ -383,9 +384,9 @@ def unsearchable(workplace):
 def test_a_kernel_that_cannot_be_searched_stays_as_it_is(
     unsearchable, tmp_path, monkeypatch, caplog, options
 ):
-    small = {"population_size": 16, "genetic_num_iters": 1, "eps_greedy": 0.0}
-    for module in ("session", "zero_trial"):
-        monkeypatch.setattr(f"tvm_integration.tune.{module}.EVOLUTION", small)
+    small = Effort(first=16, rounds=1, per_round=8)
+    monkeypatch.setattr("tvm_integration.tune.session.DEFAULT_EFFORT", small)
+    monkeypatch.setattr("tvm_integration.tune.zero_trial.EFFORT", small)
     with caplog.at_level("WARNING"):
         found = tune_network(
             load_network(str(unsearchable)), host_target(), TuneOptions(tmp_path / "w", **options)

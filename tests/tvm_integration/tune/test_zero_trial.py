@@ -23,6 +23,7 @@ from tvm_integration.frontends.load import load_network
 from tvm_integration.records.database import RECORDS, WORKLOADS
 from tvm_integration.targets import host_target
 from tvm_integration.tune import zero_trial as model_search
+from tvm_integration.tune.search.strategy import Effort
 from tvm_integration.tune.session import tune_network
 from tvm_integration.tune.state import TuneOptions
 from tvm_integration.tune.zero_trial import choose_schedules, schedule_database
@@ -41,8 +42,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def small_search(monkeypatch):
-    small = {"population_size": 16, "genetic_num_iters": 1, "eps_greedy": 0.0}
-    monkeypatch.setattr(model_search, "EVOLUTION", small)
+    monkeypatch.setattr(model_search, "EFFORT", Effort(first=16, rounds=1, per_round=8))
 
 
 def tune(work_dir, checkpoint, **options):

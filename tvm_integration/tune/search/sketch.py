@@ -15,9 +15,10 @@ from tvm_integration.tune.search.variables import SAMPLED, Choice, Location, Til
 
 PARALLEL = "meta_schedule.parallel"
 """Annotation: most iterations of the loop that is made parallel."""
-PARALLEL_JOBS = (1, 2, 4, 16, 64, 256)
-"""Per core; TVM's sketches have 16, and its mutator tries others."""
-FEW_JOBS = 0.4
+PARALLEL_JOBS = (4, 16, 64, 256)
+"""Per core; TVM's sketches have 16, and its mutator tries others. Where the outermost loop has more
+iterations than that, nothing is parallel."""
+OTHER_JOBS = 0.15
 """How often a drawn program gets another number of them than its sketch has."""
 
 
@@ -33,7 +34,8 @@ class Sketch:
     """
 
     def __init__(self, trace: Trace, cores: int = 1) -> None:
-        self._instructions = _without_postprocessing(trace)
+        trace = trace.simplified(remove_postproc=True)
+        self._instructions = list(trace.insts)
         self.variables: list[Variable] = []
         self._places: list[int] = []
         self.key = sketch_key(trace)
@@ -125,7 +127,8 @@ class Sketch:
 
         Locations that TVM drew are known then.
         """
-        instructions = _without_postprocessing(trace)
+        trace = trace.simplified(remove_postproc=True)
+        instructions = list(trace.insts)
         found = []
         for variable, place in zip(self.variables, self._places, strict=True):
             value = _value(variable, instructions[place], trace)
@@ -146,7 +149,8 @@ class Sketch:
 
 def sketch_key(trace: Trace) -> str:
     """What is fixed in a sketch: the same for all traces of it, whatever the shapes and cores."""
-    instructions, _ = plain(trace.as_json(remove_postproc=True))
+    # TVM's evolution leaves out what has no effect; others do not.
+    instructions, _ = plain(trace.simplified(remove_postproc=True).as_json())
     for name, inputs, attributes, _ in instructions:
         if name == "Annotate" and attributes == [PARALLEL]:
             inputs[1] = None
@@ -157,15 +161,6 @@ def sketch_key(trace: Trace) -> str:
 def sketches_of(spaces: list[Any], cores: int) -> Mapping[str, Sketch]:
     """Key -> sketch of each schedule of a design space."""
     return {sketch.key: sketch for sketch in (Sketch(each.trace, cores) for each in spaces)}
-
-
-def _without_postprocessing(trace: Trace) -> list[Instruction]:
-    found = []
-    for instruction in trace.insts:
-        if str(instruction.kind.name) == "EnterPostproc":
-            break
-        found.append(instruction)
-    return found
 
 
 def _variable(instruction: Instruction, decision: Any, cores: int) -> Variable | None:
@@ -184,8 +179,8 @@ def _variable(instruction: Instruction, decision: Any, cores: int) -> Variable |
     if kind == "Annotate" and str(instruction.attrs[0]) == PARALLEL:
         usual = int(instruction.inputs[1])
         jobs = sorted({usual, *(each * cores for each in PARALLEL_JOBS)})
-        others = FEW_JOBS / max(1, len(jobs) - 1)
-        return Choice(tuple(jobs), tuple(1 - FEW_JOBS if j == usual else others for j in jobs))
+        others = OTHER_JOBS / max(1, len(jobs) - 1)
+        return Choice(tuple(jobs), tuple(1 - OTHER_JOBS if j == usual else others for j in jobs))
     return None
 
 

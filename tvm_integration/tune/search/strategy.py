@@ -26,6 +26,7 @@ from tvm_integration.measure.outcomes import measurement_of
 from tvm_integration.tune.search.asking import search_candidates
 from tvm_integration.tune.search.programs import Program, ProgramMaker
 from tvm_integration.tune.search.sketch import Sketch, sketch_key, sketches_of
+from tvm_integration.tune.search.spread import Place, spread_out
 from tvm_integration.tune.search.surrogate import Surrogate
 
 
@@ -45,6 +46,11 @@ class Effort:
         Programs that are varied.
     fresh : float
         Share of the programs of a round, and of a batch, that are chosen at random.
+    drawn : float
+        Share of the programs of a round that are drawn rather than varied; the most promising.
+    apart : float
+        How far the programs of a batch, and of a round, differ at least: 4 is a factor of 2 that
+        goes from one level of tiles to another, if enough of them differ as much.
     """
 
     first: int = 48
@@ -53,6 +59,11 @@ class Effort:
     rows: int = 1024
     parents: int = 32
     fresh: float = 0.08
+    drawn: float = 0.4
+    apart: float = 4.0
+    far: float = 0.25
+    far_apart: float = 12.0
+    again: int = 0
 
 
 DEFAULT_EFFORT = Effort()
@@ -177,6 +188,7 @@ class _TaskSearch:
         self._programs: list[Program] = []
         self._utility: FloatArray = np.empty(0)
         self._given: set[int] = set()
+        self._given_at: list[Place] = []
         self._latency_s: dict[int, float] = {}
         self._asked: list[Program] = []
         self._seeds: list[tuple[Sketch, IndexArray]] = []
@@ -198,6 +210,7 @@ class _TaskSearch:
             self._add([*self._seeds, *self._drawn(self._effort.first)])
         else:
             self._score_again()
+            self._add(self._drawn(self._effort.again))
         if not self._programs:
             raise InputError(f"none of {self._maker.refused} programs could be made")
         if np.ptp(self._utility) > 0:
@@ -208,6 +221,7 @@ class _TaskSearch:
             self._add(self._drawn(2 * count))
             found = self._chosen(count)
         self._given |= {program.identity for program in found}
+        self._given_at += [_place(self._sketches[p.sketch], p.decisions) for p in found]
         self._asked = found
         self._forget()
         return [program.candidate for program in found]
@@ -246,32 +260,46 @@ class _TaskSearch:
         effort = self._effort
         self._surrogate.learn(self._programs, self._utility)
         parents = self._parents()
-        rows: list[tuple[Sketch, IndexArray]] = []
-        guesses = []
+        rows: dict[bool, list[tuple[Sketch, IndexArray]]] = {True: [], False: []}
+        guesses: dict[bool, list[FloatArray]] = {True: [], False: []}
         for key, sketch in self._sketches.items():
             own = np.array([p.decisions for p in parents if p.sketch == key])
-            fresh = sketch.draw(max(1, effort.rows // (8 * len(self._sketches))), self._rng)
-            made = [fresh]
+            made = {True: [sketch.draw(effort.rows // (2 * len(self._sketches)) + 1, self._rng)]}
             if len(own):
-                count = max(1, round(effort.rows * len(own) / len(parents)))
+                count = max(1, round(effort.rows / 2 * len(own) / len(parents)))
                 first, second = (own[self._rng.integers(len(own), size=count)] for _ in range(2))
-                made.append(sketch.mutate(first, self._rng))
                 crossed = sketch.cross(first[: count // 3], second[: count // 3], self._rng)
-                made.append(sketch.mutate(crossed, self._rng))
-            unique = np.unique(np.concatenate(made), axis=0)
-            new = [row for row in unique if (key, row.tobytes()) not in self._tried]
-            if new:
-                rows += [(sketch, row) for row in new]
-                guesses.append(self._surrogate.predict(sketch, np.array(new)))
-        if not rows:
-            return []
-        order = np.argsort(-np.concatenate(guesses), kind="stable")
-        by_chance = round(effort.fresh * effort.per_round)
-        best = order[: effort.per_round - by_chance]
-        rest = self._rng.permutation(order[len(best) :])[:by_chance]
-        found = [rows[number] for number in (*best, *rest)]
+                made[False] = [sketch.mutate(first, self._rng), sketch.mutate(crossed, self._rng)]
+            for is_drawn, parts in made.items():
+                new = [
+                    row
+                    for row in np.unique(np.concatenate(parts), axis=0)
+                    if (key, row.tobytes()) not in self._tried
+                ]
+                if new:
+                    rows[is_drawn] += [(sketch, row) for row in new]
+                    guesses[is_drawn].append(self._surrogate.predict(sketch, np.array(new)))
+        found: list[tuple[Sketch, IndexArray]] = []
+        drawn = round(effort.drawn * effort.per_round)
+        for is_drawn, count in ((True, drawn), (False, effort.per_round - drawn)):
+            if guesses[is_drawn]:
+                order = np.argsort(-np.concatenate(guesses[is_drawn]), kind="stable").tolist()
+                by_chance = round(effort.fresh * count)
+                picked = self._spread(rows[is_drawn], order, count - by_chance)
+                rest = [number for number in order if number not in set(picked)]
+                picked += self._rng.permutation(rest)[:by_chance].tolist()
+                found += [rows[is_drawn][number] for number in picked]
         self._tried |= {(sketch.key, row.tobytes()) for sketch, row in found}
         return found
+
+    def _spread(
+        self, rows: Sequence[tuple[Sketch, IndexArray]], order: Sequence[int], count: int
+    ) -> list[int]:
+        """The first that are not all alike; where these are too few, others."""
+        order = order[: 8 * count]
+        places = {n: _place(*rows[n]) for n in order}
+        found = spread_out(order, places, count, self._effort.apart)
+        return found + [n for n in order if n not in set(found)][: count - len(found)]
 
     def _parents(self) -> list[Program]:
         """The best by the cost model, and by what was measured; better ones more often."""
@@ -307,14 +335,21 @@ class _TaskSearch:
             self._utility[order] = now
 
     def _chosen(self, count: int) -> list[Program]:
-        """The best programs that were not given before, and some by chance."""
+        """The best that were not given before, the best far from those, and some by chance."""
+        effort = self._effort
         order = np.argsort(-self._utility, kind="stable")
         free = [self._programs[n] for n in order if self._is_new(self._programs[n])]
-        by_chance = int(self._rng.binomial(count, self._effort.fresh))
-        best = free[: max(0, count - by_chance)]
-        rest = free[len(best) :]
-        picked = self._rng.permutation(len(rest))[: count - len(best)]
-        return best + [rest[number] for number in picked]
+        rows = [(self._sketches[p.sketch], p.decisions) for p in free]
+        places = {n: _place(*row) for n, row in enumerate(rows)}
+        far = spread_out(
+            range(len(free)), places, round(effort.far * count), effort.far_apart, self._given_at
+        )
+        by_chance = int(self._rng.binomial(count, effort.fresh))
+        near = [n for n in range(len(free)) if n not in set(far)]
+        chosen = far + self._spread(rows, near, max(0, count - by_chance - len(far)))
+        rest = [n for n in range(len(free)) if n not in set(chosen)]
+        chosen += self._rng.permutation(rest)[: count - len(chosen)].astype(int).tolist()
+        return [free[number] for number in chosen]
 
     def _is_new(self, program: Program) -> bool:
         if program.identity in self._given or program.identity in self._before:
@@ -334,3 +369,7 @@ class _TaskSearch:
         ]
         self._programs = [self._programs[number] for number in kept]
         self._utility = self._utility[kept]
+
+
+def _place(sketch: Sketch, decisions: IndexArray) -> Place:
+    return sketch.key, sketch.features(decisions[None])[0]

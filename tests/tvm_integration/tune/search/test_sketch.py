@@ -59,7 +59,7 @@ def test_tile_sizes_and_parallel_jobs_are_open(sketches):
     for sketch in sketches.values():
         assert sum(isinstance(each, Tiling) for each in sketch.variables) == 3
         jobs, unroll = (each for each in sketch.variables if isinstance(each, Choice))
-        assert {2, 32} <= set(jobs.numbers), "two cores: one iteration for each, and TVM's own"
+        assert {8, 32, 512} <= set(jobs.numbers)
         assert unroll.numbers == (0, 16, 64, 512)
 
 
