@@ -16,6 +16,8 @@ RECENT_BATCHES = 3
 RECENT_SHARE = 0.2
 """Weight of the recent gain against the gain still hoped for, likewise."""
 
+MATTERS = 0.01
+"""Share of the network above which a kernel gets its first trials before others get more."""
 FAILED_BATCH_SHARE = 0.25
 """What is left of a task's promise after a batch in which every candidate failed."""
 
@@ -26,8 +28,9 @@ class EagerScheduler(PyTaskScheduler):
 
     The promise is Ansor's gradient: weight x (0.2 x recent gain per batch + 0.8 x best latency /
     (batches + 1)). A task without any batch yet counts with its untuned latency, or with its
-    operations at 1 Gflop/s where that is not known, so that heavy kernels come first and kernels
-    that do not matter may get no batch at all.
+    operations at 1 Gflop/s where that is not known. First those get a batch, the heaviest first,
+    that take more than `MATTERS` of the network as it is now, which gets shorter; kernels that take
+    less may get none at all.
 
     Parameters
     ----------
@@ -75,7 +78,25 @@ class EagerScheduler(PyTaskScheduler):
         alive = [i for i, task in enumerate(tasks) if not task.is_terminated]
         if not alive:
             return -1
-        return max(alive, key=lambda i: self._promise_s(i, tasks[i]))
+        return max(
+            self._unreached(alive, tasks) or alive, key=lambda i: self._promise_s(i, tasks[i])
+        )
+
+    def _unreached(self, alive: Sequence[int], tasks: Sequence[TaskRecord]) -> list[int]:
+        """Tasks without any trial that take more than `MATTERS` of the network as it is now."""
+        now_s = {i: float(task.task_weight) * self._now_s(i, task) for i, task in enumerate(tasks)}
+        least = MATTERS * sum(now_s.values())
+        return [
+            i
+            for i in alive
+            if i not in self._history and not _known(self._known_s, i) and now_s[i] > least
+        ]
+
+    def _now_s(self, index: int, task: TaskRecord) -> float:
+        """Latency of a task's kernel: the best known, or else that of its unscheduled program."""
+        found = [*self._history.get(index, [])[-1:], *_known(self._known_s, index)]
+        found += _known(self._untuned_s, index) or [task.flop / 1e9]
+        return min(found)
 
     def _note(self, index: int, results: Sequence[RunnerResult]) -> None:
         times = [measurement_of(result.run_secs) for result in results]

@@ -96,6 +96,19 @@ def test_weights_count(tmp_path):
     assert names.count("relu") > names.count("matmul")
 
 
+def test_a_kernel_that_matters_is_reached_before_another_gets_more(tmp_path):
+    """Untuned it takes a thousandth of the network, and a fifth of what is left."""
+    scheduler = EagerScheduler(untuned_s=[1.0, 1e-3])
+    names, _ = tune(tmp_path, scheduler, {3: 4e-3, 2: 1e-3})
+    assert names[:8] == ["matmul"] * 4 + ["relu"] * 4
+
+
+def test_a_kernel_that_does_not_matter_waits(tmp_path):
+    scheduler = EagerScheduler(untuned_s=[1.0, 1e-6])
+    names, _ = tune(tmp_path, scheduler, {3: 4e-3, 2: 1e-6})
+    assert set(names) == {"matmul"}
+
+
 def test_every_batch_is_committed_before_the_next_is_chosen(tmp_path):
     """Stock schedulers commit nothing until each task has had its first batch."""
     records = tmp_path / "database_tuning_record.json"

@@ -49,6 +49,8 @@ class Sketch:
             if isinstance(variable, Tiling):
                 levels[variable.parts].append(number)
         self._levels = tuple(tuple(each) for each in levels.values() if len(each) > 1)
+        self.family = tuple((type(each).__name__, each.values) for each in self.variables)
+        """Sketches of one family can take each other's decisions."""
         weights = np.array([each.weight for each in self.variables])
         self._weights = weights / weights.sum() if len(weights) else weights
         self._annotations: dict[tuple[int, int], Instruction] = {}

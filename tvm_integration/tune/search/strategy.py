@@ -7,6 +7,7 @@ sifts them; and only those that promise most become programs, which the cost mod
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class Effort:
     per_round: int = 24
     rows: int = 1024
     parents: int = 32
-    fresh: float = 0.08
+    fresh: float = 0.2
     drawn: float = 0.4
     apart: float = 4.0
     far: float = 0.25
@@ -67,6 +68,10 @@ class Effort:
 
 
 DEFAULT_EFFORT = Effort()
+Row = tuple[Sketch, IndexArray]
+"""A program that is not made yet: its decisions [variables]."""
+RELATIVES = 0.3
+"""How many variants may come from the sketches of a family, for each of the sketch's own."""
 KEPT = 512
 """Programs that are remembered to learn from and to vary."""
 RESCORED = 96
@@ -191,7 +196,7 @@ class _TaskSearch:
         self._given_at: list[Place] = []
         self._latency_s: dict[int, float] = {}
         self._asked: list[Program] = []
-        self._seeds: list[tuple[Sketch, IndexArray]] = []
+        self._seeds: list[Row] = []
 
     def begin_with(self, database: Any) -> None:
         """Begin with the best programs that a database has of the workload."""
@@ -236,16 +241,16 @@ class _TaskSearch:
             if isinstance(measurement, Measured):
                 self._latency_s[program.identity] = measurement.latency_s
 
-    def _drawn(self, count: int) -> list[tuple[Sketch, IndexArray]]:
+    def _drawn(self, count: int) -> list[Row]:
         """Random decisions, the same number of each sketch."""
-        found: list[tuple[Sketch, IndexArray]] = []
+        found: list[Row] = []
         sketches = list(self._sketches.values())
         for number in self._rng.permutation(len(sketches)):
             share = -(-count // len(sketches))
             found += self._untried(sketches[number], sketches[number].draw(share, self._rng))
         return found[:count]
 
-    def _untried(self, sketch: Sketch, rows: IndexArray) -> list[tuple[Sketch, IndexArray]]:
+    def _untried(self, sketch: Sketch, rows: IndexArray) -> list[Row]:
         """Rows that were not tried before, each once, noted as tried."""
         found = []
         for row in rows:
@@ -255,46 +260,65 @@ class _TaskSearch:
                 found.append((sketch, row))
         return found
 
-    def _varied(self) -> list[tuple[Sketch, IndexArray]]:
-        """The most promising variants of the best programs."""
+    def _varied(self) -> list[Row]:
+        """The most promising of many new decisions: variants of the best, and random ones."""
         effort = self._effort
         self._surrogate.learn(self._programs, self._utility)
         parents = self._parents()
-        rows: dict[bool, list[tuple[Sketch, IndexArray]]] = {True: [], False: []}
-        guesses: dict[bool, list[FloatArray]] = {True: [], False: []}
-        for key, sketch in self._sketches.items():
-            own = np.array([p.decisions for p in parents if p.sketch == key])
-            made = {True: [sketch.draw(effort.rows // (2 * len(self._sketches)) + 1, self._rng)]}
-            if len(own):
-                count = max(1, round(effort.rows / 2 * len(own) / len(parents)))
-                first, second = (own[self._rng.integers(len(own), size=count)] for _ in range(2))
-                crossed = sketch.cross(first[: count // 3], second[: count // 3], self._rng)
-                made[False] = [sketch.mutate(first, self._rng), sketch.mutate(crossed, self._rng)]
-            for is_drawn, parts in made.items():
-                new = [
-                    row
-                    for row in np.unique(np.concatenate(parts), axis=0)
-                    if (key, row.tobytes()) not in self._tried
-                ]
-                if new:
-                    rows[is_drawn] += [(sketch, row) for row in new]
-                    guesses[is_drawn].append(self._surrogate.predict(sketch, np.array(new)))
-        found: list[tuple[Sketch, IndexArray]] = []
-        drawn = round(effort.drawn * effort.per_round)
-        for is_drawn, count in ((True, drawn), (False, effort.per_round - drawn)):
-            if guesses[is_drawn]:
-                order = np.argsort(-np.concatenate(guesses[is_drawn]), kind="stable").tolist()
-                by_chance = round(effort.fresh * count)
-                picked = self._spread(rows[is_drawn], order, count - by_chance)
-                rest = [number for number in order if number not in set(picked)]
-                picked += self._rng.permutation(rest)[:by_chance].tolist()
-                found += [rows[is_drawn][number] for number in picked]
+        drawn: list[Row] = []
+        varied: list[Row] = []
+        for sketch in self._sketches.values():
+            share = effort.rows // (2 * len(self._sketches)) + 1
+            drawn += self._unknown(sketch, sketch.draw(share, self._rng))
+            varied += self._unknown(sketch, self._children(sketch, parents))
+        wanted = round(effort.drawn * effort.per_round)
+        found = self._promising(drawn, wanted)
+        found += self._promising(varied, effort.per_round - len(found))
         self._tried |= {(sketch.key, row.tobytes()) for sketch, row in found}
         return found
 
-    def _spread(
-        self, rows: Sequence[tuple[Sketch, IndexArray]], order: Sequence[int], count: int
-    ) -> list[int]:
+    def _children(self, sketch: Sketch, parents: Sequence[Program]) -> IndexArray:
+        """Mutated, crossed and both: decisions of the sketch's best and of its relatives'."""
+        own = [p.decisions for p in parents if p.sketch == sketch.key]
+        others = [
+            p.decisions
+            for p in parents
+            if p.sketch != sketch.key and self._sketches[p.sketch].family == sketch.family
+        ]
+        made = [np.empty((0, len(sketch.variables)), np.int64)]
+        for known, share in ((own, 1.0), (own + others, RELATIVES)):
+            count = round(self._effort.rows / 2 * share * len(known) / len(parents))
+            if known and count:
+                rows = np.array(known)
+                first, second = (rows[self._rng.integers(len(rows), size=count)] for _ in range(2))
+                crossed = sketch.cross(first[: count // 3], second[: count // 3], self._rng)
+                made += [sketch.mutate(first, self._rng), sketch.mutate(crossed, self._rng)]
+        return np.concatenate(made)
+
+    def _unknown(self, sketch: Sketch, rows: IndexArray) -> list[Row]:
+        """Rows that were not tried, each once."""
+        return [
+            (sketch, row)
+            for row in np.unique(rows, axis=0)
+            if (sketch.key, row.tobytes()) not in self._tried
+        ]
+
+    def _promising(self, rows: Sequence[Row], count: int) -> list[Row]:
+        """Those that the surrogate expects most of, not all alike, and some by chance."""
+        if not rows or count <= 0:
+            return []
+        guesses = [
+            self._surrogate.predict(self._sketches[key], np.array([row for _, row in own]))
+            for key, own in groupby(rows, key=lambda row: row[0].key)
+        ]
+        order = np.argsort(-np.concatenate(guesses), kind="stable").tolist()
+        by_chance = round(self._effort.fresh * count)
+        picked = self._spread(rows, order, count - by_chance)
+        rest = [number for number in order if number not in set(picked)]
+        picked += self._rng.permutation(rest)[:by_chance].astype(int).tolist()
+        return [rows[number] for number in picked]
+
+    def _spread(self, rows: Sequence[Row], order: Sequence[int], count: int) -> list[int]:
         """The first that are not all alike; where these are too few, others."""
         order = order[: 8 * count]
         places = {n: _place(*rows[n]) for n in order}
@@ -312,7 +336,7 @@ class _TaskSearch:
         # three times.
         return found + found[: len(found) // 2] + found[: len(found) // 4]
 
-    def _add(self, wanted: Sequence[tuple[Sketch, IndexArray]]) -> None:
+    def _add(self, wanted: Sequence[Row]) -> None:
         """Make programs and ask the cost model."""
         made = self._maker.make(wanted)
         if made:

@@ -24,12 +24,13 @@ PARAMETERS: dict[str, Any] = {
 }
 
 
+Family = tuple[tuple[str, tuple[int, ...]], ...]
 FEW = 8
-"""Programs of a sketch, below which all its decisions are guessed alike."""
+"""Programs of a family, below which all its decisions are guessed alike."""
 
 
 class Surrogate:
-    """Trees over decisions, one set for each sketch that has enough programs.
+    """Trees over decisions, one set for each family of sketches that has enough programs.
 
     Parameters
     ----------
@@ -42,30 +43,40 @@ class Surrogate:
     def __init__(self, sketches: Mapping[str, Sketch], seed: int) -> None:
         self._sketches = sketches
         self._parameters = {**PARAMETERS, "seed": seed}
-        self._trees: dict[str, xgb.Booster] = {}
-        self._mean: dict[str, float] = {}
+        self._number = {key: number for number, key in enumerate(sketches)}
+        self._trees: dict[Family, xgb.Booster] = {}
+        self._mean: dict[Family, float] = {}
 
     def learn(self, programs: Sequence[Program], utility: FloatArray) -> None:
         """Learn what the cost model says of programs: utility [programs], higher for faster."""
-        by_sketch: dict[str, list[int]] = {}
+        by_family: dict[Family, list[int]] = {}
         for number, program in enumerate(programs):
-            by_sketch.setdefault(program.sketch, []).append(number)
-        for key, numbers in by_sketch.items():
+            by_family.setdefault(self._sketches[program.sketch].family, []).append(number)
+        for family, numbers in by_family.items():
             own = utility[numbers]
-            self._mean[key] = float(own.mean())
-            sketch = self._sketches[key]
-            if len(numbers) < FEW or not sketch.variables:
+            self._mean[family] = float(own.mean())
+            if len(numbers) < FEW or not family:
                 continue
-            decisions = np.array([programs[number].decisions for number in numbers])
+            rows = [
+                self._features(
+                    self._sketches[programs[number].sketch], programs[number].decisions[None]
+                )
+                for number in numbers
+            ]
             data = xgb.QuantileDMatrix(
-                sketch.features(decisions), own - self._mean[key], max_bin=PARAMETERS["max_bin"]
+                np.concatenate(rows), own - self._mean[family], max_bin=PARAMETERS["max_bin"]
             )
-            self._trees[key] = xgb.train(self._parameters, data, ROUNDS)
+            self._trees[family] = xgb.train(self._parameters, data, ROUNDS)
 
     def predict(self, sketch: Sketch, decisions: IndexArray) -> FloatArray:
         """Utility of rows of decisions [rows]; of an unknown sketch the best mean of all."""
-        mean = self._mean.get(sketch.key, max(self._mean.values(), default=0.0))
+        mean = self._mean.get(sketch.family, max(self._mean.values(), default=0.0))
         found = np.full(len(decisions), mean)
-        if sketch.key in self._trees and len(decisions):
-            found += self._trees[sketch.key].inplace_predict(sketch.features(decisions))
+        if sketch.family in self._trees and len(decisions):
+            found += self._trees[sketch.family].inplace_predict(self._features(sketch, decisions))
         return found
+
+    def _features(self, sketch: Sketch, decisions: IndexArray) -> FloatArray:
+        """Those of the sketch, and which it is."""
+        number = np.full((len(decisions), 1), self._number[sketch.key], np.float32)
+        return np.hstack([sketch.features(decisions), number])

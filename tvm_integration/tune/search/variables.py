@@ -31,6 +31,11 @@ class Variable(Protocol):
         """How often it is changed, among the others of its sketch."""
         ...
 
+    @property
+    def values(self) -> tuple[int, ...]:
+        """What it ranges over: variables with the same can take each other's values."""
+        ...
+
     def draw(self, count: int, rng: np.random.Generator) -> IndexArray:
         """Random values [count]."""
         ...
@@ -61,6 +66,11 @@ class Tiling:
     max_innermost: int
 
     weight: float = field(default=1.0, init=False)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Those of the parameters."""
+        return (self.extent, self.parts, self.max_innermost)
 
     @cached_property
     def options(self) -> IndexArray:
@@ -150,6 +160,11 @@ class Choice:
 
     weight: float = field(default=0.5, init=False)
 
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The numbers."""
+        return self.numbers
+
     def draw(self, count: int, rng: np.random.Generator) -> IndexArray:
         """As probable as it is said to be."""
         share = np.array(self.probabilities) / sum(self.probabilities)
@@ -173,6 +188,11 @@ class Location:
 
     weight: float = field(default=0.5, init=False)
     _known: list[int] = field(default_factory=lambda: [ROOT], init=False)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Any: TVM corrects what a program has not."""
+        return ()
 
     def note(self, value: int) -> None:
         """Remember that there is such a location in some program."""
