@@ -1,7 +1,8 @@
 """How long the command line takes to start, and how much memory an estimate takes.
 
-Whole processes, in turn with those of another build, if one is given: ``--before PYTHON`` names the
-interpreter of an environment in which it is installed. Writes nothing; prints a table.
+Whole processes, seven of each, in turn with those of another build, if one is given: ``--before
+PYTHON`` names the interpreter of an environment in which it is installed. Writes nothing; prints a
+table.
 """
 
 import argparse
@@ -57,7 +58,7 @@ def measure(python: str, arguments: Sequence[str], cache: str) -> tuple[float, f
 def shown(values: Sequence[float], unit: str) -> str:
     """Median, least and most."""
     low, high = min(values), max(values)
-    return f"{statistics.median(values):.2f} {unit} ({low:.2f} to {high:.2f})"
+    return f"{statistics.median(values):.3f} {unit} ({low:.3f} to {high:.3f})"
 
 
 def main() -> None:
@@ -69,10 +70,14 @@ def main() -> None:
     if options.before is not None:
         builds["before"] = options.before
     with tempfile.TemporaryDirectory() as folder:
-        caches = {name: os.path.join(folder, name) for name in builds}
-        for cache in caches.values():
-            os.mkdir(cache)
-        memory = {name: measure(python, FIRST, caches[name])[1] for name, python in builds.items()}
+        caches: dict[str, str] = {}
+        memory: dict[str, list[float]] = {name: [] for name in builds}
+        for number in range(REPEATS):
+            for name, python in builds.items():
+                fresh = os.path.join(folder, f"{name}{number}")
+                os.mkdir(fresh)
+                memory[name].append(measure(python, FIRST, fresh)[1])
+                caches[name] = fresh
         for case, arguments in CASES.items():
             found: dict[str, list[float]] = {name: [] for name in builds}
             for _ in range(REPEATS):
@@ -85,8 +90,8 @@ def main() -> None:
                 ratios = [a / b for a, b in zip(found["now"], found["before"], strict=True)]
                 print(f"  ratio   {shown(ratios, '')}")
     print("estimate zoo:resnet50, the first: largest resident set")
-    for name, peak in memory.items():
-        print(f"  {name:7} {peak:.3f} GiB")
+    for name, peaks in memory.items():
+        print(f"  {name:7} {shown(peaks, 'GiB')}")
 
 
 if __name__ == "__main__":
