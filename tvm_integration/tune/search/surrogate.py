@@ -1,14 +1,16 @@
 """A cheap guess of what the cost model would say of a program, from its decisions alone."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xgboost as xgb
 
 from costmodels.kernel import FloatArray, IndexArray
 from tvm_integration.tune.search.programs import Program
 from tvm_integration.tune.search.sketch import Sketch
+
+if TYPE_CHECKING:
+    import xgboost as xgb
 
 ROUNDS = 40
 PARAMETERS: dict[str, Any] = {
@@ -49,6 +51,8 @@ class Surrogate:
 
     def learn(self, programs: Sequence[Program], utility: FloatArray) -> None:
         """Learn what the cost model says of programs: utility [programs], higher for faster."""
+        import xgboost as xgb  # estimates import this file, and have no use for its 50 MB
+
         by_family: dict[Family, list[int]] = {}
         for number, program in enumerate(programs):
             by_family.setdefault(self._sketches[program.sketch].family, []).append(number)

@@ -7,6 +7,7 @@ import pytest
 from search_tasks import TARGET, matmul, relu
 from test_evolution import scatter
 
+from costmodels.errors import InputError
 from tvm_integration.compat import (
     PyCostModel,
     RunnerResult,
@@ -187,3 +188,31 @@ def test_a_kernel_that_cannot_be_searched_is_named_and_left_out(caplog):
 def test_equal_seeds_search_alike():
     programs = [[program_hash(c.sch) for c in batch_of(search_for())] for _ in range(2)]
     assert programs[0] == programs[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"first": -1}, "first must be at least 0, got -1"),
+        ({"apart": float("nan")}, "apart must be at least 0, got nan"),
+        ({"rows": 0}, "rows must be at least 1, got 0"),
+        ({"far": 1.5}, "far must be from 0 to 1, got 1.5"),
+        ({"rounds": "3"}, "rounds must be"),
+    ],
+)
+def test_an_effort_that_is_none_is_told(change, message):
+    with pytest.raises(InputError, match=message):
+        Effort(**change)
+
+
+def test_an_effort_of_another_type_is_told():
+    with pytest.raises(InputError, match="effort must be"):
+        SketchSearch(effort=48)
+
+
+def test_scores_only_of_programs_that_are_made():
+    """A round without effort leaves what was drawn."""
+    model = LikesTiles()
+    found = batch_of(search_for(model=model, effort=Effort(first=20, rounds=1, per_round=0)))
+    assert len(found) == 8
+    assert model.asked == 20
