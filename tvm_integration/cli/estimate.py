@@ -18,6 +18,7 @@ from tvm_integration.cli.estimate_display import (
     print_measured,
     way_to_calibrate,
 )
+from tvm_integration.cli.lean_memory import give_back_soon
 
 if TYPE_CHECKING:
     from tvm_integration.estimate.result import Estimate
@@ -85,6 +86,7 @@ def estimate(
         needed = [path for path in (work_dir, device, Path(cost_model)) if path is not None]
         check_can_be_written(page, needed=[*needed, Path(name.name), Path(overheads)])
         page = page.absolute()
+    give_back_soon()
     with clean_stdout(as_json) as stdout:
         if check:
             _check_outputs(model, target)
