@@ -74,7 +74,7 @@ def from_values(kind: type[T], values: object, what: str) -> T:
             )
     try:
         return msgspec.convert(values, kind)
-    except (msgspec.ValidationError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{what}: {error}") from None
 
 

@@ -61,7 +61,8 @@ def tuning_pipeline(
     runner : meta_schedule.Runner or str, optional
         By default a `WarmRunner` with as many threads as the target has cores.
     strategy : meta_schedule.SearchStrategy or str, optional
-        By default `SketchSearch()`; ``"evolutionary"`` is TVM's.
+        By default `SketchSearch()` for CPUs, and TVM's own, ``"evolutionary"``, for others, where
+        ours was not measured yet.
     **tune_options : Any
         Further options of `meta_schedule.relax_integration.tune_relax`: `seed`,
         `num_trials_per_iter`, `measure_callbacks`, `task_scheduler`, …
@@ -96,7 +97,7 @@ def tuning_pipeline(
                     max_trials_global=total_trials,
                     max_trials_per_task=max_trials_per_task,
                     **_measuring(target, work_dir, cost_model, builder, runner),
-                    strategy=SketchSearch() if strategy is None else strategy,
+                    strategy=_strategy(target) if strategy is None else strategy,
                     **tune_options,
                 )
             Path(work_dir).mkdir(parents=True, exist_ok=True)
@@ -106,6 +107,10 @@ def tuning_pipeline(
         return module
 
     return tvm.transform.module_pass(run, opt_level=0, name="tuning_pipeline")
+
+
+def _strategy(target: Target) -> Any:
+    return SketchSearch() if target.kind.name == "llvm" else "evolutionary"
 
 
 def _measuring(

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 
-from costmodels.errors import InputError
 from tvm_integration.compat import MeasureCandidate, meta_schedule
 from tvm_integration.foreign_errors import one_line
 from tvm_integration.identity import program_hash, record_hash
@@ -13,6 +12,10 @@ _log = logging.getLogger(__name__)
 
 _OF_A_PROGRAM = "parallel_for_dynamic error"
 """Begins what TVM raises when it cannot transform or describe a program, as of a scatter."""
+
+
+class NoProgramError(Exception):
+    """A design space of which no program can be made, or none that can be described."""
 
 
 def search_candidates(
@@ -39,8 +42,8 @@ def search_candidates(
     """
     try:
         found = generate()
-    except (InputError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not str(error).startswith(_OF_A_PROGRAM):
+    except (NoProgramError, RuntimeError) as error:
+        if not isinstance(error, NoProgramError) and not str(error).startswith(_OF_A_PROGRAM):
             raise
         _log.warning("%s stays unscheduled: TVM cannot search it (%s)", name, one_line(error))
         on_failed(name)

@@ -85,7 +85,7 @@ class ProgramMaker:
             applied = list(pool.map(self._apply, traces, seeds))
         found = []
         for (sketch, _), schedule in zip(wanted, applied, strict=True):
-            program = None if schedule is None else self._program(sketch, schedule)
+            program = self._program(sketch, schedule)
             if program is not None:
                 found.append(program)
         return found

@@ -1,6 +1,7 @@
 """A sketch of a design space, and its programs as rows of numbers."""
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -11,13 +12,13 @@ import numpy as np
 from costmodels.kernel import FloatArray, IndexArray
 from tvm_integration.compat import Instruction, Trace, tvm
 from tvm_integration.identity import plain
+from tvm_integration.tune.search.asking import NoProgramError
 from tvm_integration.tune.search.variables import SAMPLED, Choice, Location, Tiling, Variable
 
 PARALLEL = "meta_schedule.parallel"
-"""Annotation: most iterations of the loop that is made parallel."""
+"""Annotation: outer loops are fused until the parallel one has more iterations than it says."""
 PARALLEL_JOBS = (4, 16, 64, 256)
-"""Per core; TVM's sketches have 16, and its mutator tries others. Where the outermost loop has more
-iterations than that, nothing is parallel."""
+"""Per core; TVM's sketches have 16, and its mutator tries others."""
 OTHER_JOBS = 0.15
 """How often a drawn program gets another number of them than its sketch has."""
 
@@ -169,7 +170,9 @@ def _variable(instruction: Instruction, decision: Any, cores: int) -> Variable |
     kind = str(instruction.kind.name)
     if kind == "SamplePerfectTile":
         parts, max_innermost = (int(each) for each in instruction.attrs)
-        extent = int(np.prod([int(each) for each in decision]))
+        extent = math.prod(int(each) for each in decision)
+        if extent < 1:
+            raise NoProgramError("the iterations of a loop are known only when it runs")
         return Tiling(extent, parts, max_innermost if max_innermost > 0 else extent)
     if kind == "SampleCategorical":
         numbers, probabilities = instruction.attrs

@@ -55,6 +55,7 @@ class SketchSearch(PySearchStrategy):
         self._measured = frozenset(measured)
         self._trials_left = trials_left
         self._on_failed = on_failed
+        self._begin: Callable[[], TaskSearch] | None = None
         self._search: TaskSearch | None = None
 
     def _initialize_with_tune_context(self, context: meta_schedule.TuneContext) -> None:
@@ -70,15 +71,19 @@ class SketchSearch(PySearchStrategy):
     ) -> None:
         """Begin; called by TVM."""
         self._left, self._batch = int(max_trials), int(num_trials_per_iter)
-        self._search = TaskSearch(
-            self._context, list(design_spaces), cost_model, self._effort, self._measured
-        )
-        if database is not None:
-            self._search.begin_with(database)
+        spaces = list(design_spaces)
+
+        def begin() -> TaskSearch:
+            search = TaskSearch(self._context, spaces, cost_model, self._effort, self._measured)
+            if database is not None:
+                search.begin_with(database)
+            return search
+
+        self._begin, self._search = begin, None
 
     def post_tuning(self) -> None:
         """Forget the programs; called by TVM."""
-        self._search = None
+        self._begin = self._search = None
 
     def generate_measure_candidates(self) -> list[MeasureCandidate] | None:
         """Search for a batch; called by TVM.
@@ -88,15 +93,21 @@ class SketchSearch(PySearchStrategy):
         list of MeasureCandidate or None
             None when the space or the trials are exhausted, and when TVM fails on the kernel.
         """
-        if self._search is None:
+        begin = self._begin
+        if begin is None:
             return None
         count = min(self._batch, self._left)
         if self._trials_left is not None:
-            count = min(count, self._trials_left())
+            count = min(count, int(self._trials_left()))
         if count <= 0:
             return None
-        search, name = self._search, str(self._context.task_name)
-        found = search_candidates(lambda: search.batch(count), name, self._on_failed) or []
+
+        def ask() -> list[MeasureCandidate]:
+            if self._search is None:
+                self._search = begin()
+            return self._search.batch(count)
+
+        found = search_candidates(ask, str(self._context.task_name), self._on_failed) or []
         self._left -= len(found)
         return found or None
 

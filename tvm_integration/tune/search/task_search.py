@@ -14,6 +14,7 @@ from costmodels.kernel import FloatArray, IndexArray, Measured
 from tvm_integration.compat import MeasureCandidate, RunnerResult, Schedule, meta_schedule
 from tvm_integration.identity import record_hash
 from tvm_integration.measure.outcomes import measurement_of
+from tvm_integration.tune.search.asking import NoProgramError
 from tvm_integration.tune.search.programs import Program, ProgramMaker
 from tvm_integration.tune.search.sketch import Sketch, sketch_key, sketches_of
 from tvm_integration.tune.search.spread import Place, spread_out
@@ -82,6 +83,8 @@ RELATIVES = 0.3
 """How many variants may come from the sketches of a family, for each of the sketch's own."""
 KEPT = 512
 """Programs that are remembered to learn from and to vary."""
+MAX_DRAWS = 64
+"""Attempts to draw as many programs as are wanted; post-processors for GPUs refuse most."""
 RESCORED = 96
 """Of them, those judged again when the cost model has learned."""
 
@@ -129,7 +132,7 @@ class TaskSearch:
         self._given: set[int] = set()
         self._given_at: list[Place] = []
         self._latency_s: dict[int, float] = {}
-        self._asked: list[Program] = []
+        self._asked: dict[int, Program] = {}
         self._seeds: list[Row] = []
 
     def begin_with(self, database: Any) -> None:
@@ -145,22 +148,23 @@ class TaskSearch:
 
     def batch(self, count: int) -> list[MeasureCandidate]:
         """The next programs to measure, at most so many."""
-        if not self._programs:
-            self._add([*self._seeds, *self._drawn(self._effort.first)])
-        else:
+        if self._programs:
             self._score_again()
+        else:
+            self._add(self._seeds)
+            self._draw(max(count, self._effort.first))
         if not self._programs:
-            raise InputError(f"none of {self._maker.refused} programs could be made")
+            raise NoProgramError(f"none of {self._maker.refused} programs could be made")
         if np.ptp(self._utility) > 0:
             for _ in range(self._effort.rounds):
                 self._add(self._varied())
         found = self._chosen(count)
         if len(found) < count:  # nothing is known, or the space is nearly exhausted
-            self._add(self._drawn(2 * count))
+            self._draw(2 * (count - len(found)))
             found = self._chosen(count)
         self._given |= {program.identity for program in found}
         self._given_at += [_place(self._sketches[p.sketch], p.decisions) for p in found]
-        self._asked = found
+        self._asked |= {_address(program.candidate): program for program in found}
         self._forget()
         return [program.candidate for program in found]
 
@@ -168,11 +172,20 @@ class TaskSearch:
         self, candidates: Sequence[MeasureCandidate], results: Sequence[RunnerResult]
     ) -> None:
         """Note latencies."""
-        del candidates
-        for program, result in zip(self._asked, results, strict=False):
+        for candidate, result in zip(candidates, results, strict=False):
+            program = self._asked.pop(_address(candidate), None)
             measurement = measurement_of(result.run_secs)
-            if isinstance(measurement, Measured):
+            if program is not None and isinstance(measurement, Measured):
                 self._latency_s[program.identity] = measurement.latency_s
+
+    def _draw(self, wanted: int) -> None:
+        """Add so many random programs, if there are any: of some spaces few can be made."""
+        before = len(self._programs)
+        for _ in range(MAX_DRAWS):
+            missing = wanted - (len(self._programs) - before)
+            if missing <= 0:
+                return
+            self._add(self._drawn(max(missing, len(self._sketches))))
 
     def _drawn(self, count: int) -> list[Row]:
         """Random decisions, the same number of each sketch."""
@@ -273,12 +286,14 @@ class TaskSearch:
         """Make programs and ask the cost model."""
         made = self._maker.make(wanted)
         if made:
+            utility = self._scored(made)
             self._programs += made
-            self._utility = np.concatenate([self._utility, self._scored(made)])
+            self._utility = np.concatenate([self._utility, utility])
 
     def _scored(self, programs: Sequence[Program]) -> FloatArray:
         """What the cost model says [programs]: logarithms of its scores."""
-        scores = self._cost_model.predict(self._context, [each.candidate for each in programs])
+        candidates = [each.candidate for each in programs]
+        scores = self._cost_model.predict(self._context, candidates)
         return np.log(np.maximum(np.nan_to_num(np.asarray(scores, np.float64)), 1e-12))
 
     def _score_again(self) -> None:
@@ -330,3 +345,8 @@ class TaskSearch:
 
 def _place(sketch: Sketch, decisions: IndexArray) -> Place:
     return sketch.key, sketch.features(decisions[None])[0]
+
+
+def _address(candidate: MeasureCandidate) -> int:
+    """Of TVM's object: a candidate comes back from TVM as another object of Python."""
+    return int(candidate.__chandle__())

@@ -178,8 +178,10 @@ class Choice:
         return (values + away) % len(self.numbers)
 
     def features(self, values: IndexArray) -> FloatArray:
-        """The logarithm of the number."""
-        return np.log2(np.array(self.numbers, np.float64) + 1.0)[values][:, None]
+        """The logarithm of the number, with its sign."""
+        numbers = np.array(self.numbers, np.float64)
+        logarithms: FloatArray = np.sign(numbers) * np.log2(np.abs(numbers) + 1.0)
+        return logarithms[values][:, None]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ from tvm_integration.compat import (
     tvm,
 )
 from tvm_integration.identity import program_hash, record_hash
+from tvm_integration.tune.search.programs import ProgramMaker
 from tvm_integration.tune.search.strategy import Effort, SketchSearch
+from tvm_integration.tune.search.task_search import TaskSearch
 
 SMALL = Effort(first=16, rounds=2, per_round=8, rows=200, parents=8)
 
@@ -216,3 +218,52 @@ def test_scores_only_of_programs_that_are_made():
     found = batch_of(search_for(model=model, effort=Effort(first=20, rounds=1, per_round=0)))
     assert len(found) == 8
     assert model.asked == 20
+
+
+def test_a_loop_of_unknown_length_leaves_the_kernel_as_it_is(caplog):
+    te = tvm.te
+    rows = te.var("n", "int64")
+    a, b = te.placeholder((rows, 64), name="A"), te.placeholder((64, 64), name="B")
+    k = te.reduce_axis((0, 64), name="k")
+    c = te.compute((rows, 64), lambda i, j: te.sum(a[i, k] * b[k, j], axis=k), name="C")
+    module = tvm.IRModule({"main": te.create_prim_func([a, b, c])})
+    assert batch_of(search_for(mod=module)) == []
+    assert "matmul stays unscheduled: TVM cannot search it" in caplog.text
+
+
+def test_what_a_model_says_of_itself_is_not_taken_for_the_kernel():
+    @derived_object
+    class Broken(PyCostModel):
+        def predict(self, context, candidates):
+            raise InputError("the model's file is gone")
+
+    with pytest.raises(InputError, match="the model's file is gone"):
+        batch_of(search_for(model=Broken()))
+
+
+def test_results_in_another_order_or_late_are_of_their_programs():
+    context = search_for()
+    spaces = list(context.generate_design_space())
+    search = TaskSearch(context, spaces, LikesTiles(), SMALL, frozenset())
+    batches = [search.batch(8), search.batch(8)]
+    for batch in reversed(batches):
+        results = [RunnerResult([1.0 / speed(c.sch.trace)], None) for c in batch]
+        search.learn(batch[::-1], results[::-1])
+    made = {program.identity: program for program in search._programs}
+    assert len(search._latency_s) == 16
+    for identity, latency_s in search._latency_s.items():
+        assert latency_s == pytest.approx(1.0 / speed(made[identity].candidate.sch.trace))
+
+
+def test_a_space_whose_programs_are_mostly_refused_is_drawn_from_again(monkeypatch):
+    """As on GPUs, where post-processors check resources."""
+    make = ProgramMaker.make
+    calls = []
+
+    def rare(self, wanted):
+        calls.append(len(wanted))
+        return [each for each in make(self, wanted) if each.identity % 25 == 0]
+
+    monkeypatch.setattr(ProgramMaker, "make", rare)
+    assert len(batch_of(search_for())) == 8
+    assert len(calls) > 3
