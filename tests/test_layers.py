@@ -12,6 +12,7 @@ FLOORS = (
     "tvm_integration.estimate",
     "tvm_integration.collect",
     "tvm_integration.tune",
+    "tvm_integration.tune.search",
     "tvm_integration.records",
     "tvm_integration.measure",
     "tvm_integration.compile",
