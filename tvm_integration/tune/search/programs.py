@@ -65,7 +65,6 @@ class ProgramMaker:
         self._threads = threads
         self._rng = rng
         self._known: set[int] = set()
-        self._arguments: Any = None
         self.refused = 0
         """Decisions that do not fit, or whose program a post-processor refuses."""
         self.repeated = 0
@@ -112,6 +111,6 @@ class ProgramMaker:
             self.repeated += 1
             return None
         self._known.add(identity)
-        if self._arguments is None:
-            self._arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(self._mod)
-        return Program(sketch.key, decisions, MeasureCandidate(schedule, self._arguments), identity)
+        # Of the program: with weight prepacking it takes its weights in another shape.
+        arguments = meta_schedule.arg_info.ArgInfo.from_entry_func(schedule.mod)
+        return Program(sketch.key, decisions, MeasureCandidate(schedule, arguments), identity)

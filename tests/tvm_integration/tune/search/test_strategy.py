@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from sampled_database import fused
 from search_tasks import TARGET, matmul, relu
 from test_evolution import scatter
 
@@ -267,3 +268,13 @@ def test_a_space_whose_programs_are_mostly_refused_is_drawn_from_again(monkeypat
     monkeypatch.setattr(ProgramMaker, "make", rare)
     assert len(batch_of(search_for())) == 8
     assert len(calls) > 3
+
+
+def test_programs_whose_weights_are_rearranged_are_measured_with_those():
+    (task, *_) = fused("zoo:mlp").tasks
+    found = batch_of(search_for(mod=task.mod), seconds=1e-3)
+    shapes = [[tuple(map(int, info.shape)) for info in c.args_info] for c in found]
+    for candidate, own in zip(found, shapes, strict=True):
+        parameters = meta_schedule.arg_info.ArgInfo.from_entry_func(candidate.sch.mod)
+        assert own == [tuple(map(int, info.shape)) for info in parameters]
+    assert len({tuple(own) for own in shapes}) > 1, "the layout hangs on the schedule"
