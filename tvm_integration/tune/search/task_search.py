@@ -83,10 +83,12 @@ RELATIVES = 0.3
 """How many variants may come from the sketches of a family, for each of the sketch's own."""
 KEPT = 512
 """Programs that are remembered to learn from and to vary."""
-MAX_DRAWS = 64
-"""Attempts to draw as many programs as are wanted; post-processors for GPUs refuse most."""
 RESCORED = 96
 """Of them, those judged again when the cost model has learned."""
+MAX_DRAWS = 64
+"""Attempts to draw as many programs as are wanted; post-processors for GPUs refuse most."""
+MAX_IDLE_DRAWS = 3
+"""Of them in a row, those that give nothing but programs made before: the space is small."""
 
 
 class TaskSearch:
@@ -180,12 +182,15 @@ class TaskSearch:
 
     def _draw(self, wanted: int) -> None:
         """Add so many random programs, if there are any: of some spaces few can be made."""
-        before = len(self._programs)
+        wanted += len(self._programs)
+        idle = 0
         for _ in range(MAX_DRAWS):
-            missing = wanted - (len(self._programs) - before)
-            if missing <= 0:
+            missing = wanted - len(self._programs)
+            if missing <= 0 or idle == MAX_IDLE_DRAWS:
                 return
+            before = len(self._programs), self._maker.refused
             self._add(self._drawn(max(missing, len(self._sketches))))
+            idle = idle + 1 if (len(self._programs), self._maker.refused) == before else 0
 
     def _drawn(self, count: int) -> list[Row]:
         """Random decisions, the same number of each sketch."""

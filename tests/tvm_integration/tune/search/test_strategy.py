@@ -165,12 +165,20 @@ def test_it_begins_with_the_best_of_a_database():
     assert program_hash(batch_of(context)[0].sch) == program_hash(best.sch)
 
 
-def test_a_space_of_few_programs_ends():
+def test_a_space_of_few_programs_ends(monkeypatch):
+    make, attempts = ProgramMaker.make, []
+
+    def counted(self, wanted):
+        attempts.append(len(wanted))
+        return make(self, wanted)
+
+    monkeypatch.setattr(ProgramMaker, "make", counted)
     context = search_for(mod=relu(2))
     sizes = []
     while batch := batch_of(context):
         sizes.append(len(batch))
     assert 1 <= sum(sizes) < 200
+    assert len(attempts) < 10 * (len(sizes) + 1), "what is exhausted is not drawn for ever"
 
 
 def test_a_space_of_one_program_gives_it_once():
@@ -263,7 +271,10 @@ def test_a_space_whose_programs_are_mostly_refused_is_drawn_from_again(monkeypat
 
     def rare(self, wanted):
         calls.append(len(wanted))
-        return [each for each in make(self, wanted) if each.identity % 25 == 0]
+        made = make(self, wanted)
+        kept = [each for each in made if each.identity % 25 == 0]
+        self.refused += len(made) - len(kept)
+        return kept
 
     monkeypatch.setattr(ProgramMaker, "make", rare)
     assert len(batch_of(search_for())) == 8
