@@ -65,6 +65,7 @@ from tvm_ffi import (  # noqa: E402
     register_global_func,
     structural_equal,
     structural_hash,
+    structural_map,
 )
 
 if TYPE_CHECKING:
@@ -179,6 +180,7 @@ __all__ = [
     "save_json",
     "structural_equal",
     "structural_hash",
+    "structural_map",
     "tvm",
     "without_notebook_tables",
 ]

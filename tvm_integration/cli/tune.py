@@ -58,6 +58,12 @@ def tune(
         bool,
         typer.Option(help="Compare what the network computes with its framework before tuning."),
     ] = True,
+    vector_math: Annotated[
+        bool,
+        typer.Option(
+            help="Compute exp, erf, tanh and sigmoid by vector arithmetic, not the C library's."
+        ),
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Tune a network with a learned cost model and measure what it gained.
@@ -107,6 +113,7 @@ def tune(
                 device=None if device is None else read_device(device),
                 search=search,
                 check=check,
+                vector_math=vector_math,
             )
             if out is not None:
                 check_library_path(out)

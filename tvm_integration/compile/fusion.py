@@ -35,6 +35,7 @@ __all__ = [
     "UntunableKernel",
     "callee",
     "fuse",
+    "fused_tasks",
     "fusion_passes",
 ]
 
@@ -183,18 +184,15 @@ def fuse(
                 f"TVM must be able to lower and fuse the network, got {one_line(error)}: "
                 "replace what it names in the network"
             ) from error
-    calls = Counter[str]()
     untunable = Counter[tuple[str, str]]()
     for call in calls_of(module):
         name, reason = callee(module, call)
-        if reason is None:
-            calls[name] += 1
-        elif reason:
+        if reason:
             untunable[name, reason] += 1
     return FusedNetwork(
         module=module,
         target=target,
-        tasks=_tasks(module, target, calls),
+        tasks=fused_tasks(module, target),
         untunable=tuple(UntunableKernel(n, count, r) for (n, r), count in untunable.items()),
         prepack_weights=prepack_weights,
         inputs=tuple(_input_spec(x) for x in module["main"].params),
@@ -260,7 +258,13 @@ def _has_loop_block(statement: object) -> bool:
     return body is not None and _has_loop_block(body)
 
 
-def _tasks(module: IRModule, target: Target, calls: Counter[str]) -> tuple[FusedTask, ...]:
+def fused_tasks(module: IRModule, target: Target) -> tuple[FusedTask, ...]:
+    """List the tasks of a module of fused kernels, in the order of their first call."""
+    calls = Counter[str]()
+    for call in calls_of(module):
+        name, reason = callee(module, call)
+        if reason is None:
+            calls[name] += 1
     extracted = meta_schedule.relax_integration.extract_tasks(module, target)
     # By hash first: an unrolled LSTM has hundreds of kernels, each compared with every task.
     by_hash: dict[int, list[int]] = {}

@@ -26,6 +26,7 @@ from costmodels.pretrained import PRETRAINED_BEST, is_pretrained
 from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import KernelCostModel
 from tvm_integration.compat import Schedule, Target
+from tvm_integration.compile.vector_math import rewrite_module
 from tvm_integration.estimate.network_features import NetworkFeatures, describe_network, features_of
 from tvm_integration.estimate.overheads_file import Calibrated, known_overheads, load_overheads
 from tvm_integration.estimate.result import SCHEDULES, Estimate, EstimatedKernel
@@ -35,6 +36,7 @@ from tvm_integration.measure.outcomes import measurement_of
 from tvm_integration.records.database import has_database, open_database
 from tvm_integration.targets import as_device, as_target
 from tvm_integration.tune.cost_model import MetaScheduleCostModel
+from tvm_integration.tune.folder import has_vector_kernels
 from tvm_integration.tune.network_timing import fastest_record, known_untuned
 from tvm_integration.tune.zero_trial import choose_schedules
 
@@ -268,9 +270,10 @@ def _measured(network: NetworkFeatures, target: Target, work_dir: Path) -> dict[
         )
     database = open_database(work_dir, target, read_only=True)
     untuned = known_untuned(work_dir)
+    tuned_as = rewrite_module if has_vector_kernels(work_dir) else None
     found = {}
     for kernel in network.kernels:
-        mod = kernel.mod
+        mod = kernel.mod if tuned_as is None else tuned_as(kernel.mod)
         candidates: list[KernelLatency] = []
         record = fastest_record(database, mod)
         if record is not None:

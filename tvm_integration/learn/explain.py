@@ -21,11 +21,13 @@ from halide_style.model import HalideStyleModel
 from halide_style.terms import TERMS
 from tvm_integration.compat import MeasureCandidate, Schedule, Target, meta_schedule
 from tvm_integration.compile.fusion import FusedTask, fuse
+from tvm_integration.compile.vector_math import with_vector_math
 from tvm_integration.frontends.load import load_network, require_network
 from tvm_integration.identity import task_key
 from tvm_integration.records.database import has_database, open_database, replay
 from tvm_integration.targets import as_target, device_of
 from tvm_integration.tir.features import FeatureExtractor
+from tvm_integration.tune.folder import has_vector_kernels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -172,6 +174,8 @@ def explain_kernel(
     require_type("kernel", kernel, str | None)
     parsed = as_target(target)
     fused = fuse(load_network(network).module, parsed)  # as `tune` does, so that its records fit
+    if work_dir is not None and has_vector_kernels(Path(work_dir)):
+        fused = with_vector_math(fused)
     found = explain_task(
         find_kernel(fused.tasks, kernel),
         parsed,

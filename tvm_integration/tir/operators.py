@@ -40,6 +40,8 @@ _MATH = {
     "trunc": "round",
 }
 """TVM's intrinsic -> opcode; the others are "math"."""
+_PLAIN_INTRINSICS = frozenset({"if_then_else", "reinterpret", "shift_left"})
+"""What also occurs in plain arithmetic, and names no block."""
 _ARITHMETIC = ("div", "mod", "mul", "sub", "add", "max", "min", "select", "compare", "logic")
 """Operations that name a block, the first that occurs."""
 _REDUCTIONS = {"add": "reduce_sum", "max": "reduce_max", "min": "reduce_min", "mul": "reduce_mul"}
@@ -287,7 +289,7 @@ def _arithmetic(value: Any) -> str:
     for name in counts:
         if name.startswith("call."):
             intrinsic = name.removeprefix("call.")
-            if intrinsic != "if_then_else":
+            if intrinsic not in _PLAIN_INTRINSICS:
                 return _MATH.get(intrinsic, "math")
     if "max" in counts and "min" in counts:
         return "clip"

@@ -1,4 +1,4 @@
-"""The work directory of a tuning run: held by one run, its log, and what its records ran on."""
+"""The work directory of a tuning run: held by one run, its log, and what its records are of."""
 
 import fcntl
 import json
@@ -14,23 +14,41 @@ from costmodels.files import write_atomically
 _log = logging.getLogger(__name__)
 
 MARK = "measured_on.json"
-"""Says on how many threads the records of a work directory were measured."""
+"""Says on how many threads the records of a work directory were measured, and of which kernels."""
 TVM_LOG = "tvm.s_tir.meta_schedule"
 """Name of TVM's logger, whose children are those of its tasks."""
 
 
-def mark_threads(work_dir: Path, database: Any, threads: int) -> None:
-    """Say so of new work directories, and warn of those whose records ran on one thread."""
+def mark_run(work_dir: Path, database: Any, threads: int, *, vector_math: bool) -> None:
+    """Say how a run measures, and warn of work directories whose records ran on one thread."""
     path = work_dir / MARK
-    if not path.exists() and len(database) and threads > 1:
+    known = _mark(work_dir)
+    wanted = {"threads": threads, "vector_math": vector_math}
+    if "threads" in known:
+        wanted["threads"] = known["threads"]
+    elif len(database) and threads > 1:
+        del wanted["threads"]
         _log.warning(
             "%s holds records of an earlier release, whose kernels ran on one thread whatever the "
             "target: they are compared with those of %d threads; use another work directory",
             work_dir,
             threads,
         )
-    elif not path.exists():
-        write_atomically(path, json.dumps({"threads": threads}).encode())
+    if wanted != known:
+        write_atomically(path, json.dumps(wanted).encode())
+
+
+def has_vector_kernels(work_dir: Path) -> bool:
+    """Whether the newest run tuned kernels that `with_vector_math` rewrote."""
+    return bool(_mark(work_dir).get("vector_math", False))
+
+
+def _mark(work_dir: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((work_dir / MARK).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @contextmanager

@@ -112,9 +112,9 @@ def measure_network(
     network: Network,
     fused: FusedNetwork,
     schedules: Any,
-    untuned: BuiltNetwork | None = None,
+    untuned: BuiltNetwork,
 ) -> TuneResult:
-    """Build the network untuned and with the schedules of a database, check outputs, time both.
+    """Build the network with the schedules of a database, check outputs, time it and untuned.
 
     Parameters
     ----------
@@ -126,8 +126,8 @@ def measure_network(
         Its kernels.
     schedules : Database
         Of the tuned kernels.
-    untuned : BuiltNetwork, optional
-        The same without schedules; built here by default.
+    untuned : BuiltNetwork
+        As TVM builds it without any of this.
 
     Returns
     -------
@@ -137,7 +137,6 @@ def measure_network(
         framework always is, after the others, and the faster of both counts.
     """
     built = build(fused, schedules)
-    untuned = untuned or build(fused)
     threads = thread_count(fused.target)
     inputs, reference = network.inputs, network.reference
     reference.use_threads(threads)

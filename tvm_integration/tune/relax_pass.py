@@ -16,6 +16,7 @@ from tvm_integration.compat import (
 )
 from tvm_integration.compile.build import prepacking_passes
 from tvm_integration.compile.fusion import fusion_passes
+from tvm_integration.compile.vector_math import has_vector_math, rewrite_module
 from tvm_integration.measure.builder import WarmBuilder
 from tvm_integration.measure.runner import WarmRunner
 from tvm_integration.threads import thread_count, unbound
@@ -36,6 +37,7 @@ def tuning_pipeline(
     builder: Any = None,
     runner: Any = None,
     strategy: Any = None,
+    vector_math: bool = True,
     **tune_options: Any,
 ) -> tvm.transform.Pass:
     """Return `relax.get_pipeline("static_shape_tuning")` with this package's four objects.
@@ -63,6 +65,9 @@ def tuning_pipeline(
     strategy : meta_schedule.SearchStrategy or str, optional
         By default `SketchSearch()` for CPUs, and TVM's own, ``"evolutionary"``, for others, where
         ours was not measured yet.
+    vector_math : bool
+        Compute exp, erf, tanh and sigmoid of float32 by vector arithmetic on CPUs, within
+        `compile.vector_math.MAX_RELATIVE_ERROR`; stock TVM calls the C library for each element.
     **tune_options : Any
         Further options of `meta_schedule.relax_integration.tune_relax`: `seed`,
         `num_trials_per_iter`, `measure_callbacks`, `task_scheduler`, …
@@ -88,6 +93,8 @@ def tuning_pipeline(
         with target, unbound(), without_notebook_tables():
             passes = fusion_passes(target, prepack_weights=cpu_weight_prepack)
             module = tvm.transform.Sequential(passes)(module)
+            if vector_math and has_vector_math(target):
+                module = rewrite_module(module)
             if total_trials > 0 and meta_schedule.relax_integration.extract_tasks(module, target):
                 meta_schedule.relax_integration.tune_relax(
                     module,

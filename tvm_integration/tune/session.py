@@ -23,8 +23,9 @@ from tvm_integration.compat import (
     meta_schedule,
     without_notebook_tables,
 )
-from tvm_integration.compile.build import FusedNetwork, FusedTask, fuse
+from tvm_integration.compile.build import FusedNetwork, FusedTask, build, fuse
 from tvm_integration.compile.execution import check_runs_here
+from tvm_integration.compile.vector_math import with_vector_math
 from tvm_integration.frontends.load import load_network, require_network
 from tvm_integration.frontends.model_spec import default_work_dir
 from tvm_integration.frontends.network import Network
@@ -43,7 +44,7 @@ from tvm_integration.tune.chosen_model import (
     check_has_learned,
     make_cost_model,
 )
-from tvm_integration.tune.folder import TVM_LOG, locked, log_into, mark_threads
+from tvm_integration.tune.folder import TVM_LOG, locked, log_into, mark_run
 from tvm_integration.tune.network_timing import (
     checked_untuned,
     faster_records,
@@ -132,7 +133,7 @@ def _tune(
     with locked(options.folder), log_into(options.folder):
         on_state(TuneState("reading the work directory"))
         database = open_database(options.folder, target)
-        mark_threads(options.folder, database, thread_count(target))
+        mark_run(options.folder, database, thread_count(target), vector_math=options.vector_math)
         cost_model = make_cost_model(options)
         if not options.trials:
             model = None if options.cost_model == STOCK else cost_model.kernel_model
@@ -143,6 +144,9 @@ def _tune(
         if options.check:
             on_state(TuneState("comparing what the untuned network computes"))
             untuned = checked_untuned(network, fused)
+        as_tvm_builds_it = fused
+        if options.vector_math:
+            fused = with_vector_math(fused)
         run_ = _Run(network, fused, database, cost_model, options, on_state)
         try:
             if options.trials:
@@ -156,6 +160,7 @@ def _tune(
         if not interrupted:
             on_state(replace(run_.state, stage="building and measuring the network"))
             schedules = run_.schedules(result)
+            untuned = untuned or build(as_tvm_builds_it)
             result = measure_network(result, network, fused, schedules, untuned)
         return replace(result, wall_s=time.perf_counter() - start)
 

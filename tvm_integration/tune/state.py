@@ -47,6 +47,8 @@ class TuneOptions:
         One of `SEARCHES`: ``"sketch"``, this project's, or ``"evolution"``, TVM's.
     check : bool
         Compare what the untuned network computes with its own framework before tuning.
+    vector_math : bool
+        Compute exp, erf, tanh and sigmoid by vector arithmetic; see `compile.vector_math`.
     """
 
     work_dir: Path | None = None
@@ -59,6 +61,7 @@ class TuneOptions:
     device: Device | None = None
     search: str = "sketch"
     check: bool = True
+    vector_math: bool = True
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -9,6 +9,7 @@ from onnx_graphs import save, value
 
 from costmodels.errors import InputError
 from tvm_integration.compat import meta_schedule
+from tvm_integration.compile.build import build
 from tvm_integration.compile.fusion import fuse
 from tvm_integration.frontends.load import load_network
 from tvm_integration.targets import parse_target
@@ -74,7 +75,8 @@ class Timing:
 
 def measured(network, target, result):
     fused = fuse(network.module, parse_target(target))
-    return measure_network(result, network, fused, meta_schedule.database.MemoryDatabase())
+    database = meta_schedule.database.MemoryDatabase()
+    return measure_network(result, network, fused, database, build(fused))
 
 
 @pytest.mark.usefixtures("workplace")

@@ -346,17 +346,20 @@ def test_a_full_disk_ends_in_order(tmp_path, monkeypatch):
 
 
 def test_records_of_one_thread_are_warned_of(tmp_path, caplog):
-    from tvm_integration.tune.folder import MARK, mark_threads
+    from tvm_integration.tune.folder import MARK, has_vector_kernels, mark_run
 
-    mark_threads(tmp_path, [], 2)
-    assert json.loads((tmp_path / MARK).read_text()) == {"threads": 2}
+    mark_run(tmp_path, [], 2, vector_math=False)
+    assert not has_vector_kernels(tmp_path)
+    mark_run(tmp_path, [], 1, vector_math=True)
+    assert json.loads((tmp_path / MARK).read_text()) == {"threads": 2, "vector_math": True}
     with caplog.at_level("WARNING"):
-        mark_threads(tmp_path, ["record"], 2)
+        mark_run(tmp_path, ["record"], 2, vector_math=True)
         assert not caplog.text
         (tmp_path / MARK).unlink()
-        mark_threads(tmp_path, ["record"], 2)
-    assert "ran on one thread whatever the target" in caplog.text
-    assert not (tmp_path / MARK).exists()
+        mark_run(tmp_path, ["record"], 2, vector_math=True)
+        mark_run(tmp_path, ["record"], 2, vector_math=True)
+    assert caplog.text.count("ran on one thread whatever the target") == 2
+    assert has_vector_kernels(tmp_path)
 
 
 @pytest.fixture
