@@ -13,6 +13,7 @@ __all__ = ["KINDS", "CacheKind", "clear_cache", "describe_cache"]
 KINDS = {
     "features": "of data sets' programs; extracting them takes minutes",
     "networks": "imported, fused and described; seconds",
+    "schedules": "the best that tuning runs measured; those runs",
     "overheads": "what `costmodels calibrate` measured here; seconds or minutes",
     "bandwidth.json": "of this machine's memory; a second",
 }

@@ -75,7 +75,7 @@ def best_program(function: Any) -> Any:
             builder=WarmBuilder(),
             runner=WarmRunner(threads=thread_count(target)),
             cost_model=MetaScheduleCostModel("gbt", work_dir=work_dir),
-            strategy=SketchSearch(),
+            strategy=SketchSearch(library=False),
             seed=1,
         )
         record = best_of(database.get_all_tuning_records())[0]

@@ -94,7 +94,7 @@ def search_of(run: str, model: Any) -> Any:
     if run == "now":
         from tvm_integration import SketchSearch
 
-        return SketchSearch()
+        return SketchSearch(library=False)
     build_before = import_module("tvm_integration.search")
     return build_before.UnmeasuredSearch(
         set(), lambda: bool(model.kernel_model.is_fitted), lambda: TRIALS, **BEFORE_EVOLUTION

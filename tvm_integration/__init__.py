@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tvm_integration.measure.replay_runner import ReplayBuilder, ReplayRunner
     from tvm_integration.measure.rpc_runner import WarmRPCRunner
     from tvm_integration.measure.runner import WarmRunner
+    from tvm_integration.records.schedule_library import ScheduleLibrary
     from tvm_integration.tune.cost_model import MetaScheduleCostModel
     from tvm_integration.tune.relax_pass import tuning_pipeline
     from tvm_integration.tune.scheduler import EagerScheduler
@@ -48,6 +49,7 @@ _HOME = {
     "NetworkOptions": "collect.dataset",
     "ReplayBuilder": "measure.replay_runner",
     "ReplayRunner": "measure.replay_runner",
+    "ScheduleLibrary": "records.schedule_library",
     "SketchSearch": "tune.search.strategy",
     "tune_network": "tune.session",
     "TuneOptions": "tune.state",
@@ -74,6 +76,7 @@ __all__ = [
     "NetworkOptions",
     "ReplayBuilder",
     "ReplayRunner",
+    "ScheduleLibrary",
     "SketchSearch",
     "tune_network",
     "TuneOptions",

@@ -51,6 +51,10 @@ def tune(
     search: Annotated[
         str, typer.Option(help="sketch, this project's search, or evolution, TVM's own.")
     ] = "sketch",
+    library: Annotated[
+        bool,
+        typer.Option(help="Begin with the best known schedules of such kernels, and add to them."),
+    ] = True,
     out: Annotated[
         Path | None, typer.Option(help="Write the tuned library here (.so or .tar).")
     ] = None,
@@ -111,6 +115,7 @@ def tune(
                 seed=seed,
                 tasks=tasks,
                 device=None if device is None else read_device(device),
+                library=library,
                 search=search,
                 check=check,
                 vector_math=vector_math,

@@ -19,6 +19,7 @@ from tvm_integration.compile.fusion import fusion_passes
 from tvm_integration.compile.vector_math import has_vector_math, rewrite_module
 from tvm_integration.measure.builder import WarmBuilder
 from tvm_integration.measure.runner import WarmRunner
+from tvm_integration.records.schedule_library import ScheduleLibrary
 from tvm_integration.threads import thread_count, unbound
 from tvm_integration.tune.cost_model import MetaScheduleCostModel
 from tvm_integration.tune.search.strategy import SketchSearch
@@ -63,8 +64,8 @@ def tuning_pipeline(
     runner : meta_schedule.Runner or str, optional
         By default a `WarmRunner` with as many threads as the target has cores.
     strategy : meta_schedule.SearchStrategy or str, optional
-        By default `SketchSearch()` for CPUs, and TVM's own, ``"evolutionary"``, for others, where
-        ours was not measured yet.
+        By default `SketchSearch` for CPUs, whose library grows unless you give a runner, and
+        TVM's own, ``"evolutionary"``, for others, where ours was not measured yet.
     vector_math : bool
         Compute exp, erf, tanh and sigmoid of float32 by vector arithmetic on CPUs, within
         `compile.vector_math.MAX_RELATIVE_ERROR`; stock TVM calls the C library for each element.
@@ -104,7 +105,7 @@ def tuning_pipeline(
                     max_trials_global=total_trials,
                     max_trials_per_task=max_trials_per_task,
                     **_measuring(target, work_dir, cost_model, builder, runner),
-                    strategy=_strategy(target) if strategy is None else strategy,
+                    strategy=_strategy(target, runner) if strategy is None else strategy,
                     **tune_options,
                 )
             Path(work_dir).mkdir(parents=True, exist_ok=True)
@@ -116,8 +117,11 @@ def tuning_pipeline(
     return tvm.transform.module_pass(run, opt_level=0, name="tuning_pipeline")
 
 
-def _strategy(target: Target) -> Any:
-    return SketchSearch() if target.kind.name == "llvm" else "evolutionary"
+def _strategy(target: Target, runner: Any) -> Any:
+    if target.kind.name != "llvm":
+        return "evolutionary"
+    # What a runner of the user measures may be a simulation.
+    return SketchSearch(library=ScheduleLibrary(grows=runner is None))
 
 
 def _measuring(

@@ -36,6 +36,7 @@ from tvm_integration.measure.outcomes import measurement_of
 from tvm_integration.measure.runner import WarmRunner
 from tvm_integration.measure.value_dependent import ARGUMENT_SETS
 from tvm_integration.records.database import keep_network, open_database
+from tvm_integration.records.schedule_library import ScheduleLibrary
 from tvm_integration.targets import as_target
 from tvm_integration.threads import thread_count
 from tvm_integration.tune.chosen_model import (
@@ -333,6 +334,7 @@ class _Run:
                 self.fused.target,
                 self.cost_model,
                 seed=self.options.seed,
+                library=self.options.library,
                 on_kernel=on_kernel,
                 should_stop=lambda: self._interrupted,
             )
@@ -358,7 +360,13 @@ class _Run:
     def _contexts(self) -> list[Any]:
         measured = measured_programs(self.database.get_all_tuning_records())
         search = (
-            SketchSearch(DEFAULT_EFFORT, measured, self._trials_left, self._leave_out)
+            SketchSearch(
+                DEFAULT_EFFORT,
+                measured,
+                self._trials_left,
+                self._leave_out,
+                library=self.options.library and ScheduleLibrary(grows=True),
+            )
             if self.options.search == "sketch"
             else UnrepeatedSearch(
                 measured, self._is_informed, self._trials_left, self._leave_out, **EVOLUTION

@@ -43,6 +43,8 @@ class TuneOptions:
         Otherwise parts of kernel names, separated by commas.
     device : Device, optional
         What the target runs on, where it cannot be detected.
+    library : bool
+        Begin with the best known schedules of the same and of similar kernels, and add to them.
     search : str
         One of `SEARCHES`: ``"sketch"``, this project's, or ``"evolution"``, TVM's.
     check : bool
@@ -59,6 +61,7 @@ class TuneOptions:
     seed: int = 0
     tasks: str | None = None
     device: Device | None = None
+    library: bool = True
     search: str = "sketch"
     check: bool = True
     vector_math: bool = True

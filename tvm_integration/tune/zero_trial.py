@@ -48,6 +48,7 @@ def choose_schedules(
     *,
     seed: int = 0,
     effort: Effort | None = None,
+    library: bool = True,
     on_kernel: Callable[[int], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, ChosenSchedule]:
@@ -65,6 +66,8 @@ def choose_schedules(
         Of the search.
     effort : Effort, optional
         `EFFORT` by default.
+    library : bool
+        Judge the best known schedules of the same and of similar kernels, too.
     on_kernel : callable
         Told how many kernels are done.
     should_stop : callable
@@ -77,11 +80,12 @@ def choose_schedules(
     """
     found: dict[str, ChosenSchedule] = {}
     rng = np.random.default_rng(seed)
+    search = SketchSearch(effort or EFFORT, library=library)
     for number, task in enumerate(tasks):
         if should_stop():
             break
         own_seed = int(rng.integers(1, 2**30))
-        found[task.name] = _choose(task, target, cost_model, effort or EFFORT, own_seed)
+        found[task.name] = _choose(task, target, cost_model, search, own_seed)
         on_kernel(number + 1)
     return found
 
@@ -90,14 +94,14 @@ def _choose(
     task: FusedTask,
     target: Target,
     cost_model: MetaScheduleCostModel,
-    effort: Effort,
+    search: SketchSearch,
     seed: int,
 ) -> ChosenSchedule:
     context = meta_schedule.TuneContext(
         mod=task.mod,
         target=target,
         space_generator="post-order-apply",
-        search_strategy=SketchSearch(effort),
+        search_strategy=search,
         task_name=task.name,
         rand_state=seed,
     ).clone()

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -19,8 +19,13 @@ PARALLEL = "meta_schedule.parallel"
 """Annotation: outer loops are fused until the parallel one has more iterations than it says."""
 PARALLEL_JOBS = (4, 16, 64, 256)
 """Per core; TVM's sketches have 16, and its mutator tries others."""
-OTHER_JOBS = 0.15
-"""How often a drawn program gets another number of them than its sketch has."""
+VECTORIZE = "meta_schedule.vectorize"
+"""Annotation: innermost loops of at most so many iterations become one vector."""
+VECTOR_EXTENTS = (1, 8, 16, 32)
+"""TVM's sketches have 64 alone, which leaves what is not tiled a single program. Of a formula of
+many operations 64 values do not stay in registers. Where there are tiles their sizes do as much."""
+OTHERS = {PARALLEL: 0.15, VECTORIZE: 0.3}
+"""How often a drawn program gets another number than its sketch has."""
 
 
 class Sketch:
@@ -40,7 +45,11 @@ class Sketch:
         self.variables: list[Variable] = []
         self._places: list[int] = []
         self.key = sketch_key(trace)
+        kinds = {str(instruction.kind.name) for instruction in self._instructions}
+        is_tiled = "SamplePerfectTile" in kinds
         for place, instruction in enumerate(self._instructions):
+            if is_tiled and _annotation(instruction) == VECTORIZE:
+                continue
             variable = _variable(instruction, trace.get_decision(instruction), cores)
             if variable is not None:
                 self.variables.append(variable)
@@ -140,6 +149,20 @@ class Sketch:
             found.append(value)
         return np.array(found, np.int64)
 
+    def sizes(self, decisions: IndexArray) -> tuple[tuple[int, ...], ...]:
+        """A row of decisions in terms that other shapes can use: sizes of tiles, or one number."""
+        return tuple(
+            variable.sizes(value)
+            for variable, value in zip(self.variables, decisions.tolist(), strict=True)
+        )
+
+    def fitted(self, sizes: Sequence[Sequence[int]]) -> IndexArray | None:
+        """The decisions closest to what `sizes` tells [variables]; None where it is of another."""
+        if [len(each) for each in sizes] != [each.width for each in self.variables]:
+            return None
+        pairs = zip(self.variables, sizes, strict=True)
+        return np.array([variable.nearest(each) for variable, each in pairs], np.int64)
+
     def _annotated(self, place: int, number: int) -> Instruction:
         key = (place, number)
         if key not in self._annotations:
@@ -155,7 +178,7 @@ def sketch_key(trace: Trace) -> str:
     # TVM's evolution leaves out what has no effect; others do not.
     instructions, _ = plain(trace.simplified(remove_postproc=True).as_json())
     for name, inputs, attributes, _ in instructions:
-        if name == "Annotate" and attributes == [PARALLEL]:
+        if name == "Annotate" and attributes[0] in OTHERS:
             inputs[1] = None
     text = json.dumps(instructions, separators=(",", ":"))
     return blake2b(text.encode(), digest_size=8).hexdigest()
@@ -181,12 +204,19 @@ def _variable(instruction: Instruction, decision: Any, cores: int) -> Variable |
         )
     if kind == "SampleComputeLocation":
         return Location()
-    if kind == "Annotate" and str(instruction.attrs[0]) == PARALLEL:
+    if (name := _annotation(instruction)) in OTHERS:
         usual = int(instruction.inputs[1])
-        jobs = sorted({usual, *(each * cores for each in PARALLEL_JOBS)})
-        others = OTHER_JOBS / max(1, len(jobs) - 1)
-        return Choice(tuple(jobs), tuple(1 - OTHER_JOBS if j == usual else others for j in jobs))
+        others = VECTOR_EXTENTS if name == VECTORIZE else [cores * jobs for jobs in PARALLEL_JOBS]
+        numbers = sorted({usual, *others})
+        each = OTHERS[name] / max(1, len(numbers) - 1)
+        shares = [1 - OTHERS[name] if number == usual else each for number in numbers]
+        return Choice(tuple(numbers), tuple(shares))
     return None
+
+
+def _annotation(instruction: Instruction) -> str:
+    """Name of the annotation that it makes; "" for any other."""
+    return str(instruction.attrs[0]) if str(instruction.kind.name) == "Annotate" else ""
 
 
 def _value(variable: Variable, instruction: Instruction, trace: Trace) -> int | None:

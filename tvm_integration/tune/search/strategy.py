@@ -17,6 +17,7 @@ from tvm_integration.compat import (
     derived_object,
     meta_schedule,
 )
+from tvm_integration.records.schedule_library import ScheduleLibrary
 from tvm_integration.tune.search.asking import search_candidates
 from tvm_integration.tune.search.task_search import DEFAULT_EFFORT, Effort, TaskSearch
 
@@ -40,6 +41,10 @@ class SketchSearch(PySearchStrategy):
         How many candidates may still be measured; larger batches are cut.
     on_failed : callable
         Told the name of a kernel that TVM cannot search.
+    library : ScheduleLibrary or bool
+        Known schedules to begin with, to which the best that are measured are added: by default
+        those that ship and those of this user's runs of `costmodels tune`; none with False. A
+        ``ScheduleLibrary(grows=True)`` keeps what is measured for later runs.
     """
 
     def __init__(
@@ -48,9 +53,12 @@ class SketchSearch(PySearchStrategy):
         measured: Collection[int] = (),
         trials_left: Callable[[], int] | None = None,
         on_failed: Callable[[str], None] = lambda _: None,
+        library: ScheduleLibrary | bool = True,
     ) -> None:
         super().__init__()
         require_type("effort", effort, Effort)
+        require_type("library", library, ScheduleLibrary | bool)
+        self._library = library
         self._effort = effort
         self._measured = frozenset(measured)
         self._trials_left = trials_left
@@ -74,7 +82,12 @@ class SketchSearch(PySearchStrategy):
         spaces = list(design_spaces)
 
         def begin() -> TaskSearch:
-            search = TaskSearch(self._context, spaces, cost_model, self._effort, self._measured)
+            if self._library is True:
+                self._library = ScheduleLibrary()
+            library = self._library or None
+            search = TaskSearch(
+                self._context, spaces, cost_model, self._effort, self._measured, library
+            )
             if database is not None:
                 search.begin_with(database)
             return search
@@ -120,4 +133,8 @@ class SketchSearch(PySearchStrategy):
 
     def clone(self) -> "SketchSearch":
         """A fresh search with the same parameters."""
-        return SketchSearch(self._effort, self._measured, self._trials_left, self._on_failed)
+        if self._library is True:
+            self._library = ScheduleLibrary()  # read once for all kernels
+        return SketchSearch(
+            self._effort, self._measured, self._trials_left, self._on_failed, self._library
+        )

@@ -14,7 +14,9 @@ from costmodels.kernel import FloatArray, IndexArray, Measured
 from tvm_integration.compat import MeasureCandidate, RunnerResult, Schedule, meta_schedule
 from tvm_integration.identity import record_hash
 from tvm_integration.measure.outcomes import measurement_of
+from tvm_integration.records.schedule_library import ScheduleLibrary
 from tvm_integration.tune.search.asking import NoProgramError
+from tvm_integration.tune.search.library import KernelPlace, fitting
 from tvm_integration.tune.search.programs import Program, ProgramMaker
 from tvm_integration.tune.search.sketch import Sketch, sketch_key, sketches_of
 from tvm_integration.tune.search.spread import Place, spread_out
@@ -29,6 +31,8 @@ class Effort:
     ----------
     first : int
         Programs drawn at random before the first batch.
+    known : int
+        Schedules of a library that are fitted to the kernel before the first batch.
     rounds, per_round : int
         How often the best are varied before each batch, and how many programs become of it.
     rows : int
@@ -53,6 +57,7 @@ class Effort:
     """
 
     first: int = 48
+    known: int = 24
     rounds: int = 3
     per_round: int = 24
     rows: int = 1024
@@ -65,7 +70,7 @@ class Effort:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("first", "rounds", "per_round", "apart", "far_apart"):
+        for name in ("first", "known", "rounds", "per_round", "apart", "far_apart"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
         for name in ("rows", "parents"):
@@ -87,6 +92,8 @@ RESCORED = 96
 """Of them, those judged again when the cost model has learned."""
 MAX_DRAWS = 64
 """Attempts to draw as many programs as are wanted; post-processors for GPUs refuse most."""
+KNOWN_PART = 2
+"""Of the first batch so large a part may be schedules of the library: the half."""
 MAX_IDLE_DRAWS = 3
 """Of them in a row, those that give nothing but programs made before: the space is small."""
 
@@ -106,6 +113,8 @@ class TaskSearch:
         How much is searched for a batch.
     measured : collection of int
         Programs that need not be given, from `measured_programs`.
+    library : ScheduleLibrary, optional
+        Known schedules to begin with, to which the best that are measured are added.
     """
 
     def __init__(
@@ -115,6 +124,7 @@ class TaskSearch:
         cost_model: Any,
         effort: Effort,
         measured: Collection[int],
+        library: ScheduleLibrary | None = None,
     ) -> None:
         self._context = context
         self._cost_model = cost_model
@@ -136,6 +146,8 @@ class TaskSearch:
         self._latency_s: dict[int, float] = {}
         self._asked: dict[int, Program] = {}
         self._seeds: list[Row] = []
+        self._library = library
+        self._place = KernelPlace(context.mod, context.target)
 
     def begin_with(self, database: Any) -> None:
         """Begin with the best programs that a database has of the workload."""
@@ -150,20 +162,23 @@ class TaskSearch:
 
     def batch(self, count: int) -> list[MeasureCandidate]:
         """The next programs to measure, at most so many."""
+        known: list[Program] = []
         if self._programs:
             self._score_again()
         else:
             self._add(self._seeds)
+            known = self._add(self._known())
             self._draw(max(count, self._effort.first))
         if not self._programs:
             raise NoProgramError(f"none of {self._maker.refused} programs could be made")
         if np.ptp(self._utility) > 0:
             for _ in range(self._effort.rounds):
                 self._add(self._varied())
-        found = self._chosen(count)
+        sure = [program for program in known if self._is_new(program)][: count // KNOWN_PART]
+        found = self._chosen(count, sure)
         if len(found) < count:  # nothing is known, or the space is nearly exhausted
             self._draw(2 * (count - len(found)))
-            found = self._chosen(count)
+            found = self._chosen(count, sure)
         self._given |= {program.identity for program in found}
         self._given_at += [_place(self._sketches[p.sketch], p.decisions) for p in found]
         self._asked |= {_address(program.candidate): program for program in found}
@@ -179,6 +194,17 @@ class TaskSearch:
             measurement = measurement_of(result.run_secs)
             if program is not None and isinstance(measurement, Measured):
                 self._latency_s[program.identity] = measurement.latency_s
+                if self._library is not None:
+                    sketch = self._sketches[program.sketch]
+                    self._library.add(
+                        self._place.known(sketch, program.decisions, measurement.latency_s)
+                    )
+
+    def _known(self) -> list[Row]:
+        """What the library has for this kernel and those like it."""
+        if self._library is None:
+            return []
+        return fitting(self._library, self._place, self._sketches, self._effort.known)
 
     def _draw(self, wanted: int) -> None:
         """Add so many random programs, if there are any: of some spaces few can be made."""
@@ -287,13 +313,14 @@ class TaskSearch:
         # three times.
         return found + found[: len(found) // 2] + found[: len(found) // 4]
 
-    def _add(self, wanted: Sequence[Row]) -> None:
-        """Make programs and ask the cost model."""
+    def _add(self, wanted: Sequence[Row]) -> list[Program]:
+        """Make programs and ask the cost model; those that were made."""
         made = self._maker.make(wanted)
         if made:
             utility = self._scored(made)
             self._programs += made
             self._utility = np.concatenate([self._utility, utility])
+        return made
 
     def _scored(self, programs: Sequence[Program]) -> FloatArray:
         """What the cost model says [programs]: logarithms of its scores."""
@@ -311,11 +338,14 @@ class TaskSearch:
             self._utility = self._utility + np.median(now - before)
             self._utility[order] = now
 
-    def _chosen(self, count: int) -> list[Program]:
+    def _chosen(self, count: int, sure: Sequence[Program] = ()) -> list[Program]:
         """The best that were not given before, the best far from those, and some by chance."""
         effort = self._effort
+        count -= len(sure)
         order = np.argsort(-self._utility, kind="stable")
-        free = [self._programs[n] for n in order if self._is_new(self._programs[n])]
+        taken = {program.identity for program in sure}
+        programs = [self._programs[n] for n in order]
+        free = [p for p in programs if p.identity not in taken and self._is_new(p)]
         rows = [(self._sketches[p.sketch], p.decisions) for p in free]
         places = {n: _place(*row) for n, row in enumerate(rows)}
         far = spread_out(
@@ -326,7 +356,7 @@ class TaskSearch:
         chosen = far + self._spread(rows, near, max(0, count - by_chance - len(far)))
         rest = [n for n in range(len(free)) if n not in set(chosen)]
         chosen += self._rng.permutation(rest)[: count - len(chosen)].astype(int).tolist()
-        return [free[number] for number in chosen]
+        return [*sure, *(free[number] for number in chosen)]
 
     def _is_new(self, program: Program) -> bool:
         if program.identity in self._given or program.identity in self._before:

@@ -48,6 +48,19 @@ class Variable(Protocol):
         """Numbers for a regression [count, columns]."""
         ...
 
+    @property
+    def width(self) -> int:
+        """How many numbers `sizes` gives."""
+        ...
+
+    def sizes(self, value: int) -> tuple[int, ...]:
+        """What a value stands for, whatever the loops: for `nearest` of another kernel."""
+        ...
+
+    def nearest(self, sizes: Sequence[int]) -> int:
+        """The value closest to what those of another kernel stand for."""
+        ...
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -136,8 +149,19 @@ class Tiling:
         """The value of given sizes; None where it is not among the options."""
         return self._position.get(tuple(sizes))
 
+    @property
+    def width(self) -> int:
+        """A size of each part."""
+        return self.parts
+
+    def sizes(self, value: int) -> tuple[int, ...]:
+        """Iterations of each part."""
+        return tuple(self.options[value].tolist())
+
     def nearest(self, sizes: Sequence[int]) -> int:
         """The value whose sizes are closest to others, that may be of another extent."""
+        if (same := self.value_of(sizes)) is not None:
+            return same
         wanted = np.log2(np.maximum(np.array(sizes, np.float64), 1.0))
         # Inner sizes count: what is left over goes to the outermost loop.
         return int(np.argmin(np.abs(self._logs[:, 1:] - wanted[1:]).sum(axis=1)))
@@ -179,9 +203,23 @@ class Choice:
 
     def features(self, values: IndexArray) -> FloatArray:
         """The logarithm of the number, with its sign."""
-        numbers = np.array(self.numbers, np.float64)
-        logarithms: FloatArray = np.sign(numbers) * np.log2(np.abs(numbers) + 1.0)
-        return logarithms[values][:, None]
+        return _signed_logarithms(np.array(self.numbers, np.float64))[values][:, None]
+
+    @property
+    def width(self) -> int:
+        """The number."""
+        return 1
+
+    def sizes(self, value: int) -> tuple[int, ...]:
+        """The number."""
+        return (self.numbers[value],)
+
+    def nearest(self, sizes: Sequence[int]) -> int:
+        """By the logarithm."""
+        own, wanted = (
+            _signed_logarithms(np.array(each, np.float64)) for each in (self.numbers, sizes)
+        )
+        return int(np.argmin(np.abs(own - wanted)))
 
 
 @dataclass(frozen=True)
@@ -213,6 +251,27 @@ class Location:
     def features(self, values: IndexArray) -> FloatArray:
         """The number; one that is not drawn yet is unknown."""
         return np.where(values == SAMPLED, np.nan, values)[:, None]
+
+    @property
+    def width(self) -> int:
+        """The location."""
+        return 1
+
+    def sizes(self, value: int) -> tuple[int, ...]:
+        """The location."""
+        return (value,)
+
+    def nearest(self, sizes: Sequence[int]) -> int:
+        """The same; where a program has none such, TVM takes the one before."""
+        (value,) = sizes
+        if value != SAMPLED:
+            self.note(value)
+        return value
+
+
+def _signed_logarithms(numbers: FloatArray) -> FloatArray:
+    found: FloatArray = np.sign(numbers) * np.log2(np.abs(numbers) + 1.0)
+    return found
 
 
 def _prime_powers(number: int) -> Counter[int]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from search_tasks import TARGET, matmul
+from search_tasks import TARGET, matmul, relu
 
 from tvm_integration.compat import Schedule, Target, meta_schedule
 from tvm_integration.identity import program_hash
@@ -61,6 +61,13 @@ def test_tile_sizes_and_parallel_jobs_are_open(sketches):
         jobs, unroll = (each for each in sketch.variables if isinstance(each, Choice))
         assert {8, 32, 512} <= set(jobs.numbers)
         assert unroll.numbers == (0, 16, 64, 512)
+
+
+def test_vectors_are_open_where_nothing_is_tiled():
+    (sketch,) = sketches_of(context_of(relu()).generate_design_space(), 2).values()
+    assert (1, 8, 16, 32, 64) in [variable.values for variable in sketch.variables]
+    found = {str(sketch.trace(row)) for row in sketch.draw(200, np.random.default_rng(0))}
+    assert len(found) > 5
 
 
 def test_a_sketch_is_the_same_for_other_shapes_and_cores(sketches):
