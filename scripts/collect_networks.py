@@ -4,7 +4,8 @@ Twelve families of small networks. Four of them test: they were chosen before an
 and no model that is judged on them has seen a kernel of theirs. `shipped:networks` has each with
 unscheduled kernels; some also without fusion, and for a second target, one core with the
 instructions of `-mcpu=x86-64`. `shipped:chosen_networks` has some with schedules chosen by
-`pretrained:best`; no model that ships has learned from it.
+`pretrained:best`; no model that ships has learned from it. `shipped:tuned_networks` has some that
+were tuned as `costmodels tune` does it, with all that was measured on the way.
 """
 
 import argparse
@@ -24,6 +25,10 @@ PER_FAMILY = 26
 """312 networks in all."""
 SECOND_TARGET = 10
 UNFUSED = 4
+TRIALS_EACH = 64
+"""Of each kernel above 1 % of a network that is tuned."""
+TUNED = range(1, 5)
+"""Four of each family: a network takes minutes."""
 CHOSEN_TEST = range(1, 7)
 CHOSEN_CALIBRATING = range(CALIBRATION_SHARE, 13, CALIBRATION_SHARE)
 """A search for each kernel takes long: networks that judge, and those that calibrate."""
@@ -49,6 +54,7 @@ PARTS = {
         networks(CHOSEN_TEST, TEST_FAMILIES) + networks(CHOSEN_CALIBRATING, TRAINING_FAMILIES),
         ["--schedules-by", "pretrained:best"],
     ),
+    "tuned": ("tuned_networks", networks(TUNED), ["--trials-each", str(TRIALS_EACH)]),
 }
 """Name -> data set, networks, further options."""
 

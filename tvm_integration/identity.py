@@ -49,16 +49,25 @@ def program_hash(schedule: Schedule) -> int:
 def record_hash(mod: IRModule, trace: Trace) -> int:
     """Identity of a scheduled program by its workload and the text of its trace; 64 bits.
 
-    The same in every process, and the same for a candidate and for its record in a database. Two
+    The same in every process, and the same for a candidate and for its record in a database, where
+    an annotation that is true has become 1. Two
     traces can lead to one program, which `program_hash` tells but only once a trace is applied.
     """
-    text = f"{structural_hash(mod)} {trace}"
+    text = f"{structural_hash(mod)} {trace}".replace("ann_val=True", "ann_val=1")
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
 
 
 def trace_text(trace: Trace) -> str:
-    """A trace as one line of JSON, the same for equal traces."""
-    return json.dumps(plain(trace.as_json()), separators=(",", ":"))
+    """A trace as one line of JSON, the same for equal traces, read from a database or not."""
+    values = _without_booleans(plain(trace.as_json()))
+    return json.dumps(values, separators=(",", ":"))
+
+
+def _without_booleans(value: Any) -> Any:
+    """As TVM's databases write what is true or false: 1 or 0."""
+    if isinstance(value, list):
+        return [_without_booleans(each) for each in value]
+    return int(value) if isinstance(value, bool) else value
 
 
 def plain(value: Any) -> Any:

@@ -15,8 +15,9 @@ from costmodels.json_text import from_values, parse_json
 from costmodels.kernel import Measured
 from costmodels.networks.fused_graph import FusedGraph
 
-SCHEDULES = ("default", "model")
-"""Programs as TVM builds them unscheduled; chosen by a cost model without measuring."""
+SCHEDULES = ("default", "model", "tuned")
+"""Programs as TVM builds them unscheduled; chosen by a cost model without measuring; the fastest of
+a tuning run, with vector math and rearranged weights, as `costmodels tune` builds them."""
 
 
 NetworkIdentity: TypeAlias = tuple[str, str, str, bool]

@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 from command_line import costmodels
-from search_tasks import matmul
+from search_tasks import TARGET, matmul
 
 from costmodels.dataset.folder import read_dataset
 from costmodels.kernel_models.gbt.model import GradientBoostedTrees
 from costmodels.load_model import load_kernel_model
 from costmodels.task_keys import canonical_key, task_key, with_target
 from tvm_integration import identity
-from tvm_integration.compat import meta_schedule
+from tvm_integration.compat import IRModule, meta_schedule
 from tvm_integration.estimate.network_features import describe_network
 from tvm_integration.records.database import open_database, replay
 from tvm_integration.targets import device_of, host_target, parse_target
@@ -130,3 +130,24 @@ def test_explain_asks_by_the_same_keys(monkeypatch):
     task = fuse(load_network("zoo:mlp").module, target).tasks[0]
     explain.explain_task(task, target, device_of(target), model="pretrained:halide")
     assert asked == [identity.task_key(task.mod, target)]
+
+
+def test_a_program_whose_weights_are_rearranged_is_known_from_its_record(tmp_path):
+    """TVM writes an annotation that is true as 1."""
+    mod = IRModule({"main": matmul()["main"].with_attr("layout_free_buffers", [1])})
+    context = meta_schedule.TuneContext(
+        mod, target=TARGET, space_generator="post-order-apply", num_threads=1
+    ).clone()
+    (schedule, *_) = context.generate_design_space()
+    schedule.enter_postproc()
+    assert all(each.apply(schedule) for each in context.space_generator.postprocs)
+    assert "layout_rewrite_preproc" in str(schedule.trace)
+    database = open_database(tmp_path)
+    workload = database.commit_workload(mod)
+    database.commit_tuning_record(
+        meta_schedule.database.TuningRecord(schedule.trace, workload, [1e-3], TARGET)
+    )
+    (record,) = open_database(tmp_path).get_all_tuning_records()
+    assert str(record.trace) != str(schedule.trace)
+    for same in (identity.trace_text, lambda trace: identity.record_hash(mod, trace)):
+        assert same(record.trace) == same(schedule.trace)

@@ -78,6 +78,13 @@ def collect(
     unfused: Annotated[
         bool, typer.Option("--unfused", help="With --networks: leave each operator a kernel.")
     ] = False,
+    trials_each: Annotated[
+        int | None,
+        typer.Option(
+            help="With --networks: tune them first, with so many trials of each kernel above 1 % "
+            "of its network."
+        ),
+    ] = None,
     licence: Annotated[str, typer.Option(help="Of a new data set.")] = "Apache-2.0",
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
 ) -> None:
@@ -123,6 +130,11 @@ def collect(
     info = {"licence": licence, "provenance": {"command": ["costmodels", *sys.argv[1:]]}}
     if (schedules_by is not None or unfused) and not networks:
         raise InputError("--schedules-by and --unfused must be given with --networks, got no such")
+    if trials_each is not None and (not networks or programs_of is not None):
+        raise InputError(
+            "--trials-each must be given with --networks, and not with --programs-of, which has "
+            "its programs already"
+        )
     if programs_of is not None and (schedules_by is not None or unfused or mixture is not None):
         raise InputError(
             "--schedules-by, --unfused and --mixture must not be given with --programs-of, which "
@@ -136,7 +148,7 @@ def collect(
             found = collect_networks(
                 source,
                 out,
-                NetworkOptions(schedules_by, not unfused, minutes),
+                NetworkOptions(schedules_by, not unfused, minutes, trials_each),
                 target=parsed,
                 device=described,
                 info=info,

@@ -25,6 +25,10 @@ def tune(
             help="Candidates to measure, earlier runs included; 0 lets a trained model choose."
         ),
     ] = 512,
+    trials_each: Annotated[
+        int | None,
+        typer.Option(help="Instead: candidates of each kernel above 1 % of the network."),
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Begin no batch after this many minutes.")
     ] = None,
@@ -109,6 +113,7 @@ def tune(
             options = TuneOptions(
                 work_dir=work_dir,
                 trials=trials,
+                trials_each=trials_each,
                 minutes=minutes,
                 trials_per_iter=trials_per_iter,
                 cost_model=cost_model,

@@ -18,8 +18,6 @@ ROWS = 30
 """Kernels shown; the others, which matter least, are summed up in one line."""
 NAMED = 5
 """Kernels without a trial that are named; the table shows them all."""
-RECENT = 8
-"""Batches over which the order that a model predicted is judged."""
 
 
 def kernel_table(kernels: tuple[KernelState, ...]) -> Table:
@@ -73,14 +71,13 @@ def status_text(state: TuneState) -> Text:
         parts.append(f"elapsed {duration_text(state.elapsed_s)}")
         ends = "time limit in" if state.ends_by_limit else "ETA"
         parts.append(f"{ends} {duration_text(state.eta_s)}")
-    known = [each.kendall_tau for each in state.reports if math.isfinite(each.kendall_tau)]
-    if recent := known[-RECENT:]:
-        # One batch tells little: the search chose its programs for being alike, and fast.
-        tau = round(statistics.fmean(recent), 2) + 0.0  # no -0.00
-        batches = "batch" if len(recent) == 1 else "batches"
+    known = {r.task: r.kendall_tau for r in state.reports if math.isfinite(r.kendall_tau)}
+    if known:
+        tau = round(statistics.fmean(known.values()), 2) + 0.0  # no -0.00
+        kernels = "1 kernel" if len(known) == 1 else f"{len(known)} kernels"
         parts.append(
-            f"tau {tau:.2f} over {len(recent)} {batches} (order among programs that it chose; 1 is "
-            "perfect, 0 chance)"
+            f"tau {tau:.2f} over {kernels} (order of its programs as predicted before they ran; 1 "
+            "is perfect, 0 chance)"
         )
     return Text("  ".join(parts), style="bold")
 

@@ -156,14 +156,24 @@ class NetworkOptions:
         Whether operators are fused.
     minutes : float, optional
         Begin no network after so many.
+    trials_each : int, optional
+        Tune each network first: trials of each kernel above 1 % of it.
     """
 
     schedules_by: str | None = None
     fused: bool = True
     minutes: float | None = None
+    trials_each: int | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.trials_each is not None and self.trials_each < 1:
+            raise InputError(f"trials_each must be at least 1, got {self.trials_each}")
+        if self.trials_each is not None and (self.schedules_by is not None or not self.fused):
+            raise InputError(
+                "a network that is tuned must be fused, and no model chooses its schedules: leave "
+                "trials_each out, or the others"
+            )
         TimeLimit(self.minutes)
 
 
@@ -254,6 +264,7 @@ def collect_networks(
             described,
             schedules_by=options.schedules_by,
             fused=options.fused,
+            trials_each=options.trials_each,
         )
         try:
             if isinstance(source, StoredDataset):

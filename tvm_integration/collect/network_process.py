@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from costmodels.cores import usable_cpus
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
 
 READY_TIMEOUT_S = 1800.0
 """After which a network that is not built yet is given up; a search by a model takes minutes."""
+TUNED_TIMEOUT_S = 4 * 3600.0
+"""Likewise, where its kernels are tuned."""
 MEASURE_TIMEOUT_S = 120.0
 GOODBYE_TIMEOUT_S = 2.0
 """After which a process that was told to end is killed."""
 END_TIMEOUT_S = 5.0
 """Between the end of a connection and that of its process."""
+TUNED_BATCH = 16
+"""Programs of a kernel that are measured at a time."""
 SLOWEST_S = 2.0
 """Of a network that is measured; slower ones would hold up all others."""
 
@@ -57,6 +62,22 @@ class BuiltKernel:
     weight: int
     workload: str
     trace: str
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a network's kernels are tuned before it is built.
+
+    Attributes
+    ----------
+    work_dir : str
+        Keeps what is measured: a run that was killed goes on.
+    trials_each : int
+        Of each kernel above 1 % of the network.
+    """
+
+    work_dir: str
+    trials_each: int
 
 
 @dataclass(frozen=True)
@@ -107,6 +128,10 @@ class NetworkProcess:
         unscheduled.
     fused : bool
         Whether operators are fused.
+    as_tuned : bool
+        Fuse as `costmodels tune` does: with vector math, and weights that can be rearranged.
+    tuning : Tuning, optional
+        Instead of a model: tune the kernels.
     seed : int
         Of weights, inputs and search.
 
@@ -126,15 +151,25 @@ class NetworkProcess:
         schedules_by: str | None = None,
         programs: Mapping[str, KnownProgram] | None = None,
         fused: bool = True,
+        as_tuned: bool = False,
+        tuning: Tuning | None = None,
         seed: int = 0,
     ) -> None:
         order = BuildRequest(
-            model, target, schedules_by, dict(programs or {}), fused, seed, usable_cpus()
+            model,
+            target,
+            schedules_by,
+            dict(programs or {}),
+            fused,
+            as_tuned,
+            tuning,
+            seed,
+            usable_cpus(),
         )
         self._process, self._connection = start_child(__name__)
         try:
             self._connection.send(order)
-            values = self._answer(READY_TIMEOUT_S)
+            values = self._answer(READY_TIMEOUT_S if tuning is None else TUNED_TIMEOUT_S)
         except BaseException:
             self.close()
             raise
@@ -191,6 +226,8 @@ class BuildRequest:
     schedules_by: str | None
     programs: Mapping[str, KnownProgram]
     fused: bool
+    as_tuned: bool
+    tuning: Tuning | None
     seed: int
     cpus: frozenset[int]
 
@@ -224,6 +261,7 @@ def _build(order: BuildRequest) -> tuple[Any, Any, Mapping[str, Any]]:
     from tvm_integration.compat import Target, save_json
     from tvm_integration.compile.build import build, fuse
     from tvm_integration.compile.fused_graph import fused_graph
+    from tvm_integration.compile.vector_math import with_vector_math
     from tvm_integration.frontends.load import load_network
     from tvm_integration.threads import set_threads, thread_count
 
@@ -231,10 +269,14 @@ def _build(order: BuildRequest) -> tuple[Any, Any, Mapping[str, Any]]:
     os.sched_setaffinity(0, order.cpus)  # the thread that started this process may be bound
     set_threads(thread_count(parsed))
     network = load_network(order.model, seed=order.seed)
-    fused = fuse(network.module, parsed, prepack_weights=False, fuse_operators=order.fused)
+    fused = fuse(network.module, parsed, prepack_weights=order.as_tuned, fuse_operators=order.fused)
+    if order.as_tuned:
+        fused = with_vector_math(fused)
     traces: dict[str, str] = {}
     database = None
-    if order.schedules_by is not None or order.programs:
+    if order.tuning is not None:
+        database, traces = _tuned(order, order.tuning, fused)
+    elif order.schedules_by is not None or order.programs:
         from tvm_integration.tune.zero_trial import schedule_database
 
         chosen = _chosen(order, fused, parsed)
@@ -253,6 +295,28 @@ def _build(order: BuildRequest) -> tuple[Any, Any, Mapping[str, Any]]:
         for task in fused.tasks
     ]
     return built, network.inputs, {"graph": fused_graph(fused).as_json(), "kernels": kernels}
+
+
+def _tuned(
+    order: BuildRequest, tuning: Tuning, fused: "FusedNetwork"
+) -> tuple[Any, dict[str, str]]:
+    """Tune the kernels: a database of the programs to build with, and their traces by name."""
+    from tvm_integration.tune.network_timing import fastest_record
+    from tvm_integration.tune.session import tune_kernels
+    from tvm_integration.tune.state import TuneOptions
+
+    options = TuneOptions(
+        work_dir=Path(tuning.work_dir),
+        trials_each=tuning.trials_each,
+        trials_per_iter=TUNED_BATCH,
+        seed=order.seed,
+        library=True,
+    )
+    _, database = tune_kernels(fused, options)
+    records = {task.name: fastest_record(database, task.mod) for task in fused.tasks}
+    return database, {
+        name: trace_text(record.trace) for name, record in records.items() if record is not None
+    }
 
 
 def _chosen(

@@ -4,7 +4,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tvm_integration.collect.network_process import (
     BuiltKernel,
     KnownProgram,
     NetworkProcess,
+    Tuning,
     by_key,
 )
 from tvm_integration.collect.program_records import MEASURE, device_type, program_record
@@ -32,15 +34,24 @@ from tvm_integration.compat import (
     load_json,
     meta_schedule,
 )
-from tvm_integration.identity import target_text
+from tvm_integration.identity import target_text, task_key
 from tvm_integration.measure.builder import WarmBuilder
 from tvm_integration.measure.outcomes import Outcome, outcome_of
 from tvm_integration.measure.runner import WarmRunner
 from tvm_integration.measure.value_dependent import ARGUMENT_SETS
-from tvm_integration.records.rows import processor_fingerprint, schedule_of, task_row, with_names_of
+from tvm_integration.records.exchange import record_row, records_in_order
+from tvm_integration.records.rows import (
+    evaluator_text,
+    processor_fingerprint,
+    schedule_of,
+    task_row,
+    with_names_of,
+)
 from tvm_integration.threads import thread_count
 from tvm_integration.tir.kernel_graph import operator_kinds
 
+TUNING = "tuning"
+"""Folder in the data set for networks that are being tuned."""
 UNSCHEDULED = "[[],[]]"
 """The trace of a program that is not scheduled, as TVM's JSON."""
 REPEATS = 3
@@ -109,6 +120,9 @@ class NetworkCollector:
         A trained model that chooses the schedules; unscheduled kernels by default.
     fused : bool
         Whether operators are fused.
+    trials_each : int, optional
+        Instead of choosing by a model: tune, with so many trials of each kernel above 1 % of its
+        network. All that is measured joins the data set.
     """
 
     def __init__(
@@ -119,8 +133,10 @@ class NetworkCollector:
         *,
         schedules_by: str | None = None,
         fused: bool = True,
+        trials_each: int | None = None,
     ) -> None:
         self._writer = writer
+        self._trials_each = trials_each
         self._target = target
         self._device = device
         self._schedules_by = schedules_by
@@ -163,6 +179,8 @@ class NetworkCollector:
             Network -> why it could not be measured.
         """
         schedules = "default" if self._schedules_by is None else "model"
+        if self._trials_each is not None:
+            schedules = "tuned"
         wanted = [_Wanted(model, schedules, self._fused) for model in models]
         return self._measure_all(wanted, on_progress, should_stop)
 
@@ -237,12 +255,17 @@ class NetworkCollector:
 
     def _measure(self, wanted: "_Wanted") -> None:
         target = target_text(self._target)
+        tuning = None
+        if self._trials_each is not None and wanted.schedules == "tuned" and not wanted.programs:
+            tuning = Tuning(str(self._tuned_in(wanted.model)), self._trials_each)
         with NetworkProcess(
             wanted.model,
             target,
             schedules_by=self._schedules_by,
             programs=wanted.programs,
             fused=wanted.fused,
+            as_tuned=wanted.schedules == "tuned",
+            tuning=tuning,
         ) as network:
             found = network.description
             tasks = [self._task(wanted.model, kernel) for kernel in found.kernels]
@@ -273,7 +296,36 @@ class NetworkCollector:
             with_names_of(record, task, known[task.key])
             for record, task in zip(records, tasks, strict=True)
         ]
-        self._writer.add([*named, row])
+        searched = [] if tuning is None else self._searched(Path(tuning.work_dir), tasks)
+        # Those of the search first: which of a kernel's programs came when is told by their order.
+        known_programs = {record.identity for record in searched}
+        named = [record for record in named if record.identity not in known_programs]
+        self._writer.add([*searched, *named, row])
+        if tuning is not None:
+            shutil.rmtree(tuning.work_dir, ignore_errors=True)
+
+    def _tuned_in(self, model: str) -> Path:
+        """The work directory of a network that is being tuned."""
+        name = blake2b(f"{model} {target_text(self._target)}".encode(), digest_size=8).hexdigest()
+        return self._writer.path / TUNING / name
+
+    def _searched(self, work_dir: Path, tasks: Sequence[TaskRow]) -> list[RecordRow]:
+        """What a tuning run measured, kernel by kernel, in the order in which it did."""
+        wanted = {task.key for task in tasks}
+        keys: dict[int, str] = {}
+        found = []
+        for _, index, record in records_in_order(work_dir, []):
+            if index not in keys:
+                keys[index] = task_key(record.workload.mod, self._target)
+            if keys[index] in wanted:
+                row = replace(
+                    record_row(record, keys[index], now()),
+                    origin="search",
+                    evaluator=evaluator_text(MEASURE),
+                    processor=processor_fingerprint(self._runner.threads),
+                )
+                found.append(row)
+        return found
 
     def _task(self, model: str, kernel: BuiltKernel) -> TaskRow:
         mod = load_json(kernel.workload)
@@ -325,7 +377,7 @@ class NetworkCollector:
                 task.key,
                 each.schedule,
                 self._outcome(each),
-                origin="model" if schedules == "model" and each.kernel.trace else "default",
+                origin=_ORIGINS[schedules] if each.kernel.trace else "default",
                 processor=processor_fingerprint(self._runner.threads),
             )
             for each, task in zip(built, tasks, strict=True)
@@ -340,6 +392,10 @@ class NetworkCollector:
         )
         (future,) = self._runner.run([RunnerInput(path, device_type(self._target), arguments)])
         return outcome_of(future.result())
+
+
+_ORIGINS = {"model": "model", "tuned": "search", "default": "default"}
+"""How the programs of a network with schedules came about."""
 
 
 @dataclass(frozen=True)

@@ -147,18 +147,42 @@ def _work_dir_rows(
     work_dir: Path, network: str, device: Device | None, problems: list[Problem]
 ) -> Iterator[TaskRow | RecordRow]:
     """Rows of a work directory, each task before its records."""
-    workloads = dict(_workloads(work_dir / WORKLOADS, problems))
     path = work_dir / RECORDS
     moment = datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
     known: dict[int, str] = {}
-    for number, (index, values) in _pairs(path, problems):
+    for number, index, record in records_in_order(work_dir, problems):
         try:
-            record = _read_record(workloads, index, values)
             if index not in known:
                 row = _import_task(record, network, device)
                 known[index] = row.key
                 yield row
-            yield _import_record(record, known[index], moment)
+            yield record_row(record, known[index], moment)
+        except (InputError, *_TVM_ERRORS) as error:
+            problems.append(Problem(str(path), number, _first(error)))
+
+
+def records_in_order(
+    work_dir: Path, problems: list[Problem]
+) -> Iterator[tuple[int, int, meta_schedule.database.TuningRecord]]:
+    """Read the records of a work directory as they were measured; TVM's database sorts them.
+
+    Parameters
+    ----------
+    work_dir : Path
+        Must hold a database.
+    problems : list of Problem
+        Lines that cannot be read are added.
+
+    Yields
+    ------
+    tuple
+        Number of the line, that of the workload, and the record.
+    """
+    workloads = dict(_workloads(work_dir / WORKLOADS, problems))
+    path = work_dir / RECORDS
+    for number, (index, values) in _pairs(path, problems):
+        try:
+            yield number, index, _read_record(workloads, index, values)
         except (InputError, *_TVM_ERRORS) as error:
             problems.append(Problem(str(path), number, _first(error)))
 
@@ -230,7 +254,23 @@ def _import_task(record: Any, network: str, device: Device | None) -> TaskRow:
     )
 
 
-def _import_record(record: Any, task: str, moment: datetime) -> RecordRow:
+def record_row(record: Any, task: str, moment: datetime) -> RecordRow:
+    """A row for a record of a database.
+
+    Parameters
+    ----------
+    record : TuningRecord
+        Its trace must apply.
+    task : str
+        Key of its task.
+    moment : datetime
+        When it was measured, or a moment after it.
+
+    Raises
+    ------
+    InputError
+        Times that cannot be.
+    """
     measurement = measurement_of([float(s) for s in record.run_secs or ()])
     if measurement is None:
         raise InputError(

@@ -49,8 +49,11 @@ class RoundReport:
         Candidates that ran; that failed; whose times were zero, negative, infinite or no numbers.
     predicted : bool
         Whether the model had learned anything before; without that the metrics are NaN.
-    top1, pair_accuracy, kendall_tau : float
+    top1, pair_accuracy : float
         See `costmodels.metrics`, over the measured candidates.
+    kendall_tau : float
+        Likewise, but over all candidates of the task that were predicted before they were measured,
+        those of earlier batches too: within a batch of a model's own favorites order is chance.
     """
 
     task: str
@@ -101,6 +104,7 @@ class CandidateScores:
         self._tasks: dict[str, Task] = {}
         self._unscheduled: dict[str, tuple[KernelCostModel, float]] = {}
         self._reported: set[str] = set()
+        self._judged: dict[str, tuple[FloatArray, FloatArray]] = {}
 
     def score(
         self, context: meta_schedule.TuneContext, candidates: Sequence[MeasureCandidate]
@@ -207,8 +211,17 @@ class CandidateScores:
         predicted = self.model.is_fitted
         if predicted and len(latency_s):
             utility = self.model.predict(batch).utility[ran]
-            metrics = (top_k_score, pair_accuracy, kendall_tau)
-            values = tuple(metric(utility, latency_s) for metric in metrics)  # type: ignore[assignment]
+            before = self._judged.get(batch.tasks[0].key, (np.empty(0), np.empty(0)))
+            everything = (
+                np.concatenate([before[0], utility]),
+                np.concatenate([before[1], latency_s]),
+            )
+            self._judged[batch.tasks[0].key] = everything
+            values = (
+                top_k_score(utility, latency_s),
+                pair_accuracy(utility, latency_s),
+                kendall_tau(*everything),
+            )
         report = RoundReport(name, len(latency_s), failed, dropped, predicted, *values)
         self.reports.append(report)
         logger.info(

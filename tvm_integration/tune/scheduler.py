@@ -42,6 +42,10 @@ class EagerScheduler(PyTaskScheduler):
         Asked before each batch; true ends the tuning in order.
     on_batch : callable, optional
         Called with the index of a task after its batch has been committed and learned.
+    trials : sequence of int, optional
+        Trials that each task had in earlier runs.
+    trials_each : int, optional
+        Give each task that takes more than `MATTERS` so many trials, and end then.
     """
 
     def __init__(
@@ -51,8 +55,12 @@ class EagerScheduler(PyTaskScheduler):
         best_s: Sequence[float | None] = (),
         should_stop: Callable[[], bool] | None = None,
         on_batch: Callable[[int], None] | None = None,
+        trials: Sequence[int] = (),
+        trials_each: int | None = None,
     ) -> None:
         super().__init__()
+        self._trials = dict(enumerate(trials))
+        self._trials_each = trials_each
         self._untuned_s = list(untuned_s)
         self._known_s = list(best_s)
         self._should_stop = should_stop
@@ -78,19 +86,17 @@ class EagerScheduler(PyTaskScheduler):
         alive = [i for i, task in enumerate(tasks) if not task.is_terminated]
         if not alive:
             return -1
-        return max(
-            self._unreached(alive, tasks) or alive, key=lambda i: self._promise_s(i, tasks[i])
-        )
+        unreached = self._unreached(alive, tasks)
+        if self._trials_each is not None and not unreached:
+            return -1
+        return max(unreached or alive, key=lambda i: self._promise_s(i, tasks[i]))
 
     def _unreached(self, alive: Sequence[int], tasks: Sequence[TaskRecord]) -> list[int]:
-        """Tasks without any trial that take more than `MATTERS` of the network as it is now."""
+        """Tasks with too few trials that take more than `MATTERS` of the network as it is now."""
+        wanted = self._trials_each or 1
         now_s = {i: float(task.task_weight) * self._now_s(i, task) for i, task in enumerate(tasks)}
         least = MATTERS * sum(now_s.values())
-        return [
-            i
-            for i in alive
-            if i not in self._history and not _known(self._known_s, i) and now_s[i] > least
-        ]
+        return [i for i in alive if self._trials.get(i, 0) < wanted and now_s[i] > least]
 
     def _now_s(self, index: int, task: TaskRecord) -> float:
         """Latency of a task's kernel: the best known, or else that of its unscheduled program."""
@@ -99,6 +105,7 @@ class EagerScheduler(PyTaskScheduler):
         return min(found)
 
     def _note(self, index: int, results: Sequence[RunnerResult]) -> None:
+        self._trials[index] = self._trials.get(index, 0) + len(results)
         times = [measurement_of(result.run_secs) for result in results]
         medians = [getattr(measured, "latency_s", float("inf")) for measured in times]
         history = self._history.setdefault(index, [])

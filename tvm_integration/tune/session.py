@@ -52,7 +52,7 @@ from tvm_integration.tune.network_timing import (
     measure_network,
     untuned_latencies,
 )
-from tvm_integration.tune.scheduler import EagerScheduler
+from tvm_integration.tune.scheduler import MATTERS, EagerScheduler
 from tvm_integration.tune.search.asking import measured_programs
 from tvm_integration.tune.search.evolution import UnrepeatedSearch
 from tvm_integration.tune.search.strategy import DEFAULT_EFFORT, SketchSearch
@@ -70,6 +70,7 @@ SMALLEST_BATCH = 8
 """Candidates: each batch costs a search, whatever its size."""
 MIN_FREE_BYTES = 64 << 20
 """Free space under which tuning ends in order instead of losing records."""
+_NO_LIMIT = 2**31 - 1
 DEFAULT = TuneOptions()
 
 
@@ -148,7 +149,7 @@ def _tune(
         as_tvm_builds_it = fused
         if options.vector_math:
             fused = with_vector_math(fused)
-        run_ = _Run(network, fused, database, cost_model, options, on_state)
+        run_ = _Run(fused, database, cost_model, options, on_state)
         try:
             if options.trials:
                 run_.measure_untuned_kernels()
@@ -166,19 +167,62 @@ def _tune(
         return replace(result, wall_s=time.perf_counter() - start)
 
 
+def tune_kernels(
+    fused: FusedNetwork,
+    options: TuneOptions,
+    on_state: Callable[[TuneState], None] = lambda _: None,
+) -> tuple[TuneResult, Any]:
+    """Tune the kernels of a network that is fused already, and measure no more.
+
+    Parameters
+    ----------
+    fused : FusedNetwork
+        From `fuse` or `with_vector_math`.
+    options : TuneOptions
+        With a work directory, and trials.
+    on_state : callable
+        Told how far it has come.
+
+    Returns
+    -------
+    tuple
+        What tuning gave, without latencies of the network; and a database of the schedules to build
+        it with, those that are faster than no schedule.
+
+    Raises
+    ------
+    InputError
+        As `tune_network`.
+    """
+    with locked(options.folder), log_into(options.folder):
+        database = open_database(options.folder, fused.target)
+        mark_run(
+            options.folder,
+            database,
+            thread_count(fused.target),
+            vector_math=options.vector_math,
+        )
+        run_ = _Run(fused, database, make_cost_model(options), options, on_state)
+        try:
+            run_.measure_untuned_kernels()
+            interrupted = run_.tune_kernels()
+        finally:
+            run_.close()
+        result = run_.result(interrupted)
+        return result, run_.schedules(result)
+
+
 class _Run:
     """One tuning run: the workers, the kernels' states, and the loop around TVM's."""
 
     def __init__(
         self,
-        network: Network,
         fused: FusedNetwork,
         database: Any,
         cost_model: Any,
         options: TuneOptions,
         on_state: Callable[[TuneState], None],
     ) -> None:
-        self.network = network
         self.fused = fused
         self.database = database
         self.cost_model = cost_model
@@ -230,6 +274,7 @@ class _Run:
         self.state = replace(
             self.state, kernels=tuple(kernels), trials=before, trials_before=before
         )
+        self.state = replace(self.state, trials_wanted=self._trials_wanted())
 
     def _records(self, task: FusedTask) -> list[Any]:
         if not self.database.has_workload(task.mod):
@@ -246,10 +291,15 @@ class _Run:
         bool
             Whether Ctrl-C ended it.
         """
-        left = self.options.trials - self.state.trials
+        left = self._trials_left()
         if left <= 0 or not self._selected:
             return False
-        batch = batch_size(left, len(self._selected), self.options.trials_per_iter)
+        each = self.options.trials_each
+        batch = (
+            batch_size(left, len(self._selected), self.options.trials_per_iter)
+            if each is None
+            else min(each, self.options.trials_per_iter)
+        )
         limit_s = None if self.options.minutes is None else self.options.minutes * 60
         self.state = replace(self.state, stage="tuning", limit_s=limit_s)
         self.on_state(self.state)
@@ -261,13 +311,14 @@ class _Run:
         def on_batch(_: int) -> None:
             reports = tuple(getattr(self.cost_model, "reports", ()))
             self.state = replace(self.state, reports=reports)
+            self.state = replace(self.state, trials_wanted=self._trials_wanted())
             self.on_state(self.state)
 
         def should_stop() -> bool:
             self._disk_full = shutil.disk_usage(self.options.folder).free < MIN_FREE_BYTES
             self._late = limit_s is not None and time.perf_counter() - begin > limit_s
             # What is left after an uneven batch is not worth the search for it.
-            done = self._trials_left() < batch / SMALLEST_PART
+            done = each is None and self._trials_left() < batch / SMALLEST_PART
             return done or self._late or self._disk_full or self._interrupted
 
         states = {kernel.name: kernel for kernel in self.state.kernels}
@@ -276,6 +327,8 @@ class _Run:
             best_s=[states[task.name].best_s for task in self._selected],
             should_stop=should_stop,
             on_batch=on_batch,
+            trials=[states[task.name].trials for task in self._selected],
+            trials_each=each,
         )
         with self._orderly_interrupt(), without_notebook_tables():
             meta_schedule.tune_tasks(
@@ -350,7 +403,21 @@ class _Run:
         return schedule_database(self._selected, self._chosen)
 
     def _trials_left(self) -> int:
+        if self.options.trials_each is not None:  # the scheduler ends it
+            return _NO_LIMIT
         return self.options.trials - self.state.trials
+
+    def _trials_wanted(self) -> int:
+        """Those asked for; of each kernel that matters as things are now."""
+        each, kernels = self.options.trials_each, self.state.kernels
+        if each is None:
+            return self.options.trials
+        least = MATTERS * sum(kernel.total_s or 0.0 for kernel in kernels)
+        heavy = [k.selected and (k.total_s is None or k.total_s > least) for k in kernels]
+        return sum(
+            max(each, k.trials) if is_heavy else k.trials
+            for k, is_heavy in zip(kernels, heavy, strict=True)
+        )
 
     def _is_informed(self) -> bool:
         if isinstance(self.cost_model, meta_schedule.cost_model.XGBModel):
@@ -441,7 +508,7 @@ class _Run:
         return TuneResult(
             kernels=self.state.kernels,
             trials=self.state.trials,
-            trials_wanted=self.options.trials,
+            trials_wanted=self._trials_wanted(),
             trials_before=self.state.trials_before,
             trials_by_model=by_model,
             untunable=self.fused.untunable,

@@ -30,6 +30,8 @@ class TuneOptions:
     trials : int
         Candidates to measure in all, those of earlier runs in `work_dir` included. With 0 the model
         alone chooses, and no kernel is measured.
+    trials_each : int, optional
+        Instead of `trials`: of each kernel that takes more than 1 % of the network.
     minutes : float, optional
         Time after which no further batch is begun.
     trials_per_iter : int
@@ -55,6 +57,7 @@ class TuneOptions:
 
     work_dir: Path | None = None
     trials: int = 512
+    trials_each: int | None = None
     minutes: float | None = None
     trials_per_iter: int = 32
     cost_model: str = "gbt"
@@ -72,6 +75,11 @@ class TuneOptions:
         for name, count, least in counts:
             if not least <= count <= _MAX_COUNT:
                 raise InputError(f"{name} must be in {least} ... {_MAX_COUNT}, got {count}")
+        if self.trials_each is not None and not 1 <= self.trials_each <= _MAX_COUNT:
+            raise InputError(
+                f"trials_each must be in 1 ... {_MAX_COUNT}, got {self.trials_each}: the model "
+                "alone chooses with trials=0"
+            )
         if self.minutes is not None and not self.minutes > 0:
             raise InputError(f"minutes must be positive, got {self.minutes}")
         check_seed(self.seed)

@@ -85,17 +85,16 @@ def test_a_disturbed_machine_is_told_in_both_forms():
     assert result.as_json()["disturbed"] == ["tuned"]
 
 
-def test_the_order_is_judged_over_several_batches():
+def test_the_order_is_that_of_each_kernel_as_last_judged():
     def status(*taus):
         reports = tuple(
-            RoundReport("k", 8, 0, 0, tau is not None, *[float("nan")] * 2, tau or float("nan"))
-            for tau in taus
+            RoundReport(name, 8, 0, 0, tau is not None, *[float("nan")] * 2, tau or float("nan"))
+            for name, tau in taus
         )
         return status_text(TuneState("tuning", reports=reports)).plain
 
     assert "tau" not in status()
-    assert "tau" not in status(None), "nothing was learned before the first batch"
-    assert "tau -0.40 over 1 batch (order among" in status(-0.4)
-    assert "tau 0.10 over 2 batches" in status(None, -0.4, 0.6)
-    assert "tau 0.50 over 8 batches" in status(*[-1.0] * 20, *[0.5] * 8)
-    assert "tau 0.00" in status(-0.0004)
+    assert "tau" not in status(("a", None)), "nothing was learned before the first batch"
+    assert "tau -0.40 over 1 kernel (order of its programs" in status(("a", -0.4))
+    assert "tau 0.10 over 2 kernels" in status(("a", 0.9), ("a", -0.4), ("b", None), ("b", 0.6))
+    assert "tau 0.00" in status(("a", -0.0004))

@@ -13,6 +13,7 @@ from costmodels.dataset.folder import read_dataset
 from costmodels.dataset.network_samples import network_dataset
 from costmodels.dataset.writer import DatasetWriter
 from costmodels.errors import InputError
+from costmodels.kernel import Measured
 from costmodels.load_model import load_kernel_model, load_network_model
 from costmodels.network_models.kernel_sums import add_up
 from costmodels.network_models.overheads import (
@@ -61,6 +62,46 @@ def folder(tmp_path_factory):
     assert result.exit_code == 0, result.output
     assert "4 networks, 0 failed" in result.stdout
     return found
+
+
+@pytest.mark.slow
+def test_a_network_is_tuned_and_all_that_was_measured_is_kept(tmp_path):
+    out = tmp_path / "d"
+    command = ("collect", NETWORKS[2], "--networks", "--trials-each", 8, "--target", QUICK)
+    assert run(*command, "--out", out).exit_code == 0
+    stored = read_dataset(out)
+    (row,) = stored.networks
+    assert (row.schedules, stored.problems) == ("tuned", ())
+    by_task: dict[str, list[float]] = {}
+    for record in stored.records:
+        if record.origin == "search" and isinstance(record.measurement, Measured):
+            by_task.setdefault(record.task, []).append(record.measurement.latency_s)
+    heavy = max(row.kernels, key=lambda k: row.graph.counts("kernel")[k.task] * k.latency_s)
+    assert len(by_task[heavy.task]) >= 4
+    programs = {record.identity: record for record in stored.records}
+    chosen = [programs[kernel.task, kernel.program] for kernel in row.kernels]
+    best = {r.task: r.measurement.latency_s for r in chosen if r.origin == "search"}
+    assert best
+    assert best == {task: min(by_task[task]) for task in best}
+    assert any("prim.Let" in task.workload for task in stored.tasks.values()), "with vector math"
+    assert not any((out / "tuning").iterdir())
+    assert run("dataset", "verify", out).exit_code == 0
+    again = run(
+        "collect", "--programs-of", out, "--networks", "--target", QUICK, "--out", tmp_path / "e"
+    )
+    assert again.exit_code == 0, again.output
+    (row_again,) = read_dataset(tmp_path / "e").networks
+    assert {(k.task, k.program) for k in row_again.kernels} == {
+        (k.task, k.program) for k in row.kernels
+    }
+
+
+@pytest.mark.parametrize("more", [["--schedules-by", "pretrained:gbt"], ["--unfused"]])
+def test_tuned_networks_are_fused_and_not_chosen_by_a_model(tmp_path, more):
+    found = run("collect", NETWORKS[0], "--networks", "--trials-each", 8, "--out", tmp_path, *more)
+    assert "must be fused, and no model chooses" in str(found.exception)
+    found = run("collect", NETWORKS[0], "--trials-each", 8, "--out", tmp_path)
+    assert "--trials-each must be given with --networks" in str(found.exception)
 
 
 def test_every_kernel_of_a_network_is_measured(folder):

@@ -234,6 +234,11 @@ def test_measurements_are_judged_before_they_are_learned(task):
     assert math.isnan(first.kendall_tau)
     assert second.predicted
     assert second.kendall_tau > 0.3  # the same candidates and times again: learned by then
+    # And with the times upside down: of all that was predicted half is wrong then.
+    model.update(task.context, task.candidates, made_up_results(24)[::-1])
+    third = model.reports[2]
+    of_its_batch = 2 * third.pair_accuracy - 1
+    assert of_its_batch < third.kendall_tau < second.kendall_tau
 
 
 def test_without_work_dir_it_says_once_that_nothing_is_saved(task, caplog):

@@ -139,3 +139,15 @@ def test_a_task_that_only_fails_does_not_take_all_trials(tmp_path):
 def test_latencies_of_earlier_runs_are_optional(tmp_path, known):
     names, _ = tune(tmp_path, EagerScheduler(best_s=known), {3: 1e-3, 2: 1e-3}, trials=8)
     assert len(names) == 8
+
+
+def test_each_task_that_matters_gets_its_trials_and_no_more(tmp_path):
+    scheduler = EagerScheduler(trials=[8, 0], trials_each=16)
+    names, _ = tune(tmp_path, scheduler, {3: 2e-3, 2: 1e-3}, trials=1000)
+    assert (names.count("matmul"), names.count("relu")) == (8, 16)
+
+
+def test_a_light_task_gets_none_where_each_that_matters_has_its_trials(tmp_path):
+    scheduler = EagerScheduler(untuned_s=[1e-2, 1e-6], trials_each=8)
+    names, _ = tune(tmp_path, scheduler, {3: 1e-2, 2: 1e-6}, trials=1000)
+    assert names == ["matmul"] * 8
