@@ -49,11 +49,10 @@ def program_hash(schedule: Schedule) -> int:
 def record_hash(mod: IRModule, trace: Trace) -> int:
     """Identity of a scheduled program by its workload and the text of its trace; 64 bits.
 
-    The same in every process, and the same for a candidate and for its record in a database, where
-    an annotation that is true has become 1. Two
+    The same in every process, and the same for a candidate and for its record in a database. Two
     traces can lead to one program, which `program_hash` tells but only once a trace is applied.
     """
-    text = f"{structural_hash(mod)} {trace}".replace("ann_val=True", "ann_val=1")
+    text = f"{structural_hash(mod)} {trace}"
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
 
 
