@@ -8,7 +8,7 @@ from pathlib import Path
 from costmodels.errors import InputError
 from costmodels.files import cache_folder
 
-__all__ = ["KINDS", "CacheKind", "clear_cache", "describe_cache"]
+__all__ = ["CLEARED", "KINDS", "CacheKind", "clear_cache", "describe_cache"]
 
 KINDS = {
     "features": "of data sets' programs; extracting them takes minutes",
@@ -18,6 +18,9 @@ KINDS = {
     "bandwidth.json": "of this machine's memory; a second",
 }
 """File or folder -> what it holds, and what it takes to make it again."""
+LEARNED = frozenset({"schedules"})
+"""What only goes when it is named: months of tuning may be in it."""
+CLEARED = tuple(name for name in KINDS if name not in LEARNED)
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,13 @@ def _size_of(path: Path) -> int:
         return 0
 
 
-def clear_cache(names: Sequence[str] = tuple(KINDS)) -> None:
+def clear_cache(names: Sequence[str] = CLEARED) -> None:
     """Remove what is kept.
 
     Parameters
     ----------
     names : sequence of str
-        Of `KINDS`; all by default.
+        Of `KINDS`; by default all but `LEARNED`.
 
     Raises
     ------

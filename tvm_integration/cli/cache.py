@@ -15,7 +15,7 @@ WIDTH_OF_FILES = 160
 
 def cache(
     clear: Annotated[
-        bool, typer.Option("--clear", help="Remove all, or the kinds that --kind names.")
+        bool, typer.Option("--clear", help="Remove all but schedules, or the kinds that --kind names.")
     ] = False,
     kinds: Annotated[
         list[str] | None,
@@ -29,7 +29,7 @@ def cache(
     """
     from rich.table import Table
 
-    from costmodels.cache import KINDS, clear_cache, describe_cache
+    from costmodels.cache import CLEARED, clear_cache, describe_cache
     from costmodels.errors import InputError
     from costmodels.files import cache_folder
 
@@ -37,7 +37,7 @@ def cache(
         raise InputError("--kind must be given with --clear, got it alone")
     before = describe_cache()
     if clear:
-        clear_cache(kinds or tuple(KINDS))
+        clear_cache(kinds or CLEARED)
     found = describe_cache()
     freed = sum(each.size_bytes for each in before) - sum(each.size_bytes for each in found)
     folder = str(cache_folder(""))

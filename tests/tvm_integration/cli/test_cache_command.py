@@ -14,7 +14,7 @@ from tvm_integration.cli.app import app
 @pytest.fixture
 def filled(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for kind in ("networks", "overheads"):
+    for kind in ("networks", "schedules", "overheads"):
         cache_folder(kind).mkdir(parents=True)
         (cache_folder(kind) / "one").write_bytes(bytes(1500))
     (cache_folder("") / "bandwidth.json").write_text("{}")
@@ -35,6 +35,7 @@ def test_it_tells_where_and_how_large(filled, tmp_path):
     assert sizes == {
         "features": (0, 0),
         "networks": (1, 1500),
+        "schedules": (1, 1500),
         "overheads": (1, 1500),
         "bandwidth.json": (1, 2),
     }
@@ -50,7 +51,9 @@ def test_clearing_one_kind_leaves_the_others(filled):
 def test_clearing_removes_what_is_ours_alone(filled, tmp_path):
     (tmp_path / "costmodels" / "notes").write_text("somebody's")
     assert document("--clear")["freed_bytes"] == 3002
-    assert [each.name for each in (tmp_path / "costmodels").iterdir()] == ["notes"]
+    left = {each.name for each in (tmp_path / "costmodels").iterdir()}
+    assert left == {"notes", "schedules"}, "and what many tuning runs have learned"
+    assert document("--clear", "--kind", "schedules")["freed_bytes"] == 1500
 
 
 def test_an_unknown_kind_is_refused(filled):

@@ -139,8 +139,8 @@ def test_bad_latencies_are_refused():
         replace(ONE, latency_s=0.0)
 
 
-def test_those_that_ship_can_all_be_read():
-    ours = ScheduleLibrary(shipped=True)
+def test_those_that_ship_can_all_be_read(path):
+    ours = ScheduleLibrary(path, shipped=True)
     sketches = {json.loads(line)["sketch"] for line in shipped_lines()}
     assert sum(len(ours.of_sketch(each)) for each in sketches) == len(shipped_lines())
     assert ours.left_out == 0
