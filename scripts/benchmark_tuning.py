@@ -1,17 +1,19 @@
 """Latency of whole networks against wall time of tuning, ours and stock TVM's.
 
-Both tune the same fused module, each in a new process whose start counts, both on as many threads
-as the target has cores. Ours is `costmodels tune` as it is; stock is `tune_relax` with TVM's
+Both tune the same fused module, but for the vector math of ours, each in a new process whose start
+counts, both on as many threads as the target has cores. Ours is `costmodels tune` as it is, without
+known schedules unless `--library` is given; stock is `tune_relax` with TVM's
 builder, runner and XGBModel. As in `benchmark_workers.py` stock's builders need not import torch,
 and have five minutes a candidate. A kernel without a faster program counts as it is without a
-schedule. Stock has three times the minutes: it takes in the results of a task when it comes to it
-again, for the first time after one batch of each. At the end the networks of all runs are built
-and measured in turn.
+schedule. Stock has three times the minutes by default: it takes in the results of a task when it
+comes to it again, for the first time after one batch of each. At the end the networks of all runs
+are built and measured in turn.
 """
 
 import argparse
 import itertools
 import json
+import math
 import os
 import statistics
 import sys
@@ -26,9 +28,7 @@ from benchmark_results import ROOT, Results, run_child
 from benchmark_winners import geometric_mean
 
 START = time.perf_counter()
-NETWORKS = ("zoo:vit_tiny", "zoo:resnet18")
-STOCK_TIMES = 3.0
-"""As many minutes as ours."""
+NETWORKS = ("zoo:vit_tiny", "zoo:resnet18", "zoo:mobilenet_v2", "zoo:bert_tiny")
 WHO = ("ours", "stock")
 WORK = ROOT / "work/benchmarks/tuning"
 ROUNDS = 7
@@ -42,7 +42,9 @@ def work_dir(network: str, who: str, seed: int) -> Path:
     return WORK / f"{network.replace(':', '-')}-{who}-{seed}"
 
 
-def tune_ours(network: str, seed: int, minutes: float, folder: Path) -> dict[str, Any]:
+def tune_ours(
+    network: str, seed: int, minutes: float, folder: Path, *, library: bool
+) -> dict[str, Any]:
     """Tune in this process; the sum of the kernels after each batch, against seconds."""
     from tvm_integration import TuneOptions, tune_network
     from tvm_integration.tune.network_timing import known_untuned
@@ -55,7 +57,7 @@ def tune_ours(network: str, seed: int, minutes: float, folder: Path) -> dict[str
             curve.append((time.perf_counter() - START, sum(totals)))
 
     left = minutes - (time.perf_counter() - START) / 60
-    options = TuneOptions(folder, trials=MANY, minutes=left, seed=seed)
+    options = TuneOptions(folder, trials=MANY, minutes=left, seed=seed, library=library)
     result = tune_network(network, "host", options, on_state)
     assert result.outputs_match, result.outputs_note
     return {"curve": curve, "trials": result.trials, "untuned": known_untuned(folder)}
@@ -71,17 +73,28 @@ def tune_stock(network: str, seed: int, minutes: float, folder: Path, untuned: A
     from tvm_integration.compile.fusion import fuse
     from tvm_integration.frontends.load import load_network
     from tvm_integration.identity import task_key
+    from tvm_integration.measure.builder import WarmBuilder
+    from tvm_integration.measure.runner import WarmRunner
     from tvm_integration.targets import host_target
+    from tvm_integration.threads import thread_count
+    from tvm_integration.tune.network_timing import UNTUNED, untuned_latencies
 
     target = host_target()
     fused = fuse(load_network(network, seed=seed).module, target)
     weights = {task.name: task.weight for task in fused.tasks}
-    best = {task.name: untuned[task_key(task.mod, target)] for task in fused.tasks}
+    before = time.perf_counter()  # what is only for the chart is not on the clock
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = {task_key(task.mod, target) for task in fused.tasks}
+    (folder / UNTUNED).write_text(json.dumps({k: s for k, s in untuned.items() if k in keys}))
+    runner = WarmRunner(threads=thread_count(target))
+    known_s = untuned_latencies(fused, folder, WarmBuilder(), runner)
+    begin = START + time.perf_counter() - before
+    best = {task.name: s or math.inf for task, s in zip(fused.tasks, known_s, strict=True)}
     names = [
         str(task.task_name)
         for task in ms.relax_integration.extract_tasks(fused.module, target, params={})
     ]
-    curve = [(time.perf_counter() - START, sum(weights[name] * best[name] for name in best))]
+    curve = [(time.perf_counter() - begin, sum(weights[name] * best[name] for name in best))]
     trials = 0
 
     @derived_object
@@ -98,7 +111,7 @@ def tune_stock(network: str, seed: int, minutes: float, folder: Path, untuned: A
             for result in results:
                 if result.run_secs:
                     best[name] = min(best[name], statistics.median(map(float, result.run_secs)))
-            elapsed = time.perf_counter() - START
+            elapsed = time.perf_counter() - begin
             curve.append((elapsed, sum(weights[name] * best[name] for name in best)))
             if elapsed > 60 * minutes:
                 print(json.dumps({"curve": curve, "trials": trials}), flush=True)
@@ -125,6 +138,7 @@ def measure_in_turn(network: str, seeds: int) -> dict[str, list[float]]:
     from tvm_integration.compile.build import build
     from tvm_integration.compile.execution import measure_s
     from tvm_integration.compile.fusion import fuse
+    from tvm_integration.compile.vector_math import with_vector_math
     from tvm_integration.frontends.load import load_network
     from tvm_integration.identity import task_key
     from tvm_integration.records.database import open_database
@@ -135,12 +149,13 @@ def measure_in_turn(network: str, seeds: int) -> dict[str, list[float]]:
     target = host_target()
     loaded = load_network(network)
     fused = fuse(loaded.module, target)
-    untuned = known_untuned(work_dir(network, "ours", 1))
+    forms = {"stock": fused, "ours": with_vector_math(fused)}
     networks = {"untuned": build(fused)}
     for who, seed in itertools.product(WHO, range(1, seeds + 1)):
         database = open_database(work_dir(network, who, seed), target, read_only=True)
         best = meta_schedule.database.MemoryDatabase()
-        for task in fused.tasks:
+        untuned = known_untuned(work_dir(network, who, seed))
+        for task in forms[who].tasks:
             record = fastest_record(database, task.mod)
             if record is None:
                 continue
@@ -152,7 +167,7 @@ def measure_in_turn(network: str, seeds: int) -> dict[str, list[float]]:
                         record.trace, workload, record.run_secs, record.target, record.args_info
                     )
                 )
-        networks[f"{who} | {seed}"] = build(fused, best)
+        networks[f"{who} | {seed}"] = build(forms[who], best)
     threads = thread_count(target)
     loaded.reference.use_threads(threads)
     times: dict[str, list[float]] = {}
@@ -244,6 +259,8 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--stock-minutes", type=float, default=15.0)
+    parser.add_argument("--library", action="store_true", help="ours begins with known schedules")
     parser.add_argument("--fresh", action="store_true", help="measure everything again")
     parser.add_argument("--out", type=Path, default=ROOT / "work/benchmarks/tuning.json")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
@@ -257,7 +274,8 @@ def main() -> None:
             untuned = json.loads(options.untuned.read_text())
             tune_stock(network, int(seed), float(minutes), folder, untuned)
             sys.exit("stock must not end before the minutes are over")
-        print(json.dumps(tune_ours(network, int(seed), float(minutes), folder)))
+        found = tune_ours(network, int(seed), float(minutes), folder, library=options.library)
+        print(json.dumps(found))
         return
     if options.in_turn:
         print(json.dumps(measure_in_turn(options.in_turn, options.seeds)))
@@ -269,8 +287,9 @@ def main() -> None:
     results = Results(options.out, fresh=options.fresh)
     for seed, network in itertools.product(range(1, options.seeds + 1), options.networks):
         for who in WHO:
-            minutes = options.minutes * (STOCK_TIMES if who == "stock" else 1)
+            minutes = options.stock_minutes if who == "stock" else options.minutes
             call = ["--child", who, network, str(seed), str(minutes)]
+            call += ["--library"] if options.library else []
             folder = work_dir(network, who, seed)
             folder.mkdir(parents=True, exist_ok=True)
             if who == "stock":

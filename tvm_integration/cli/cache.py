@@ -15,7 +15,8 @@ WIDTH_OF_FILES = 160
 
 def cache(
     clear: Annotated[
-        bool, typer.Option("--clear", help="Remove all but schedules, or the kinds that --kind names.")
+        bool,
+        typer.Option("--clear", help="Remove all but schedules, or the kinds that --kind names."),
     ] = False,
     kinds: Annotated[
         list[str] | None,
