@@ -123,7 +123,7 @@ def choose_once(model: str, key: str, seed: int) -> dict[str, Any]:
     start = time.perf_counter()
     task = FusedTask(name, 1, mod, (name,), 0.0)
     cost_model = MetaScheduleCostModel(model, seed=seed)
-    chosen = choose_schedules([task], target, cost_model, seed=seed)[name]
+    chosen = choose_schedules([task], target, cost_model, seed=seed, library=False)[name]
     arguments = ms.arg_info.ArgInfo.from_entry_func(mod, remove_preproc=True)
     trace = chosen.trace or ms.Schedule(mod).trace
     record = ms.database.TuningRecord(trace, ms.database.Workload(mod), [1.0], target, arguments)

@@ -338,7 +338,12 @@ def _chosen(
     if order.schedules_by is not None:
         cost_model = MetaScheduleCostModel(order.schedules_by, seed=order.seed)
         return choose_schedules(
-            fused.tasks, target, cost_model, seed=order.seed, effort=QUICK_EFFORT
+            fused.tasks,
+            target,
+            cost_model,
+            seed=order.seed,
+            effort=QUICK_EFFORT,
+            library=False,  # what is collected judges models, which have not measured anything
         )
     found = {}
     for task in fused.tasks:

@@ -106,6 +106,26 @@ def test_other_types_and_kernels_are_left_alone():
     assert rewrite_module(module) is module
 
 
+def test_what_tvm_cannot_tune_is_left_alone():
+    te, tirx = tvm.te, tvm.tirx
+    data, square = te.placeholder((16,), name="data"), tirx.Var("square", "float32")
+    named = te.compute(
+        (16,), lambda i: tirx.Let(square, data[i] * data[i], tirx.exp(square) + square)
+    )
+    function = te.create_prim_func([data, named])
+    assert rewrite_function(function) is function
+
+
+def test_the_rest_of_a_module_stays():
+    module = IRModule({"main": kernel("exp", 16), "other": kernel("sqrt", 16)})
+    module = module.with_attr("mine", 1)
+    changed = rewrite_module(module)
+    assert not structural_equal(changed["main"], module["main"])
+    assert structural_equal(changed["other"], module["other"])
+    assert int(changed.attrs["mine"]) == 1
+    assert "estimated_flops" not in (module["main"].attrs or {}), "the one given is as it was"
+
+
 def test_a_network_computes_the_same_with_kernels_of_its_own():
     network = load_network("zoo:vit_tiny", seed=0)
     target = host_target()

@@ -1,0 +1,249 @@
+"""The latency that a kernel will have once it is tuned, from the kernel, its device and the trials.
+
+No schedule is known, and none is searched for: trees learn from tuning runs how far above its bound
+the best of the first 1, 2, 4, ... programs of a kernel was. Quantiles give the interval, widened
+until it holds on kernels of networks that were left out (conformalized quantile regression: Romano
+et al., NeurIPS 2019).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from costmodels.checkpoint import Checkpoint, packed, unpacked
+from costmodels.device import Device
+from costmodels.errors import InputError
+from costmodels.features.kernel_graph import KernelGraph
+from costmodels.features.kernel_summary import KERNEL_SUMMARY, kernel_summary
+from costmodels.features.operator_costs import kernel_cost
+from costmodels.features.schema import FeatureSchema
+from costmodels.kernel import FloatArray, RowArray
+from costmodels.learning.calibration import COVERAGE, quantile_of_groups
+from costmodels.model_state import Stored
+from costmodels.networks.kernel_latency import KernelLatency
+
+QUANTILES = (0.05, 0.5, 0.95)
+SHORTEST_S = 2e-7
+"""Added to the bound: even a kernel that computes nothing takes so long."""
+ROUNDS = 400
+PARAMETERS: dict[str, Any] = {
+    "objective": "reg:quantileerror",
+    "quantile_alpha": list(QUANTILES),
+    "max_depth": 5,
+    "eta": 0.05,
+    "min_child_weight": 4.0,
+    "lambda": 1.0,
+    "subsample": 0.8,
+    "colsample_bytree": 0.7,
+    "max_bin": 128,
+    "tree_method": "hist",
+    "verbosity": 0,
+}
+TRIALS = "trials"
+"""The column beside those of the kernel: log2 of how many programs were tried."""
+
+
+@dataclass(frozen=True)
+class TunedKernel:
+    """How tuning a kernel went.
+
+    Parameters
+    ----------
+    graph : KernelGraph
+        The kernel, before scheduling.
+    device : Device
+        What it ran on.
+    run_s : tuple of float
+        Latency of each program in seconds, in the order in which they were tried; infinite for one
+        that failed.
+    group : str
+        What is left out together when the interval is judged: the network, or its family.
+    """
+
+    graph: KernelGraph
+    device: Device
+    run_s: tuple[float, ...]
+    group: str
+
+    def best_after(self) -> list[tuple[int, float]]:
+        """Trials, doubled each time and all of them, and the best latency after so many."""
+        best = np.minimum.accumulate(self.run_s)
+        counts = [2**power for power in range(len(best).bit_length()) if 2**power <= len(best)]
+        return [
+            (count, float(best[count - 1]))
+            for count in dict.fromkeys([*counts, len(best)])
+            if np.isfinite(best[count - 1])
+        ]
+
+
+class TunedLatency(Stored):
+    """Predicts latencies after tuning.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator, optional
+        Of the trees.
+    """
+
+    name: ClassVar[str] = "tuned_latency"
+    schema: ClassVar[FeatureSchema] = KERNEL_SUMMARY
+
+    def __init__(self, *, rng: np.random.Generator | None = None) -> None:
+        self._rng = rng or np.random.default_rng(0)
+        self._trees = b""
+        self._widening = 0.0
+        self._most_trials = 0
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it has learned."""
+        return bool(self._trees)
+
+    @property
+    def most_trials(self) -> int:
+        """Of a kernel that it learned from: what it says of more is what it says of so many."""
+        return self._most_trials
+
+    def fit(self, kernels: Sequence[TunedKernel], *, folds: int = 5) -> Self:
+        """Forget, then learn from tuning runs.
+
+        Parameters
+        ----------
+        kernels : sequence of TunedKernel
+            Of at least `folds` groups.
+        folds : int
+            Parts of the groups; each is left out once to judge the interval.
+
+        Raises
+        ------
+        InputError
+            When there are fewer groups.
+        """
+        rows, labels, groups = _examples(kernels)
+        names = np.unique(groups)
+        if len(names) < folds:
+            raise InputError(
+                f"tuned kernels must be of at least {folds} networks, got {len(names)}"
+            )
+        fold_of = dict(
+            zip(self._rng.permutation(names), np.arange(len(names)) % folds, strict=True)
+        )
+        fold = np.array([fold_of[each] for each in groups])
+        missed = np.empty(len(labels))
+        for number in range(folds):
+            out = fold == number
+            low, _, high = _sorted(_predict(_train(rows[~out], labels[~out], self._rng), rows[out]))
+            missed[out] = np.maximum(low - labels[out], labels[out] - high)
+        share = COVERAGE * (len(names) + 1) / len(names)
+        self._widening = quantile_of_groups(missed, groups, share)
+        self._trees = _train(rows, labels, self._rng)
+        self._most_trials = max(len(each.run_s) for each in kernels)
+        return self
+
+    def predict(
+        self, graphs: Sequence[KernelGraph], device: Device, trials: int
+    ) -> list[KernelLatency]:
+        """Latency of each kernel after so many trials of it, with an interval that holds 90 %.
+
+        Parameters
+        ----------
+        graphs : sequence of KernelGraph
+            The kernels.
+        device : Device
+            What they run on.
+        trials : int
+            At least 1; above `most_trials` they count as so many.
+
+        Raises
+        ------
+        InputError
+            When nothing was learned, or there are no trials.
+        """
+        if not self.is_fitted:
+            raise InputError("a model of tuned latencies must have learned, got one that has not")
+        if trials < 1:
+            raise InputError(f"trials must be at least 1, got {trials}")
+        if not graphs:
+            return []
+        counted = min(trials, self._most_trials)
+        rows = np.stack([_row(graph, device, counted) for graph in graphs])
+        low, middle, high = _sorted(_predict(self._trees, rows))
+        bounds = np.array([bound_s(graph, device) for graph in graphs])
+        # Narrowing, where quantiles were too wide, must not turn an interval inside out.
+        low = np.minimum(low - self._widening, middle)
+        high = np.maximum(high + self._widening, middle)
+        seconds = bounds[:, None] * np.exp(np.column_stack([middle, low, high]))
+        return [KernelLatency(*each, "predicted") for each in map(tuple, seconds.tolist())]
+
+    def state(self) -> Checkpoint:
+        """What a checkpoint of it holds."""
+        return Checkpoint.of(
+            self.name,
+            self.schema,
+            arrays={"trees": packed(self._trees)},
+            settings={"widening": self._widening, "most_trials": self._most_trials},
+        )
+
+    @classmethod
+    def from_state(cls, state: Checkpoint) -> Self:
+        """Make the model of a state."""
+        model = cls()
+        model._trees = unpacked(state.arrays["trees"])
+        model._widening = float(state.settings["widening"])
+        model._most_trials = int(state.settings["most_trials"])
+        return model
+
+
+def bound_s(graph: KernelGraph, device: Device) -> float:
+    """What latencies are told relative to: seconds at the peaks of the device, and some more."""
+    cost = kernel_cost(graph)
+    return (
+        cost.flop / device.peak_flop_per_s
+        + cost.moved_bytes / device.bandwidth_byte_per_s
+        + SHORTEST_S
+    )
+
+
+def _row(graph: KernelGraph, device: Device, trials: int) -> RowArray:
+    return np.append(kernel_summary(graph, device), np.float32(np.log2(trials)))
+
+
+def _examples(kernels: Sequence[TunedKernel]) -> tuple[RowArray, FloatArray, NDArray[np.str_]]:
+    rows, labels, groups = [], [], []
+    for kernel in kernels:
+        bound = bound_s(kernel.graph, kernel.device)
+        summary = kernel_summary(kernel.graph, kernel.device)
+        for trials, seconds in kernel.best_after():
+            rows.append(np.append(summary, np.float32(np.log2(trials))))
+            labels.append(np.log(seconds / bound))
+            groups.append(kernel.group)
+    return np.array(rows, np.float32), np.array(labels), np.array(groups)
+
+
+def _train(rows: RowArray, labels: FloatArray, rng: np.random.Generator) -> bytes:
+    import xgboost as xgb  # every estimate imports this file, and few ask for tuned latencies
+
+    more_trials_never_slower = [0] * len(KERNEL_SUMMARY.columns) + [-1]
+    parameters = PARAMETERS | {
+        "seed": int(rng.integers(2**31)),
+        "monotone_constraints": tuple(more_trials_never_slower),
+    }
+    data = xgb.QuantileDMatrix(rows, labels, max_bin=PARAMETERS["max_bin"])
+    return bytes(xgb.train(parameters, data, ROUNDS).save_raw("ubj"))
+
+
+def _predict(trees: bytes, rows: RowArray) -> FloatArray:
+    """Quantiles [rows, quantiles]."""
+    import xgboost as xgb
+
+    found: FloatArray = xgb.Booster(model_file=bytearray(trees)).inplace_predict(rows)
+    return found.astype(np.float64).reshape(len(rows), len(QUANTILES))
+
+
+def _sorted(quantiles: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Each [rows], in order: trees of one quantile may cross those of another."""
+    low, middle, high = np.sort(quantiles, axis=1).T
+    return low, middle, high
