@@ -176,7 +176,7 @@ class TunedLatency(Stored):
         low = np.minimum(low - self._widening, middle)
         high = np.maximum(high + self._widening, middle)
         seconds = bounds[:, None] * np.exp(np.column_stack([middle, low, high]))
-        return [KernelLatency(*each, "predicted") for each in map(tuple, seconds.tolist())]
+        return [KernelLatency(m, a, b, "predicted") for m, a, b in seconds.tolist()]
 
     def state(self) -> Checkpoint:
         """What a checkpoint of it holds."""

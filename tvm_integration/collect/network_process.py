@@ -161,10 +161,10 @@ class NetworkProcess:
             schedules_by,
             dict(programs or {}),
             fused,
-            as_tuned,
-            tuning,
             seed,
             usable_cpus(),
+            as_tuned,
+            tuning,
         )
         self._process, self._connection = start_child(__name__)
         try:
@@ -226,10 +226,10 @@ class BuildRequest:
     schedules_by: str | None
     programs: Mapping[str, KnownProgram]
     fused: bool
-    as_tuned: bool
-    tuning: Tuning | None
     seed: int
     cpus: frozenset[int]
+    as_tuned: bool = False
+    tuning: Tuning | None = None
 
 
 def serve(connection: Connection) -> None:
