@@ -43,7 +43,7 @@ class EagerScheduler(PyTaskScheduler):
     on_batch : callable, optional
         Called with the index of a task after its batch has been committed and learned.
     trials : sequence of int, optional
-        Trials that each task had in earlier runs.
+        Trials that each task had in earlier runs; one, where its best latency is known, by default.
     trials_each : int, optional
         Give each task that takes more than `MATTERS` so many trials, and end then.
     """
@@ -59,7 +59,8 @@ class EagerScheduler(PyTaskScheduler):
         trials_each: int | None = None,
     ) -> None:
         super().__init__()
-        self._trials = dict(enumerate(trials))
+        tried = trials or [0 if seconds is None else 1 for seconds in best_s]
+        self._trials = dict(enumerate(tried))
         self._trials_each = trials_each
         self._untuned_s = list(untuned_s)
         self._known_s = list(best_s)
