@@ -80,6 +80,11 @@ class TuneOptions:
                 f"trials_each must be in 1 ... {_MAX_COUNT}, got {self.trials_each}: the model "
                 "alone chooses with trials=0"
             )
+        if self.trials_each is not None and not self.trials:
+            raise InputError(
+                f"trials must not be 0 with trials_each, got {self.trials_each} of these: with 0 "
+                "nothing is measured; leave one of them out"
+            )
         if self.minutes is not None and not self.minutes > 0:
             raise InputError(f"minutes must be positive, got {self.minutes}")
         check_seed(self.seed)

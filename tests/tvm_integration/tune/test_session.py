@@ -336,6 +336,13 @@ def test_a_folder_in_use_is_refused(tmp_path):
         assert "must not be in use" in refused("--work-dir", tmp_path, "--trials", 8)
 
 
+def test_trials_of_each_kernel_are_some():
+    assert "trials_each must be in 1" in refused("--trials-each", 0)
+    assert "trials must not be 0 with trials_each, got 8" in refused(
+        "--trials", 0, "--trials-each", 8
+    )
+
+
 def test_a_full_disk_ends_in_order(tmp_path, monkeypatch):
     from tvm_integration.tune import session as tuning
 
