@@ -52,11 +52,7 @@ def test_a_disturbance_shows_in_one_kernel():
 def test_the_command_corrects_a_model(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(quick_calibration, "MAX_OF_NETWORK", 1)
-    for _ in range(3):  # other work on the machine may disturb one
-        result = run("calibrate", "--quick", "--model", "pretrained:gbt")
-        text = run("estimate", "zoo:mlp", "--model", "pretrained:gbt").stdout
-        if "disturbed" not in text:
-            break
+    result = run("calibrate", "--quick", "--model", "pretrained:gbt")
     assert result.exit_code == 0, result.output
     assert " kernels measured in 28 s:\n  pretrained:gbt predicts " in result.stdout
     found = known_overheads(host_target(), device_of(host_target()), "pretrained:gbt")
@@ -64,7 +60,8 @@ def test_the_command_corrects_a_model(tmp_path, monkeypatch):
     assert found.networks == 0
     assert 8 <= found.kernels <= 12
     assert abs(found.bias) < math.log(10)
-    assert "(calibrated on kernels alone)" in text
+    text = run("estimate", "zoo:mlp", "--model", "pretrained:gbt").stdout
+    assert "(calibrated on kernels alone" in text
     assert "not calibrated" not in text
 
 
