@@ -42,6 +42,18 @@ TUNED = {
     "vision_transformer": (14, 3, 9, 4),
 }
 """Those of each family with the fewest heavy kernels: one takes half a minute to tune."""
+TUNED_FIRST = ("encoder", "mixer", "plain", "unet", "vision_transformer", "residual")
+"""A network of these is tuned in some three minutes, one of the others in up to a quarter hour."""
+CURVES = (
+    "zoo:plain,number=5",
+    "zoo:encoder,number=10",
+    "zoo:shuffle,number=22",
+    "zoo:mixer,number=5",
+    "zoo:fire,number=25",
+    "zoo:unet,number=19",
+)
+"""Of each the kernel that takes longest untuned is tuned on: what many trials gain."""
+TRIALS_OF_CURVES = 512
 CHOSEN_TEST = range(1, 7)
 CHOSEN_CALIBRATING = range(CALIBRATION_SHARE, 13, CALIBRATION_SHARE)
 """A search for each kernel takes long: networks that judge, and those that calibrate."""
@@ -69,11 +81,28 @@ PARTS = {
     ),
     "tuned": (
         "tuned_networks",
-        [f"zoo:{name},number={own[turn]}" for turn in range(4) for name, own in TUNED.items()],
+        [
+            f"zoo:{name},number={own[turn]}"
+            for is_first in (True, False)
+            for turn in range(4)
+            for name, own in TUNED.items()
+            if (name in TUNED_FIRST) == is_first
+        ],
         ["--trials-each", str(TRIALS_EACH)],
     ),
 }
 """Name -> data set, networks, further options."""
+
+
+def collect_curves(out: Path) -> None:
+    """Tune single kernels for long, each in a work directory, and put them together."""
+    work_dirs = out / "tuning_curves_work"
+    for network in CURVES:
+        print(f"== {network}", flush=True)
+        tuning = ["--tasks", "1", "--trials", str(TRIALS_OF_CURVES), "--trials-per-iter", "16"]
+        quick = ["--no-library", "--no-check", "--work-dir", str(work_dirs / network)]
+        run(["tune", network, *tuning, *quick])
+    run(["dataset", "import", str(work_dirs), "--out", str(out / "tuning_curves")])
 
 
 def main() -> None:
@@ -81,10 +110,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "work", help="folder of the data sets")
     parser.add_argument("--minutes", type=float, help="end each part after this many")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument(
+        "--parts", nargs="+", choices=[*PARTS, "curves"], default=[*PARTS, "curves"]
+    )
     options = parser.parse_args()
     limit = [] if options.minutes is None else ["--minutes", str(options.minutes)]
     datasets = {}
+    if "curves" in options.parts:
+        collect_curves(options.out)
+        options.parts.remove("curves")
     for name in options.parts:
         print(f"== {name}", flush=True)
         dataset, models, more = PARTS[name]

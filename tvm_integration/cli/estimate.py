@@ -1,6 +1,7 @@
 """The command line: ``costmodels estimate``."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +41,10 @@ def estimate(
     ] = "pretrained:best",
     schedules: Annotated[
         str,
-        typer.Option(help="default (untuned), database (of --work-dir), or model (it chooses)."),
+        typer.Option(
+            help="default (untuned, and what tuning will make of it), tuned[:TRIALS], database (of "
+            "--work-dir), or model (it chooses)."
+        ),
     ] = "default",
     work_dir: Annotated[
         Path | None,
@@ -76,6 +80,7 @@ def estimate(
 
     name = check_model_name(model)
     check_model_text(cost_model)
+    schedules, trials = _parsed(schedules)
     if device is not None:
         read_device(device)
     if schedules == "database" and work_dir is None:
@@ -91,7 +96,7 @@ def estimate(
         if check:
             _check_outputs(model, target)
         found = _estimated(
-            model, target, device, cost_model, (schedules, work_dir, partial), overheads
+            model, target, device, cost_model, (schedules, work_dir, partial), (overheads, trials)
         )
         measured_s = None if work_dir is None else _measured_s(work_dir, model, target)
         if page is not None:
@@ -112,6 +117,18 @@ def estimate(
         sys.stdout.write(way_to_calibrate(target, device, cost_model, is_known=is_known))
     if page is not None:
         sys.stdout.write(f"the page is {page}\n")
+
+
+def _parsed(schedules: str) -> tuple[str, int | None]:
+    """``tuned:64`` is tuned with 64 trials of each kernel that matters."""
+    kind, colon, trials = schedules.partition(":")
+    if kind != "tuned" or not colon:
+        return schedules, None
+    if not (trials.isascii() and trials.isdigit() and int(trials)):
+        raise InputError(
+            f"TRIALS of --schedules tuned:TRIALS must be a number of at least 1, got {trials!r}"
+        )
+    return kind, int(trials)
 
 
 def _measured_s(work_dir: Path, model: str, target: str) -> float | None:
@@ -149,7 +166,7 @@ def _estimated(
     device: Path | None,
     cost_model: str,
     choices: tuple[str, Path | None, bool],
-    overheads: str,
+    more: tuple[str, int | None],
 ) -> "Estimate":
     from rich.console import Console
 
@@ -167,12 +184,16 @@ def _estimated(
                 console.print(text, markup=False)
         from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
 
+        overheads, trials = more
+        options = EstimateOptions(*choices, overheads)
+        if trials is not None:
+            options = replace(options, trials=trials)
         return estimate_network(
             model,
             parsed,
             device,
             cost_model,
-            EstimateOptions(*choices, overheads),
+            options,
             on_stage=on_stage,
             on_kernel=on_kernel,
         )

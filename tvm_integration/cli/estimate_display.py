@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_integration.cli.formatting import seconds_text, wide_console
+from tvm_integration.cli.formatting import duration_text, seconds_text, wide_console
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from costmodels.network_models.kernel_sums import Total
-    from tvm_integration.estimate.result import Estimate, EstimatedKernel
+    from tvm_integration.estimate.result import Estimate, EstimatedKernel, TunedEstimate
 
 __all__ = [
     "DISTURBED",
@@ -60,6 +60,9 @@ def print_estimate(found: "Estimate") -> None:
         console.print(f"no total, because {why}", style="bold")
     else:
         _print_total(console, found, found.total)
+    if found.provenance["schedules"] == "default":
+        for tuned in found.tuned:
+            _print_tuned(console, found, tuned)
 
 
 def _kernel_table(found: "Estimate", console: "Console") -> "Table":
@@ -70,7 +73,9 @@ def _kernel_table(found: "Estimate", console: "Console") -> "Table":
         table.add_column("kernel", overflow="fold", max_width=60)
     else:
         table.add_column("kernel", no_wrap=True)  # for grep
-    for name in ("calls", "latency", "90 % interval", "share"):
+    tuned = found.tuned if found.provenance["schedules"] == "default" else ()
+    after = [f"after {each.trials:,}" for each in tuned]
+    for name in ("calls", "latency", "90 % interval", "share", *after):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("bound at peak")
     table.add_column("source")
@@ -80,6 +85,8 @@ def _kernel_table(found: "Estimate", console: "Console") -> "Table":
     whole_s = sum(k.count * k.latency.latency_s for k in found.kernels if k.latency is not None)
     for kernel in found.kernels[:ROWS]:
         cells = _kernel_cells(kernel, whole_s, has_interval=found.has_interval)
+        latencies = [each.kernels.get(kernel.name) for each in tuned]
+        cells[3:3] = [seconds_text(None if k is None else k.latency_s) for k in latencies]
         if is_named:
             first, *more = kernel.layers or ("-",)
             cells.append(f"{first} and {len(more)} more" if more else first)
@@ -119,14 +126,12 @@ def _is_predicted(found: "Estimate") -> bool:
 
 
 def _print_total(console: "Console", found: "Estimate", total: "Total") -> None:
-    from tvm_integration.estimate.result import SCHEDULES
-
     interval = ""
     if found.has_interval:
         ends = f"{seconds_text(total.low_s)} to {seconds_text(total.high_s)}"
         interval = f", 90 % interval {ends}"
     what = "partial latency" if found.unsupported else "latency"
-    schedules = SCHEDULES[found.provenance["schedules"]]
+    schedules = found.what
     predicted_s = sum(
         k.count * k.latency.latency_s
         for k in found.kernels
@@ -143,6 +148,22 @@ def _print_total(console: "Console", found: "Estimate", total: "Total") -> None:
             f"of it {seconds_text(total.launches_s)} for launches and "
             f"{seconds_text(total.cold_s)} for weights that no cache near the core keeps"
         )
+
+
+def _print_tuned(console: "Console", found: "Estimate", tuned: "TunedEstimate") -> None:
+    """What tuning will make of it, how far that is to be believed, and how long it takes."""
+    total = tuned.total
+    if total is None or found.total is None:
+        return
+    ends = f"{seconds_text(total.low_s)} to {seconds_text(total.high_s)}"
+    text = (
+        f"latency {seconds_text(total.total_s)} after {tuned.trials:,} trials of each kernel that "
+        f"matters, 90 % interval {ends}: {found.total.total_s / total.total_s:.1f}× as fast, in "
+        f"about {duration_text(tuned.tuning_s)} of tuning"
+    )
+    if not tuned.is_learned:
+        text += " (no network was tuned on such a processor to learn from)"
+    console.print(text, style="bold")
 
 
 def print_measured(measured_s: float, found: "Estimate") -> None:

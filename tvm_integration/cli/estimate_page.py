@@ -8,7 +8,7 @@ import networkx as nx
 
 from costmodels.pages.render import render
 from tvm_integration.cli.formatting import seconds_text
-from tvm_integration.estimate.result import SCHEDULES, Estimate, EstimatedKernel
+from tvm_integration.estimate.result import Estimate, EstimatedKernel
 
 BARS = 12
 """Kernels with a bar of their own; the others are one."""
@@ -70,7 +70,7 @@ def _figures(estimate: Estimate) -> dict[str, str]:
         "latency": "not known" if total is None else seconds_text(total.total_s),
         "kernels": f"{len(estimate.kernels):,}",
         "launches": f"{launches:,}",
-        "schedules": SCHEDULES[estimate.provenance["schedules"]],
+        "schedules": estimate.what,
     }
     if total is not None:
         if estimate.has_interval:
@@ -78,6 +78,12 @@ def _figures(estimate: Estimate) -> dict[str, str]:
             figures = {"latency": figures["latency"], "90 % interval": ends, **figures}
         if total.launches_s or total.cold_s:
             figures["between kernels"] = seconds_text(total.launches_s + total.cold_s)
+        if estimate.provenance["schedules"] == "default":
+            figures |= {
+                f"after {each.trials:,} trials a kernel": seconds_text(each.total.total_s)
+                for each in estimate.tuned
+                if each.total is not None
+            }
         figures["calibrated on"] = {"kernels": "kernels alone", "none": "nothing"}.get(
             estimate.calibration, estimate.calibration
         )

@@ -20,26 +20,34 @@ def tune(
     model: NetworkName,
     target: TargetText = "host",
     trials: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="Candidates to measure, earlier runs included; 0 lets a trained model choose."
+            help="Candidates to measure, earlier runs included, 512 by default; 0 lets a trained "
+            "model choose."
         ),
-    ] = 512,
+    ] = None,
     trials_each: Annotated[
         int | None,
         typer.Option(help="Instead: candidates of each kernel above 1 % of the network."),
     ] = None,
+    until_no_gain: Annotated[
+        bool,
+        typer.Option(
+            "--until-no-gain",
+            help="Instead: end when twice the trials would save less than 1 % (90 %).",
+        ),
+    ] = False,
     minutes: Annotated[
         float | None, typer.Option(help="Begin no batch after this many minutes.")
     ] = None,
     trials_per_iter: Annotated[int, typer.Option(help="Candidates of one batch at most.")] = 32,
     cost_model: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="A registered name (`costmodels models`), pretrained:NAME, a checkpoint, or stock "
-            "(XGBModel)."
+            "(XGBModel); pretrained:gbt by default, gbt on GPUs."
         ),
-    ] = "gbt",
+    ] = None,
     work_dir: Annotated[
         Path | None,
         typer.Option(help="Database, checkpoint and log; costmodels_work/MODEL by default."),
@@ -99,7 +107,7 @@ def tune(
         named = check_model_name(model)
         if out is not None:
             check_library_name(named, out)
-        if cost_model != "stock":
+        if cost_model not in (None, "stock"):
             check_model_text(cost_model)
         if device is not None:
             read_device(device)
@@ -108,8 +116,10 @@ def tune(
             from tvm_integration.cli.tune_display import live_display, print_result
             from tvm_integration.compile.execution import check_library_path, export
             from tvm_integration.tune.session import tune_network
-            from tvm_integration.tune.state import TuneOptions
+            from tvm_integration.tune.state import UNLIMITED, TuneOptions
 
+            if trials is None:
+                trials = UNLIMITED if until_no_gain else TuneOptions.trials
             options = TuneOptions(
                 work_dir=work_dir,
                 trials=trials,
@@ -124,6 +134,7 @@ def tune(
                 search=search,
                 check=check,
                 vector_math=vector_math,
+                until_no_gain=until_no_gain,
             )
             if out is not None:
                 check_library_path(out)

@@ -11,8 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from costmodels.tuned_latency.gain import Gain
 from tvm_integration.cli.formatting import duration_text, seconds_text
-from tvm_integration.tune.state import NOISY, KernelState, TuneResult, TuneState
+from tvm_integration.tune.state import NOISY, UNLIMITED, KernelState, TuneResult, TuneState
 
 ROWS = 30
 """Kernels shown; the others, which matter least, are summed up in one line."""
@@ -67,10 +68,14 @@ def status_text(state: TuneState) -> Text:
     """One line on how far a run is, and how well its model predicts."""
     parts = [state.stage]
     if state.trials_wanted and state.kernels:
-        parts.append(f"{state.trials} of {state.trials_wanted} {state.unit}")
+        of = f" of {state.trials_wanted}" if state.trials_wanted != UNLIMITED else ""
+        parts.append(f"{state.trials}{of} {state.unit}")
         parts.append(f"elapsed {duration_text(state.elapsed_s)}")
         ends = "time limit in" if state.ends_by_limit else "ETA"
-        parts.append(f"{ends} {duration_text(state.eta_s)}")
+        eta_s = state.eta_s if of or state.ends_by_limit else None
+        parts.append(f"{ends} {duration_text(eta_s)}")
+    if state.gain is not None:
+        parts.append(gain_text(state.gain))
     known = {r.task: r.kendall_tau for r in state.reports if math.isfinite(r.kendall_tau)}
     if known:
         tau = round(statistics.fmean(known.values()), 2) + 0.0  # no -0.00
@@ -80,6 +85,13 @@ def status_text(state: TuneState) -> Text:
             "is perfect, 0 chance)"
         )
     return Text("  ".join(parts), style="bold")
+
+
+def gain_text(gain: Gain) -> str:
+    """Say whether going on is worth it."""
+    return (
+        f"twice the trials would save about {gain.expected:.1%}, at most {gain.at_most:.1%} (90 %)"
+    )
 
 
 @contextmanager
@@ -137,6 +149,8 @@ def print_result(console: Console, result: TuneResult) -> None:
     console.print(kernel_table(result.kernels))
     wall = duration_text(result.wall_s)
     console.print(f"{_trials_text(result)}; {wall} in all, imports not counted")
+    if result.gain is not None:
+        console.print(gain_text(result.gain))
     untried = [k.name for k in result.kernels if k.selected and not k.trials]
     if untried and result.trials_wanted:
         console.print(
@@ -166,14 +180,15 @@ def _names_text(names: Sequence[str]) -> str:
 def _trials_text(result: TuneResult) -> str:
     if not result.trials_wanted:
         return "0 trials: the model alone chose the programs"
-    wanted = f" of {result.trials_wanted}" if result.trials < result.trials_wanted else ""
+    is_limited = result.trials < result.trials_wanted < UNLIMITED
+    wanted = f" of {result.trials_wanted}" if is_limited else ""
     parts = [f"{result.trials}{wanted} trials"]
     new = result.trials - result.trials_before
     if result.trials_before:
         parts.append(f"{new} of them in this run")
     if result.trials_by_model is not None and new:
         parts.append(f"{result.trials_by_model} chosen by the model")
-    if result.ended_by_limit and wanted:
+    if result.ended_by_limit and (wanted or result.trials_wanted == UNLIMITED):
         parts.append("ended by the time limit")
     return ", ".join(parts)
 

@@ -7,7 +7,7 @@ from tvm_integration.measure.outcomes import Outcome
 from tvm_integration.records.rows import evaluator_text
 
 MEASURE = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=25)
-"""How programs are measured; see `tvm_integration.tune.session.MEASURE`."""
+"""How programs are measured; see `tvm_integration.tune.run.MEASURE`."""
 
 
 def program_record(

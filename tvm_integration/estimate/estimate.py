@@ -17,6 +17,8 @@ from costmodels.features.operator_costs import kernel_cost
 from costmodels.installed import release
 from costmodels.kernel import KernelBatch, Measured, concatenate
 from costmodels.load_model import load_kernel_model
+from costmodels.network_models.kernel_parts import missing_launches
+from costmodels.network_models.kernel_sums import Total
 from costmodels.network_models.overheads import DEFAULT_OVERHEADS, NO_OVERHEADS, Overheads
 from costmodels.network_models.sum_of_kernels import SumOfKernels
 from costmodels.network_models.unseen_families import pretrained_factors, unseen_factor
@@ -25,11 +27,20 @@ from costmodels.networks.sample import LaunchedKernels, NetworkSample
 from costmodels.pretrained import PRETRAINED_BEST, is_pretrained
 from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import KernelCostModel
+from costmodels.tuned_latency.networks import SumOfTunedKernels, shipped_model
 from tvm_integration.compat import Schedule, Target
 from tvm_integration.compile.vector_math import rewrite_module
 from tvm_integration.estimate.network_features import NetworkFeatures, describe_network, features_of
 from tvm_integration.estimate.overheads_file import Calibrated, known_overheads, load_overheads
-from tvm_integration.estimate.result import SCHEDULES, Estimate, EstimatedKernel
+from tvm_integration.estimate.result import (
+    MANY_TRIALS,
+    SCHEDULES,
+    TRIALS,
+    Estimate,
+    EstimatedKernel,
+    TunedEstimate,
+)
+from tvm_integration.estimate.tuned import estimate_tuned
 from tvm_integration.frontends.load import require_network
 from tvm_integration.identity import task_key
 from tvm_integration.measure.outcomes import measurement_of
@@ -48,8 +59,9 @@ class EstimateOptions:
     Parameters
     ----------
     schedules : str
-        ``"default"``: programs as TVM builds them untuned; ``"database"``: the best records of a
-        work directory; ``"model"``: chosen by the model without measuring.
+        ``"default"``: programs as TVM builds them untuned, and on CPUs beside it what tuning will
+        make of them; ``"tuned"``: the latter alone; ``"database"``: the best records of a work
+        directory; ``"model"``: chosen by the model without measuring.
     work_dir : Path, optional
         Of a tuning run; for ``"database"``.
     partial : bool
@@ -59,6 +71,9 @@ class EstimateOptions:
         is typical; ``"none"``; a file that a calibration wrote; or what was fitted.
     seed : int
         Of the search.
+    trials : int
+        With ``"tuned"``: programs that are tried of each kernel that takes more than 1 % of the
+        network.
     """
 
     schedules: str = "default"
@@ -66,6 +81,7 @@ class EstimateOptions:
     partial: bool = False
     overheads: Overheads | str | os.PathLike[str] = "calibrated"
     seed: int = 0
+    trials: int = TRIALS
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -74,6 +90,8 @@ class EstimateOptions:
             raise InputError(
                 f"schedules must be one of {', '.join(SCHEDULES)}, got {self.schedules!r}"
             )
+        if self.trials < 1:
+            raise InputError(f"trials must be at least 1, got {self.trials}")
         if (self.work_dir is None) == (self.schedules == "database"):
             raise InputError(
                 "a work directory must be given with schedules database and only then, got "
@@ -162,10 +180,11 @@ def estimate_network(
         check_model(model, model_name)
     device = as_device(device, target)
     overheads = _overheads_of(options, target, device, model_name)
-    if device.kind == "gpu" and options.schedules == "default":
+    if device.kind == "gpu" and options.schedules in ("default", "tuned"):
         raise InputError(
-            "schedules must be database or model on a GPU, where no program runs untuned, got "
-            "default: tune the network, or let a model choose that has learned from GPUs"
+            "schedules must be database or model on a GPU, where no program runs untuned and no "
+            f"network was tuned to learn from, got {options.schedules}: tune the network, or let a "
+            "model choose that has learned from GPUs"
         )
     if isinstance(network, str):
         network = describe_network(network, target, on_stage=on_stage)
@@ -184,27 +203,41 @@ def estimate_network(
     found = SumOfKernels(model, overheads).explain(
         NetworkSample(network.name, device, kernels=launched)
     )
+    total: Total | None = found.total
+    latencies, notes, missing = found.kernels, found.notes, found.missing
+    after: list[TunedEstimate] = []
+    if options.schedules == "tuned":
+        after = [estimate_tuned(network, device, options.trials, latencies)]
+    elif options.schedules == "default" and device.kind == "cpu" and shipped_model() is not None:
+        after = [
+            estimate_tuned(network, device, trials, latencies) for trials in (TRIALS, MANY_TRIALS)
+        ]
+    if options.schedules == "tuned":
+        (tuned,) = after
+        total, latencies, notes = tuned.total, tuned.kernels, {}
+        overheads, model_name = tuned.overheads, SumOfTunedKernels.name
+        missing = missing_launches(network.graph, latencies, found.notes)
     launches = network.graph.counts("kernel")
     kernels = [
         EstimatedKernel(
             name,
             launches[name],
-            found.kernels.get(name),
+            latencies.get(name),
             _bound(batch, place, device),
-            found.notes.get(name, ""),
+            notes.get(name, ""),
             network.layers.get(name, ()),
         )
         for place, name in enumerate(names)
         if name in launches  # others are inside what is not supported
     ]
-    is_told = not found.missing or (options.partial and found.total.total_s > 0)
+    is_told = not missing or (options.partial and total is not None and total.total_s > 0)
     return Estimate(
         network=network.name,
         graph=network.graph,
-        total=found.total if is_told else None,
-        has_interval=model.claims.interval,
+        total=total if is_told else None,
+        has_interval=model.claims.interval or options.schedules == "tuned",
         kernels=tuple(sorted(kernels, key=_share, reverse=True)),
-        unsupported=found.missing,
+        unsupported=missing,
         provenance={
             "model": model_name,
             "schedules": options.schedules,
@@ -216,6 +249,7 @@ def estimate_network(
             "network_from_cache": network.from_cache,
             "predicting_s": time.perf_counter() - start,
         },
+        tuned=tuple(each if is_told else replace(each, total=None) for each in after),
     )
 
 

@@ -6,17 +6,67 @@ from typing import Any
 
 from costmodels.network_models.kernel_parts import MissingLaunches
 from costmodels.network_models.kernel_sums import Total
+from costmodels.network_models.overheads import Overheads
 from costmodels.networks.fused_graph import FusedGraph
 from costmodels.networks.kernel_latency import KernelLatency
 
-__all__ = ["SCHEDULES", "Estimate", "EstimatedKernel"]
+__all__ = ["MANY_TRIALS", "SCHEDULES", "TRIALS", "Estimate", "EstimatedKernel", "TunedEstimate"]
 
 SCHEDULES = {
     "default": "untuned",
     "database": "as tuned",
     "model": "with schedules that the model chose",
+    "tuned": "tuned",
 }
 """Of `EstimateOptions.schedules`: what a latency is of."""
+TRIALS = 64
+"""Of each kernel that matters, for an estimate of what tuning will reach."""
+MANY_TRIALS = 1000
+"""Of each, for one that is told beside it."""
+
+
+@dataclass(frozen=True)
+class TunedEstimate:
+    """A network after tuning.
+
+    Attributes
+    ----------
+    trials : int
+        Of each kernel that matters.
+    total : Total, optional
+        Latency of the network; None while something is missing and a partial one was not asked for.
+    kernels : mapping
+        Name -> latency of one call.
+    tuning_s : float
+        How long tuning takes, roughly.
+    is_learned : bool
+        Whether any network was tuned on such a processor to learn from.
+    overheads : Overheads
+        What the kernels leave out, fitted on tuned networks.
+    """
+
+    trials: int
+    total: Total | None
+    kernels: Mapping[str, KernelLatency]
+    tuning_s: float
+    is_learned: bool
+    overheads: Overheads
+
+    def as_json(self) -> dict[str, Any]:
+        """Part of the document that ``costmodels estimate --json`` prints."""
+        total = self.total
+        return {
+            "trials": self.trials,
+            "total_s": None if total is None else total.total_s,
+            "low_s": None if total is None else total.low_s,
+            "high_s": None if total is None else total.high_s,
+            "tuning_s": self.tuning_s,
+            "is_learned": self.is_learned,
+            "kernels": {
+                name: {"latency_s": k.latency_s, "low_s": k.low_s, "high_s": k.high_s}
+                for name, k in self.kernels.items()
+            },
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +118,8 @@ class Estimate:
         What is missing.
     provenance : mapping
         Model, schedules, target, device, releases.
+    tuned : tuple of TunedEstimate
+        The same network after tuning, with few trials first; nothing on a GPU.
     """
 
     network: str
@@ -77,6 +129,15 @@ class Estimate:
     kernels: tuple[EstimatedKernel, ...]
     unsupported: tuple[MissingLaunches, ...]
     provenance: Mapping[str, Any]
+    tuned: tuple[TunedEstimate, ...] = ()
+
+    @property
+    def what(self) -> str:
+        """What the total is of, in words."""
+        schedules = self.provenance["schedules"]
+        if schedules == "tuned":
+            return f"after {self.tuned[0].trials:,} trials of each kernel that matters"
+        return SCHEDULES[schedules]
 
     @property
     def calibration(self) -> str:
@@ -106,6 +167,7 @@ class Estimate:
                 {"name": each.name, "count": each.count, "reason": each.reason}
                 for each in self.unsupported
             ],
+            "tuned": [each.as_json() for each in self.tuned],
             "provenance": dict(self.provenance),
         }
 

@@ -1,22 +1,49 @@
 """The cost model that a tuning run is asked for."""
 
+from dataclasses import replace
 from typing import Any
 
 from costmodels.errors import InputError
 from costmodels.load_model import load_kernel_model
 from costmodels.protocol import KernelCostModel
-from tvm_integration.compat import meta_schedule
+from tvm_integration.compat import Target, meta_schedule
 from tvm_integration.tune.cost_model import MetaScheduleCostModel
 from tvm_integration.tune.state import TuneOptions
 
-__all__ = ["STOCK", "check_cost_model", "check_has_learned", "make_cost_model"]
+__all__ = [
+    "STOCK",
+    "check_cost_model",
+    "check_has_learned",
+    "default_cost_model",
+    "make_cost_model",
+    "with_cost_model",
+]
 
 STOCK = "stock"
 """``--cost-model`` for TVM's own XGBModel."""
 
 
+def default_cost_model(target: Target) -> str:
+    """Trees that have learned kernels of server processors; for GPUs some that have not."""
+    return "pretrained:gbt" if target.kind.name == "llvm" else "gbt"
+
+
+def with_cost_model(options: TuneOptions, target: Target) -> TuneOptions:
+    """Name the cost model of a run, where the user did not."""
+    if options.cost_model is not None:
+        return options
+    return replace(options, cost_model=default_cost_model(target))
+
+
 def make_cost_model(options: TuneOptions) -> Any:
-    """Return the cost model of a run: ours, which resumes in its work directory, or TVM's."""
+    """Return the cost model of a run: ours, which resumes in its work directory, or TVM's.
+
+    Parameters
+    ----------
+    options : TuneOptions
+        With a cost model and a work directory.
+    """
+    assert options.cost_model is not None
     if options.cost_model == STOCK:
         return meta_schedule.cost_model.XGBModel()
     return MetaScheduleCostModel(
@@ -26,6 +53,7 @@ def make_cost_model(options: TuneOptions) -> Any:
 
 def check_cost_model(options: TuneOptions) -> None:
     """Raise InputError unless the cost model can be used, and chosen by without trials."""
+    assert options.cost_model is not None
     model = None
     if options.cost_model != STOCK:
         model = load_kernel_model(options.cost_model, seed=options.seed)

@@ -21,6 +21,7 @@ from tvm_integration.measure.builder import WarmBuilder
 from tvm_integration.measure.runner import WarmRunner
 from tvm_integration.records.schedule_library import ScheduleLibrary
 from tvm_integration.threads import thread_count, unbound
+from tvm_integration.tune.chosen_model import default_cost_model
 from tvm_integration.tune.cost_model import MetaScheduleCostModel
 from tvm_integration.tune.search.strategy import SketchSearch
 
@@ -58,7 +59,8 @@ def tuning_pipeline(
     max_trials_per_task : int, optional
         Trials of one kernel at most.
     cost_model : meta_schedule.CostModel or str, optional
-        By default gradient-boosted trees that are kept in `work_dir`.
+        By default gradient-boosted trees that are kept in `work_dir`: ``pretrained:gbt``, and
+        ``gbt``, which begins with nothing, on GPUs.
     builder : meta_schedule.Builder or str, optional
         By default `WarmBuilder()`.
     runner : meta_schedule.Runner or str, optional
@@ -129,7 +131,7 @@ def _measuring(
 ) -> dict[str, Any]:
     """Return the three objects of a tuning run, ours where the user gave none."""
     if cost_model is None:
-        cost_model = MetaScheduleCostModel("gbt", work_dir=work_dir)
+        cost_model = MetaScheduleCostModel(default_cost_model(target), work_dir=work_dir)
     if builder is None:
         builder = WarmBuilder()
     if runner is None:

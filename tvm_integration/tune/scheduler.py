@@ -8,16 +8,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from costmodels.tuned_latency.gain import further_gain
+from costmodels.tuned_latency.networks import MATTERS
 from tvm_integration.compat import PyTaskScheduler, RunnerResult, TaskRecord, derived_object
 from tvm_integration.measure.outcomes import measurement_of
 
-RECENT_BATCHES = 3
-"""Batches over which the recent gain is averaged, as in Ansor (Zheng et al., OSDI 2020)."""
-RECENT_SHARE = 0.2
-"""Weight of the recent gain against the gain still hoped for, likewise."""
-
-MATTERS = 0.01
-"""Share of the network above which a kernel gets its first trials before others get more."""
+BATCH = 16
+"""Trials that a kernel would get next, as far as its promise goes."""
 FAILED_BATCH_SHARE = 0.25
 """What is left of a task's promise after a batch in which every candidate failed."""
 
@@ -26,11 +23,12 @@ FAILED_BATCH_SHARE = 0.25
 class EagerScheduler(PyTaskScheduler):
     """Gives the next batch to the task that promises to shorten the network most.
 
-    The promise is Ansor's gradient: weight x (0.2 x recent gain per batch + 0.8 x best latency /
-    (batches + 1)). A task without any batch yet counts with its untuned latency, or with its
-    operations at 1 Gflop/s where that is not known. First those get a batch, the heaviest first,
-    that take more than `MATTERS` of the network as it is now, which gets shorter; kernels that take
-    less may get none at all.
+    The promise is what a batch is expected to save, by the law of
+    `costmodels.tuned_latency.gain`: weight x latency x a share that falls with the trials it had.
+    A task without any counts with half of its untuned latency, or of its operations at 1 Gflop/s
+    where that is not known. First those get a batch, the heaviest first, that take more than
+    `MATTERS` of the network as it is now, which gets shorter; kernels that take less may get none
+    at all.
 
     Parameters
     ----------
@@ -95,9 +93,9 @@ class EagerScheduler(PyTaskScheduler):
     def _unreached(self, alive: Sequence[int], tasks: Sequence[TaskRecord]) -> list[int]:
         """Tasks with too few trials that take more than `MATTERS` of the network as it is now."""
         wanted = self._trials_each or 1
-        now_s = {i: float(task.task_weight) * self._now_s(i, task) for i, task in enumerate(tasks)}
-        least = MATTERS * sum(now_s.values())
-        return [i for i in alive if self._trials.get(i, 0) < wanted and now_s[i] > least]
+        now_s = [float(task.task_weight) * self._now_s(i, task) for i, task in enumerate(tasks)]
+        heavy = that_matter(now_s)
+        return [i for i in alive if self._trials.get(i, 0) < wanted and heavy[i]]
 
     def _now_s(self, index: int, task: TaskRecord) -> float:
         """Latency of a task's kernel: the best known, or else that of its unscheduled program."""
@@ -115,16 +113,29 @@ class EagerScheduler(PyTaskScheduler):
     def _promise_s(self, index: int, task: TaskRecord) -> float:
         """Seconds of the network that the next batch of a task may save."""
         history = self._history.get(index, [])
+        weight = float(task.task_weight)
         best = min([*history[-1:], *_known(self._known_s, index), float("inf")])
         if not np.isfinite(best):
             untuned = _known(self._untuned_s, index) or [task.flop / 1e9]
-            return float(task.task_weight) * untuned[0] * FAILED_BATCH_SHARE ** len(history)
-        recent = history[-1 - RECENT_BATCHES :]
-        gain = 0.0
-        if len(recent) > 1 and np.isfinite(recent[0]):
-            gain = (recent[0] - recent[-1]) / (len(recent) - 1)
-        hope = best / (len(history) + 1)
-        return float(task.task_weight) * (RECENT_SHARE * gain + (1 - RECENT_SHARE) * hope)
+            return weight * untuned[0] / 2 * FAILED_BATCH_SHARE ** len(history)
+        return weight * best * further_gain(max(1, self._trials.get(index, 0)), BATCH)
+
+
+def that_matter(total_s: Sequence[float | None]) -> list[bool]:
+    """Whether kernels take more than `MATTERS` of their network.
+
+    Parameters
+    ----------
+    total_s : sequence of float or None
+        Seconds of the network that each takes; one of unknown latency matters.
+
+    Examples
+    --------
+    >>> that_matter([1.0, 0.001, None])
+    [True, False, True]
+    """
+    least = MATTERS * sum(each or 0.0 for each in total_s)
+    return [each is None or each > least for each in total_s]
 
 
 def _known(values: Sequence[float | None], index: int) -> list[float]:

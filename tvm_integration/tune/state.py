@@ -1,19 +1,24 @@
 """What a user asks of a tuning run, how far it has come, and what it gave."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from costmodels.checks import check_fields, check_seed
 from costmodels.device import Device
 from costmodels.errors import InputError
+from costmodels.tuned_latency.gain import Gain
 from tvm_integration.compile.build import BuiltNetwork, UntunableKernel
 from tvm_integration.tune.candidate_scores import RoundReport
 
 _MAX_COUNT = 2**31 - 1
 """TVM's integers have 32 bits."""
 SEARCHES = ("sketch", "evolution")
+NO_GAIN = 0.01
+"""Share of the network's latency: what is not worth as many trials again."""
+UNLIMITED = _MAX_COUNT
+"""Of `TuneOptions.trials`, where something else ends a run."""
 NOISY = 1.5
 """Readings of one network that differ by more than this factor were disturbed by other work."""
 
@@ -36,8 +41,9 @@ class TuneOptions:
         Time after which no further batch is begun.
     trials_per_iter : int
         Candidates of one batch at most: fewer where kernels would otherwise go without.
-    cost_model : str
-        A registered name, a checkpoint file, or ``stock``.
+    cost_model : str, optional
+        A registered name, ``pretrained:NAME``, a checkpoint file, or ``stock``. By default
+        ``pretrained:gbt``, and ``gbt``, which begins with nothing, on GPUs.
     seed : int
         For the search and a new model.
     tasks : str, optional
@@ -53,6 +59,9 @@ class TuneOptions:
         Compare what the untuned network computes with its own framework before tuning.
     vector_math : bool
         Compute exp, erf, tanh and sigmoid by vector arithmetic; see `compile.vector_math`.
+    until_no_gain : bool
+        End as soon as twice the trials would shorten the network by less than 1 %, with a
+        probability of 90 %; `trials` are the most then.
     """
 
     work_dir: Path | None = None
@@ -60,7 +69,7 @@ class TuneOptions:
     trials_each: int | None = None
     minutes: float | None = None
     trials_per_iter: int = 32
-    cost_model: str = "gbt"
+    cost_model: str | None = None
     seed: int = 0
     tasks: str | None = None
     device: Device | None = None
@@ -68,6 +77,7 @@ class TuneOptions:
     search: str = "sketch"
     check: bool = True
     vector_math: bool = True
+    until_no_gain: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -84,6 +94,11 @@ class TuneOptions:
             raise InputError(
                 f"trials must not be 0 with trials_each, got {self.trials_each} of these: with 0 "
                 "nothing is measured; leave one of them out"
+            )
+        if self.until_no_gain and (self.trials_each is not None or not self.trials):
+            raise InputError(
+                "until_no_gain must be given without trials_each and with trials above 0, got "
+                f"trials={self.trials}, trials_each={self.trials_each}"
             )
         if self.minutes is not None and not self.minutes > 0:
             raise InputError(f"minutes must be positive, got {self.minutes}")
@@ -180,6 +195,8 @@ class TuneState:
         How well the model predicted each batch of this run before it learned it.
     unit : str
         What `trials` counts: without trials it is kernels.
+    gain : Gain, optional
+        What twice the trials would save, as far as that is known.
     """
 
     stage: str
@@ -191,6 +208,7 @@ class TuneState:
     limit_s: float | None = None
     reports: tuple[RoundReport, ...] = ()
     unit: str = "trials"
+    gain: Gain | None = None
 
     @property
     def eta_s(self) -> float | None:
@@ -258,6 +276,8 @@ class TuneResult:
         Whether Ctrl-C ended it: then the network was not built and measured.
     ended_by_limit : bool
         Whether the time limit was over before the trials were.
+    gain : Gain, optional
+        What twice the trials would save; None where nothing was measured.
     """
 
     kernels: tuple[KernelState, ...]
@@ -279,6 +299,7 @@ class TuneResult:
     outputs_note: str = ""
     interrupted: bool = False
     ended_by_limit: bool = False
+    gain: Gain | None = None
     built: BuiltNetwork | None = field(default=None, repr=False)
 
     @property
@@ -313,6 +334,7 @@ class TuneResult:
             "trials_by_model": self.trials_by_model,
             "interrupted": self.interrupted,
             "ended_by_limit": self.ended_by_limit,
+            "twice_the_trials_save": None if self.gain is None else asdict(self.gain),
             "kernels": [
                 {
                     "name": kernel.name,

@@ -72,7 +72,9 @@ def test_its_tasks_must_be_there(tmp_path):
 
 
 def test_bad_values_are_named():
-    with pytest.raises(InputError, match="schedules must be one of default, model, tuned, got 'best'"):
+    with pytest.raises(
+        InputError, match="schedules must be one of default, model, tuned, got 'best'"
+    ):
         network(task(1), schedules="best")
     with pytest.raises(InputError, match="run_s must be positive"):
         network(task(1), run_s=(0.0,))

@@ -1,12 +1,14 @@
 """What the closing report of a tuning run says."""
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
+from costmodels.tuned_latency.gain import Gain
 from tvm_integration.cli.tune_display import print_result, status_text
 from tvm_integration.tune.candidate_scores import RoundReport
-from tvm_integration.tune.state import KernelState, TuneResult, TuneState
+from tvm_integration.tune.state import UNLIMITED, KernelState, TuneResult, TuneState
 
 
 def report(kernels, trials, wanted, interrupted=True, **more):
@@ -98,3 +100,25 @@ def test_the_order_is_that_of_each_kernel_as_last_judged():
     assert "tau -0.40 over 1 kernel (order of its programs" in status(("a", -0.4))
     assert "tau 0.10 over 2 kernels" in status(("a", 0.9), ("a", -0.4), ("b", None), ("b", 0.6))
     assert "tau 0.00" in status(("a", -0.0004))
+
+
+def test_what_twice_the_trials_would_save_is_told():
+    kernels = (KernelState("k", 1, 1e-2, True, trials=64, best_s=1e-3),)
+    gain = Gain(0.04, 0.113)
+    text = "twice the trials would save about 4.0%, at most 11.3% (90 %)"
+    assert text in report(kernels, 64, 64, gain=gain)
+    assert "twice" not in report(kernels, 64, 64)
+    state = TuneState("tuning", kernels, 64, 128, elapsed_s=10, gain=gain)
+    assert text in status_text(state).plain
+
+
+def test_trials_without_a_limit_have_no_eta():
+    kernels = (KernelState("k", 1, 1e-2, True, trials=64, best_s=1e-3),)
+    state = TuneState("tuning", kernels, 64, UNLIMITED, elapsed_s=10)
+    assert "  64 trials  elapsed 0:10  ETA -" in status_text(state).plain
+    limited = replace(state, limit_s=30)
+    assert "time limit in 0:20" in status_text(limited).plain
+    assert "64 trials, ended by the time limit;" in report(
+        kernels, 64, UNLIMITED, ended_by_limit=True
+    )
+    assert "64 trials;" in report(kernels, 64, UNLIMITED)

@@ -27,9 +27,10 @@ from tvm_integration.frontends.load import load_network
 from tvm_integration.records.database import CHECKPOINT, NETWORK, RECORDS, network_latency_s
 from tvm_integration.targets import host_target
 from tvm_integration.tune.cost_model import LEARNED
+from tvm_integration.tune.run import batch_size
 from tvm_integration.tune.search.strategy import Effort
-from tvm_integration.tune.session import batch_size, tune_network
-from tvm_integration.tune.state import KernelState, TuneOptions, TuneResult, TuneState
+from tvm_integration.tune.session import tune_network
+from tvm_integration.tune.state import UNLIMITED, KernelState, TuneOptions, TuneResult, TuneState
 
 SMALL = ["zoo:mlp", "--trials-per-iter", "8"]
 
@@ -343,8 +344,26 @@ def test_trials_of_each_kernel_are_some():
     )
 
 
+def test_without_gain_there_is_no_end_by_another_count():
+    for wrong in (["--trials-each", 8], ["--trials", 0]):
+        message = refused("--until-no-gain", *wrong)
+        assert "until_no_gain must be given without trials_each and with trials above 0" in message
+
+
+def test_it_ends_where_twice_the_trials_would_save_too_little(tmp_path, monkeypatch):
+    monkeypatch.setattr("tvm_integration.tune.run.NO_GAIN", 0.5)
+    options = TuneOptions(tmp_path, trials=UNLIMITED, trials_per_iter=8, until_no_gain=True)
+    states = []
+    found = tune_network("zoo:mlp", options=options, on_state=states.append)
+    assert found.gain.expected < found.gain.at_most < 0.5
+    before = [state.gain for state in states if state.gain is not None][:-1]
+    assert all(gain.at_most >= 0.5 for gain in before)
+    assert 8 <= found.trials < 200
+    assert found.tuned_s < found.untuned_s
+
+
 def test_a_full_disk_ends_in_order(tmp_path, monkeypatch):
-    from tvm_integration.tune import session as tuning
+    from tvm_integration.tune import run as tuning
 
     monkeypatch.setattr(tuning, "MIN_FREE_BYTES", 1 << 62)
     options = TuneOptions(tmp_path / "work", trials=16, trials_per_iter=8)
@@ -395,7 +414,7 @@ def test_a_kernel_that_cannot_be_searched_stays_as_it_is(
     unsearchable, tmp_path, monkeypatch, caplog, options
 ):
     small = Effort(first=16, rounds=1, per_round=8)
-    monkeypatch.setattr("tvm_integration.tune.session.DEFAULT_EFFORT", small)
+    monkeypatch.setattr("tvm_integration.tune.run.DEFAULT_EFFORT", small)
     monkeypatch.setattr("tvm_integration.tune.zero_trial.EFFORT", small)
     with caplog.at_level("WARNING"):
         found = tune_network(

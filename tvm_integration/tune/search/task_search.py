@@ -325,8 +325,13 @@ class TaskSearch:
     def _scored(self, programs: Sequence[Program]) -> FloatArray:
         """What the cost model says [programs]: logarithms of its scores."""
         candidates = [each.candidate for each in programs]
-        scores = self._cost_model.predict(self._context, candidates)
-        return np.log(np.maximum(np.nan_to_num(np.asarray(scores, np.float64)), 1e-12))
+        scores = np.asarray(self._cost_model.predict(self._context, candidates), np.float64)
+        if scores.shape != (len(candidates),):
+            raise InputError(
+                f"a cost model must give one score per candidate, {len(candidates)} of them, got "
+                f"an array of shape {scores.shape}"
+            )
+        return np.log(np.maximum(np.nan_to_num(scores), 1e-12))
 
     def _score_again(self) -> None:
         """The best, by a model that has learned since."""

@@ -4,38 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_up_tuning import XEON, ZEN4, matmul, tuned
 
-from costmodels.device import read_device
 from costmodels.errors import InputError
-from costmodels.features.kernel_graph import KernelGraph, Operator
 from costmodels.features.kernel_summary import KERNEL_SUMMARY, kernel_summary, main_operator
-from costmodels.tuned_latency import TunedKernel, TunedLatency, bound_s
-
-ZEN4, XEON = read_device("amd-epyc-zen4-2-cores"), read_device("intel-xeon-2-cores")
-
-
-def matmul(m: int, n: int, k: int) -> KernelGraph:
-    """With a ReLU after it."""
-    return KernelGraph(
-        (
-            Operator("parameter", "float32", (m, k)),
-            Operator("parameter", "float32", (k, n)),
-            Operator(
-                "matmul", "float32", (m, n), spatial=(m, n), reduction=(k,),
-                operations={"add": 1, "mul": 1},
-            ),
-            Operator("relu", "float32", (m, n), spatial=(m, n), operations={"max": 1}),
-        ),
-        ((0, 2), (1, 2), (2, 3)),
-    )  # fmt: skip
-
-
-def tuned(graph: KernelGraph, group: str, rng: np.random.Generator, device=ZEN4) -> TunedKernel:
-    """Twice its bound at best; the first programs are far worse."""
-    best = 2 * bound_s(graph, device) * np.exp(rng.normal(0, 0.1))
-    run_s = best * (1 + rng.exponential(2.0, 64))
-    run_s[rng.integers(8, 64)] = best
-    return TunedKernel(graph, device, tuple(run_s.tolist()), group)
+from costmodels.tuned_latency.gain import further_gain
+from costmodels.tuned_latency.kernels import TunedKernel, TunedLatency
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +39,39 @@ def test_new_kernels_are_predicted_within_their_intervals(model):
     assert np.median([each.high_s / each.low_s for each in found]) < 3
 
 
-def test_more_trials_are_never_slower_and_count_up_to_what_was_learned(model):
+def test_more_trials_are_never_slower(model):
     graph = matmul(128, 128, 128)
     seconds = [model.predict([graph], ZEN4, trials)[0].latency_s for trials in (1, 4, 16, 64)]
     assert seconds == sorted(seconds, reverse=True)
     assert seconds[0] > 1.2 * seconds[-1]
+
+
+def test_the_law_of_gains_tells_what_trials_beyond_those_learned_do(model):
+    graph = matmul(128, 128, 128)
+    (most,), (beyond,) = (model.predict([graph], ZEN4, trials) for trials in (64, 1000))
     assert model.most_trials == 64
-    assert model.predict([graph], ZEN4, 5000) == model.predict([graph], ZEN4, 64)
+    assert beyond.latency_s / most.latency_s == pytest.approx(1 - further_gain(64, 1000 - 64))
+    assert beyond.high_s == most.high_s, "they may gain nothing"
+    assert beyond.low_s / most.low_s < beyond.latency_s / most.latency_s
+
+
+def test_programs_by_chance_are_learned_from_and_judge_nothing(kernels):
+    """Those of a data set are far slower after as many trials, and widen no interval."""
+    rng = np.random.default_rng(2)
+    by_chance = []
+    for size in 2 ** rng.integers(4, 11, (60, 3)):
+        each = tuned(matmul(*map(int, size)), "drawn", rng)
+        slower = tuple(s * 3 for s in each.run_s[:8])
+        by_chance.append(replace(each, run_s=slower, searched=False))
+    graphs = [kernel.graph for kernel in kernels[:20]]
+    alone, both = (
+        TunedLatency(rng=np.random.default_rng(0)).fit(given).predict(graphs, ZEN4, 64)
+        for given in (kernels, kernels + by_chance)
+    )
+    ratios = [b.latency_s / a.latency_s for a, b in zip(alone, both, strict=True)]
+    assert 0.8 < np.median(ratios) < 1.25
+    widths = [np.log(x.high_s / x.low_s) for x in (*alone, *both)]
+    assert np.median(widths[20:]) < 2 * np.median(widths[:20])
 
 
 def test_a_checkpoint_says_the_same(model, tmp_path):

@@ -21,29 +21,31 @@ from costmodels.features.kernel_summary import KERNEL_SUMMARY, kernel_summary
 from costmodels.features.operator_costs import kernel_cost
 from costmodels.features.schema import FeatureSchema
 from costmodels.kernel import FloatArray, RowArray
-from costmodels.learning.calibration import COVERAGE, quantile_of_groups
+from costmodels.learning.calibration import COVERAGE, NORMAL_REACH, quantile_of_groups
 from costmodels.model_state import Stored
 from costmodels.networks.kernel_latency import KernelLatency
+from costmodels.tuned_latency.gain import SPREAD, log_gain
 
 QUANTILES = (0.05, 0.5, 0.95)
 SHORTEST_S = 2e-7
 """Added to the bound: even a kernel that computes nothing takes so long."""
-ROUNDS = 400
+MIN_WIDTH = 0.05
+"""Of the interval that quantiles give, as a logarithm."""
+ROUNDS = 150
 PARAMETERS: dict[str, Any] = {
     "objective": "reg:quantileerror",
     "quantile_alpha": list(QUANTILES),
-    "max_depth": 5,
+    "max_depth": 4,
     "eta": 0.05,
-    "min_child_weight": 4.0,
+    "min_child_weight": 8.0,
     "lambda": 1.0,
     "subsample": 0.8,
     "colsample_bytree": 0.7,
     "max_bin": 128,
     "tree_method": "hist",
+    "nthread": 1,  # so few rows that threads only wait for each other
     "verbosity": 0,
 }
-TRIALS = "trials"
-"""The column beside those of the kernel: log2 of how many programs were tried."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,16 @@ class TunedKernel:
         that failed.
     group : str
         What is left out together when the interval is judged: the network, or its family.
+    searched : bool
+        Whether a search chose the programs, each after it had learned from those before. Others
+        are learned from, and intervals are not judged by them.
     """
 
     graph: KernelGraph
     device: Device
     run_s: tuple[float, ...]
     group: str
+    searched: bool = True
 
     def best_after(self) -> list[tuple[int, float]]:
         """Trials, doubled each time and all of them, and the best latency after so many."""
@@ -104,7 +110,7 @@ class TunedLatency(Stored):
 
     @property
     def most_trials(self) -> int:
-        """Of a kernel that it learned from: what it says of more is what it says of so many."""
+        """Of a kernel that it learned from."""
         return self._most_trials
 
     def fit(self, kernels: Sequence[TunedKernel], *, folds: int = 5) -> Self:
@@ -123,7 +129,8 @@ class TunedLatency(Stored):
             When there are fewer groups.
         """
         rows, labels, groups = _examples(kernels)
-        names = np.unique(groups)
+        is_judged = rows[:, -1] == 1
+        names = np.unique(groups[is_judged])
         if len(names) < folds:
             raise InputError(
                 f"tuned kernels must be of at least {folds} networks, got {len(names)}"
@@ -131,16 +138,15 @@ class TunedLatency(Stored):
         fold_of = dict(
             zip(self._rng.permutation(names), np.arange(len(names)) % folds, strict=True)
         )
-        fold = np.array([fold_of[each] for each in groups])
+        fold = np.array([fold_of.get(each, -1) for each in groups])
         missed = np.empty(len(labels))
         for number in range(folds):
-            out = fold == number
+            out = (fold == number) & is_judged
             low, _, high = _sorted(_predict(_train(rows[~out], labels[~out], self._rng), rows[out]))
-            missed[out] = np.maximum(low - labels[out], labels[out] - high)
-        share = COVERAGE * (len(names) + 1) / len(names)
-        self._widening = quantile_of_groups(missed, groups, share)
+            missed[out] = np.maximum(low - labels[out], labels[out] - high) / _width(low, high)
+        self._widening = quantile_of_groups(missed[is_judged], groups[is_judged], COVERAGE)
         self._trees = _train(rows, labels, self._rng)
-        self._most_trials = max(len(each.run_s) for each in kernels)
+        self._most_trials = max(len(each.run_s) for each in kernels if each.searched)
         return self
 
     def predict(
@@ -155,7 +161,8 @@ class TunedLatency(Stored):
         device : Device
             What they run on.
         trials : int
-            At least 1; above `most_trials` they count as so many.
+            At least 1; what those above `most_trials` gain is `costmodels.tuned_latency.gain`'s
+            to say.
 
         Raises
         ------
@@ -169,12 +176,14 @@ class TunedLatency(Stored):
         if not graphs:
             return []
         counted = min(trials, self._most_trials)
-        rows = np.stack([_row(graph, device, counted) for graph in graphs])
+        rows = np.stack([_row(kernel_summary(each, device), counted) for each in graphs])
         low, middle, high = _sorted(_predict(self._trees, rows))
         bounds = np.array([bound_s(graph, device) for graph in graphs])
+        gain = log_gain(counted, trials - counted)
         # Narrowing, where quantiles were too wide, must not turn an interval inside out.
-        low = np.minimum(low - self._widening, middle)
-        high = np.maximum(high + self._widening, middle)
+        wider = self._widening * _width(low, high)
+        low, high = np.minimum(low - wider, middle), np.maximum(high + wider, middle)
+        middle, low = middle - gain, low - gain * (1 + NORMAL_REACH * SPREAD)
         seconds = bounds[:, None] * np.exp(np.column_stack([middle, low, high]))
         return [KernelLatency(m, a, b, "predicted") for m, a, b in seconds.tolist()]
 
@@ -207,8 +216,8 @@ def bound_s(graph: KernelGraph, device: Device) -> float:
     )
 
 
-def _row(graph: KernelGraph, device: Device, trials: int) -> RowArray:
-    return np.append(kernel_summary(graph, device), np.float32(np.log2(trials)))
+def _row(summary: RowArray, trials: int, *, searched: bool = True) -> RowArray:
+    return np.concatenate([summary, np.array([np.log2(trials), searched], np.float32)])
 
 
 def _examples(kernels: Sequence[TunedKernel]) -> tuple[RowArray, FloatArray, NDArray[np.str_]]:
@@ -217,7 +226,7 @@ def _examples(kernels: Sequence[TunedKernel]) -> tuple[RowArray, FloatArray, NDA
         bound = bound_s(kernel.graph, kernel.device)
         summary = kernel_summary(kernel.graph, kernel.device)
         for trials, seconds in kernel.best_after():
-            rows.append(np.append(summary, np.float32(np.log2(trials))))
+            rows.append(_row(summary, trials, searched=kernel.searched))
             labels.append(np.log(seconds / bound))
             groups.append(kernel.group)
     return np.array(rows, np.float32), np.array(labels), np.array(groups)
@@ -226,7 +235,7 @@ def _examples(kernels: Sequence[TunedKernel]) -> tuple[RowArray, FloatArray, NDA
 def _train(rows: RowArray, labels: FloatArray, rng: np.random.Generator) -> bytes:
     import xgboost as xgb  # every estimate imports this file, and few ask for tuned latencies
 
-    more_trials_never_slower = [0] * len(KERNEL_SUMMARY.columns) + [-1]
+    more_trials_never_slower = [0] * len(KERNEL_SUMMARY.columns) + [-1, 0]
     parameters = PARAMETERS | {
         "seed": int(rng.integers(2**31)),
         "monotone_constraints": tuple(more_trials_never_slower),
@@ -241,6 +250,11 @@ def _predict(trees: bytes, rows: RowArray) -> FloatArray:
 
     found: FloatArray = xgb.Booster(model_file=bytearray(trees)).inplace_predict(rows)
     return found.astype(np.float64).reshape(len(rows), len(QUANTILES))
+
+
+def _width(low: FloatArray, high: FloatArray) -> FloatArray:
+    """Intervals are widened in proportion: after few trials much is open, after many little."""
+    return np.maximum(high - low, MIN_WIDTH)
 
 
 def _sorted(quantiles: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

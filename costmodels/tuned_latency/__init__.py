@@ -1,0 +1,1 @@
+"""What latency kernels and networks will have once they are tuned, without a search."""

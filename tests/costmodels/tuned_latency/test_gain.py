@@ -1,0 +1,50 @@
+"""What further trials gain: falls with the trials, adds up over kernels, knows what is untried."""
+
+import pytest
+
+from costmodels.errors import InputError
+from costmodels.tuned_latency.gain import DOUBLING, further_gain, gain_of_network, log_gain
+
+
+def test_doublings_gain_alike_until_that_fades():
+    few, some, many, most = (log_gain(n, n) for n in (1, 256, 16_384, 65_536))
+    assert few == pytest.approx(DOUBLING, rel=0.05)
+    assert few > some > many > most > 0
+    assert most == pytest.approx(many / 4, rel=0.3), "in the end inversely to the trials"
+
+
+def test_two_batches_gain_what_both_do():
+    whole = 1 - further_gain(32, 32)
+    assert (1 - further_gain(32, 16)) * (1 - further_gain(48, 16)) == pytest.approx(whole)
+    assert further_gain(32, 16) > further_gain(48, 16)
+
+
+def test_a_kernel_that_takes_all_decides():
+    alone = gain_of_network([(1.0, 64)])
+    assert alone.expected == pytest.approx(further_gain(64, 64))
+    assert alone.at_most > alone.expected
+    with_light = gain_of_network([(1.0, 64), (0.001, 8)])
+    assert with_light.expected == pytest.approx(alone.expected, rel=0.02)
+
+
+def test_errors_of_many_kernels_even_out():
+    one, many = gain_of_network([(1.0, 64)]), gain_of_network([(0.1, 64)] * 10)
+    assert many.expected == pytest.approx(one.expected)
+    assert many.at_most < one.at_most
+
+
+def test_of_a_kernel_without_trials_anything_may_be_saved():
+    found = gain_of_network([(1.0, 0)])
+    assert found.expected == 0.5
+    assert 0.5 < found.at_most < 1.0
+
+
+@pytest.mark.parametrize("wrong", [[], [(0.0, 8)]])
+def test_kernels_must_take_time(wrong):
+    with pytest.raises(InputError, match="kernels must take some time"):
+        gain_of_network(wrong)
+
+
+def test_trials_must_have_been():
+    with pytest.raises(InputError, match="trials must be at least 1, got 0"):
+        further_gain(0, 16)
