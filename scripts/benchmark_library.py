@@ -4,8 +4,9 @@
 
 For each pair and seed the second network is tuned from nothing; from what ships; and from that and
 what tuning the first one left, which has as many trials. Counted are the trials until its kernels
-add up to what they do at the end of the run from nothing. Each run is a process of its own, with a
-cache folder of its own. Writes docs/benchmarks/library.json and prints a table.
+add up to what they do at the end of the run from nothing. The trees begin with nothing. Each run is
+a process of its own, with a cache folder of its own. Writes docs/benchmarks/library.json and prints
+a table.
 """
 
 import argparse
@@ -44,6 +45,7 @@ def tune(network: str, seed: int, *, library: bool) -> list[tuple[int, float]]:
             trials=TRIALS,
             trials_per_iter=BATCH,
             seed=seed,
+            cost_model="gbt",
             library=library,
             check=False,
         )

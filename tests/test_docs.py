@@ -66,7 +66,7 @@ def test_the_code_runs(page, block, tmp_path, monkeypatch):
         assert list(tmp_path.glob("*/database_tuning_record.json"))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_notebook_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("MPLBACKEND", "Agg")

@@ -50,7 +50,7 @@ def tuned(tmp_path_factory):
     """A folder with a work directory and a library that `tune zoo:mlp` made, and that process."""
     folder = tmp_path_factory.mktemp("tuned")
     done = costmodels(
-        "tune", "zoo:mlp", "--trials", "32", "--trials-per-iter", "8",
+        "tune", "zoo:mlp", "--trials", "32", "--trials-per-iter", "8", "--cost-model", "gbt",
         "--work-dir", str(folder / "work"), "--out", str(folder / "mlp.so"), "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

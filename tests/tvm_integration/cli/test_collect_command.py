@@ -17,7 +17,7 @@ from tvm_integration.cli.app import app
 COMMAND = [sys.executable, "-m", "tvm_integration.cli"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_killed_and_given_again(tmp_path):
     """What was measured before a kill is there after it, and is not measured again."""
     out = tmp_path / "d"

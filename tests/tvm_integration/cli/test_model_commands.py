@@ -71,6 +71,7 @@ def test_a_trained_model_says_what_it_learned_from(dataset, tmp_path, name):
     assert ("too few to tell how far it is off there" in further.stdout) == (name != "gbt")
 
 
+@pytest.mark.exhaustive
 def test_a_training_that_was_ended_twice_goes_on(dataset, tmp_path):
     path, unfinished = tmp_path / "model.ckpt", tmp_path / ".model.ckpt.unfinished.0"
     command = [sys.executable, "-m", "tvm_integration.cli", "train", str(dataset)]

@@ -125,6 +125,7 @@ def test_a_workload_of_two_targets_is_measured_once_those_of_as_many_cores_first
     assert max(len(each.programs) for each in few.values()) == 3
 
 
+@pytest.mark.exhaustive
 def test_a_killed_run_goes_on(source, tmp_path):
     out = tmp_path / "d"
     command = [
