@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Guess: beside other work that keeps all cores busy, training a few trees takes two or three times as long, with any number of threads.
-# Seen:  with xgboost's default, as many threads as cores, it takes tens of times as long; with nthread=1 about twice. The threads meet several
-#        times for each node, and whoever waits for one that the system has put aside waits for a whole time slice.
-# Means: models that learn online, as cost models of a tuning run do, stand still on a machine that is not theirs alone: give nthread=1 for
-#        data of some thousand rows, where more threads gain nothing on a quiet machine either.
+# Seen:  with xgboost's default, as many threads as cores, five to eight times as long, with nthread=1 not twice: what was faster alone is
+#        then the slower by far. Threads meet several times for each node, and wait for one that the system has put aside a time slice long.
+# Means: models that learn online, as cost models of a tuning run do, slow down on a machine that is not theirs alone: for some hundred rows
+#        give nthread=1.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -53,6 +53,6 @@ slower = {threads: busy[threads] / quiet[threads] for threads in (1, 0)}
 for threads, name in ((1, "one thread"), (0, "default")):
     print(f"{name}: {quiet[threads]:.3f} s alone, {busy[threads]:.3f} s beside other work, {slower[threads]:.1f} times")
 # On a machine whose host is busy all of this varies; the two are far apart.
-sys.exit(0 if slower[0] > 5 * slower[1] else 1)
+sys.exit(0 if slower[0] > 2.5 * slower[1] and busy[0] > 1.5 * busy[1] else 1)
 EOF
 "$folder/venv/bin/python" check.py

@@ -42,8 +42,8 @@ def estimate(
     schedules: Annotated[
         str,
         typer.Option(
-            help="default (untuned, and what tuning will make of it), tuned[:TRIALS], database (of "
-            "--work-dir), or model (it chooses)."
+            # "tuned[:TRIALS]" is told when a model of tuned latencies ships.
+            help="default (untuned), database (of --work-dir), or model (it chooses)."
         ),
     ] = "default",
     work_dir: Annotated[

@@ -96,9 +96,9 @@ class TuneOptions:
                 "nothing is measured; leave one of them out"
             )
         if self.until_no_gain and (self.trials_each is not None or not self.trials):
+            got = f"trials_each={self.trials_each}" if self.trials else "trials=0"
             raise InputError(
-                "until_no_gain must be given without trials_each and with trials above 0, got "
-                f"trials={self.trials}, trials_each={self.trials_each}"
+                f"until_no_gain must be given without trials_each and with trials above 0, got {got}"
             )
         if self.minutes is not None and not self.minutes > 0:
             raise InputError(f"minutes must be positive, got {self.minutes}")
