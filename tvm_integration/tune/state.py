@@ -98,7 +98,8 @@ class TuneOptions:
         if self.until_no_gain and (self.trials_each is not None or not self.trials):
             got = f"trials_each={self.trials_each}" if self.trials else "trials=0"
             raise InputError(
-                f"until_no_gain must be given without trials_each and with trials above 0, got {got}"
+                "until_no_gain must be given without trials_each and with trials above 0, got "
+                f"{got}"
             )
         if self.minutes is not None and not self.minutes > 0:
             raise InputError(f"minutes must be positive, got {self.minutes}")
