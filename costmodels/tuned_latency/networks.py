@@ -280,8 +280,8 @@ def _predicted(
     whole_s = sum(counts[name] * each.latency_s for name, each in zip(names, tuned, strict=True))
     light = model.predict(graphs, device, min(trials, LIGHT_TRIALS))
     latencies, tried = {}, {}
-    for name, own, untried in zip(names, tuned, light, strict=True):
+    for name, own, hardly in zip(names, tuned, light, strict=True):
         is_light = counts[name] * own.latency_s <= MATTERS * whole_s
-        latencies[name] = untried if is_light else own
+        latencies[name] = hardly if is_light else own
         tried[name] = min(trials, LIGHT_TRIALS) if is_light else trials
     return latencies, tried

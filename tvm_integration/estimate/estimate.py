@@ -59,9 +59,9 @@ class EstimateOptions:
     Parameters
     ----------
     schedules : str
-        ``"default"``: programs as TVM builds them untuned, and on CPUs beside it what tuning will
-        make of them; ``"tuned"``: the latter alone; ``"database"``: the best records of a work
-        directory; ``"model"``: chosen by the model without measuring.
+        ``"default"``: programs as TVM builds them untuned, and, where a model of that ships, beside
+        it what tuning will make of them; ``"tuned"``: the latter alone; ``"database"``: the best
+        records of a work directory; ``"model"``: chosen by the model without measuring.
     work_dir : Path, optional
         Of a tuning run; for ``"database"``.
     partial : bool

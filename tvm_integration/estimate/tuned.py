@@ -12,8 +12,9 @@ from tvm_integration.estimate.network_features import NetworkFeatures
 from tvm_integration.estimate.result import TunedEstimate
 from tvm_integration.tir.kernel_graph import kernel_graph
 
-SECONDS_PER_TRIAL = 0.35
-"""Searching, building and running, in batches of 16, on two cores."""
+SECONDS_PER_TRIAL = 0.5
+"""Searching, building and running, in batches of 16, on two cores of an Intel Xeon (2026-12-01):
+0.33 with light kernels, 0.7 with convolutions."""
 
 
 def estimate_tuned(
