@@ -43,7 +43,7 @@ TUNED = {
 }
 """Those of each family with the fewest heavy kernels: one takes half a minute to tune."""
 TUNED_FIRST = ("encoder", "mixer", "plain", "unet", "vision_transformer", "residual")
-"""A network of these is tuned in some three minutes, one of the others in up to a quarter hour."""
+"""Tuned in some three minutes each; one of the others takes up to a quarter of an hour."""
 CURVES = (
     "zoo:plain,number=5",
     "zoo:encoder,number=10",
@@ -83,8 +83,8 @@ PARTS = {
         "tuned_networks",
         [
             f"zoo:{name},number={own[turn]}"
-            for is_first in (True, False)
             for turn in range(4)
+            for is_first in (True, False)
             for name, own in TUNED.items()
             if (name in TUNED_FIRST) == is_first
         ],
