@@ -3,6 +3,9 @@ PYTHON ?= python3.11
 # Another Python to try the least on, if the machine has one.
 OTHER ?= $(shell for each in python3.13 python3.12; do $$each -c pass 2>/dev/null && echo $$each && break; done)
 BIN := .venv/bin
+# Tests that run no kernel by the clock and start no workers: two at a time.
+UNTIMED := tests/costmodels tests/halide_style \
+	$(addprefix tests/tvm_integration/,frontends learn records tir zoo)
 STAMP := .venv/.installed
 
 .PHONY: venv demo test test-all smoke lint wheel bench clean
@@ -21,12 +24,10 @@ demo: $(STAMP)
 	$(BIN)/python scripts/demo.py
 
 # What CI has time for; `test-all` leaves nothing out.
-test: $(STAMP)
-	$(BIN)/python -m pytest --durations=25 -m "not exhaustive"
-	$(BIN)/python -m pytest --quiet --doctest-modules costmodels halide_style tvm_integration
-
-test-all: $(STAMP)
-	$(BIN)/python -m pytest --durations=25
+test: WHICH := -m "not exhaustive"
+test test-all: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=10 --numprocesses=2 --dist=loadfile $(WHICH) $(UNTIMED)
+	$(BIN)/python -m pytest --durations=25 $(WHICH) $(UNTIMED:%=--ignore=%)
 	$(BIN)/python -m pytest --quiet --doctest-modules costmodels halide_style tvm_integration
 
 smoke:

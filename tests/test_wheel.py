@@ -80,4 +80,4 @@ def test_the_wheel_is_what_runs(environment):
     assert done.returncode == 0, done.stderr
     *files, counts = done.stdout.splitlines()
     assert all(str(environment / "venv") in each for each in files)
-    assert counts == "4 5 True"
+    assert counts == "4 6 True"

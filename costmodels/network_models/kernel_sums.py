@@ -1,8 +1,9 @@
 """The latency of a network as the sum of its kernels, and what a sum leaves out.
 
 Between two kernels the virtual machine dispatches and allocates; weights that a kernel finds in its
-core's cache while it is measured over and over come from further away in a network; and the errors
-of a model on the kernels of one network go together: see `costmodels.network_models.overheads`.
+core's cache while it is measured over and over come from further away in a network; threads find
+what the other ones wrote in their caches; and the errors of a model on the kernels of one network
+go together: see `costmodels.network_models.overheads`.
 """
 
 import math
@@ -14,7 +15,7 @@ import numpy as np
 from costmodels.device import Device
 from costmodels.kernel import FloatArray
 from costmodels.learning.calibration import NORMAL_REACH
-from costmodels.network_models.overheads import NO_OVERHEADS, Overheads
+from costmodels.network_models.overheads import NO_OVERHEADS, THREADS_FROM_S, Overheads
 from costmodels.networks.fused_graph import FusedGraph
 from costmodels.networks.kernel_latency import KernelLatency
 
@@ -71,7 +72,8 @@ def add_up(
     known = [
         launch for launch in graph.launches if launch.kind == "kernel" and launch.name in counts
     ]
-    launches_s = overheads.launch_s.value * len(known)
+    threaded = sum(on_threads(kernels[each.name].latency_s, device) for each in known)
+    launches_s = overheads.launch_s.value * len(known) + overheads.threads_s.value * threaded
     cold_s_at_peak = cold_bytes(graph, device) / device.bandwidth_byte_per_s
     cold_s = overheads.cold_share.value * cold_s_at_peak
     kernels_s = float(parts.sum())
@@ -81,6 +83,7 @@ def add_up(
     variance = (
         _variance(parts * factor, deviations, overheads.common_error)
         + (overheads.launch_s.deviation * len(known)) ** 2
+        + (overheads.threads_s.deviation * threaded) ** 2
         + (overheads.cold_share.deviation * cold_s_at_peak) ** 2
         + (overheads.residual * total_s) ** 2
         + float(parts[is_predicted].sum()) ** 2 * math.expm1(overheads.device_error**2)
@@ -89,6 +92,11 @@ def add_up(
     reach = NORMAL_REACH * math.sqrt(math.log1p(variance / total_s**2))
     low_s, high_s = total_s * math.exp(-reach), total_s * math.exp(reach)
     return Total(total_s, low_s, high_s, kernels_s, launches_s, cold_s)
+
+
+def on_threads(latency_s: float, device: Device) -> float:
+    """How far a scheduled kernel that takes so long is taken to run on several threads: 0 to 1."""
+    return min(1.0, latency_s / THREADS_FROM_S) if device.cores > 1 else 0.0
 
 
 def _variance(parts: FloatArray, deviations: FloatArray, correlation: float) -> float:

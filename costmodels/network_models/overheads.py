@@ -14,6 +14,8 @@ MAX_PARAMETER = 1e3
 """Seconds of a launch, or times the bytes of cold weights: more is a damaged file."""
 MIN_RESIDUAL = 0.01
 """Of a network's latency: what is left unexplained where nothing is known of it."""
+THREADS_FROM_S = 5e-6
+"""A scheduled kernel that takes so long is taken to run on all threads, of shorter ones a part."""
 
 
 def _check(name: str, value: Any, least: float, most: float) -> None:
@@ -46,6 +48,9 @@ class Overheads:
     cold_share : Parameter
         Share of the time that fetching cold weights at the device's bandwidth takes, by which a
         kernel takes longer than in a loop. May be above 1.
+    threads_s : Parameter
+        Seconds that a launch on several threads takes beyond another one in a network, as far as
+        `on_threads` says that a kernel is one: its threads wait for each other's data.
     residual : float
         Standard deviation of what is then left unexplained, over the network's latency.
     common_error : float
@@ -73,6 +78,7 @@ class Overheads:
 
     launch_s: Parameter = Parameter()
     cold_share: Parameter = Parameter()
+    threads_s: Parameter = Parameter()
     residual: float = MIN_RESIDUAL
     common_error: float = 0.5
     bias: float = 0.0

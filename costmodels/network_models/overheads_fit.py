@@ -10,7 +10,7 @@ from costmodels.errors import InputError
 from costmodels.kernel import FloatArray, KernelBatch
 from costmodels.learning.calibration import NORMAL_REACH
 from costmodels.network_models.discrepancy import Discrepancy
-from costmodels.network_models.kernel_sums import MeasuredNetwork, add_up, cold_bytes
+from costmodels.network_models.kernel_sums import MeasuredNetwork, add_up, cold_bytes, on_threads
 from costmodels.network_models.overheads import (
     DEFAULT_OVERHEADS,
     MIN_RESIDUAL,
@@ -29,7 +29,10 @@ measures 1.05 times, the kernels of ``--quick`` 1.10 times."""
 
 
 def fit_overheads(
-    networks: Sequence[MeasuredNetwork], prior: Overheads | None = DEFAULT_OVERHEADS
+    networks: Sequence[MeasuredNetwork],
+    prior: Overheads | None = DEFAULT_OVERHEADS,
+    *,
+    threaded: bool = False,
 ) -> Overheads:
     """Fit what a sum leaves out: by least squares of relative errors, none of it negative.
 
@@ -40,6 +43,8 @@ def fit_overheads(
     prior : Overheads, optional
         What launches and cold weights are taken for as far as the networks do not tell: small
         ones have no cold weights.
+    threaded : bool
+        Whether kernels are scheduled, and so run on all threads where that pays.
 
     Raises
     ------
@@ -65,10 +70,15 @@ def fit_overheads(
     cold_s = np.array(
         [cold_bytes(n.graph, n.device) / n.device.bandwidth_byte_per_s for n in networks]
     )
-    inputs = np.column_stack([launches, cold_s]) / total[:, None]
+    columns = [launches, cold_s]
+    if threaded:
+        columns.append(np.array([_threaded(network) for network in networks]))
+    inputs = np.column_stack(columns) / total[:, None]
     wanted = (total - plain) / total
     known = [] if prior is None else [prior.launch_s, prior.cold_share]
-    weights = np.diag([1.0 / each.deviation for each in known]).reshape(-1, 2)
+    weights = np.zeros((len(known), len(columns)))
+    for place, each in enumerate(known):
+        weights[place, place] = 1.0 / each.deviation
     expected = np.array([each.value / each.deviation for each in known])
     residual = MIN_RESIDUAL
     for _ in range(ROUNDS):
@@ -76,13 +86,14 @@ def fit_overheads(
         sizes = np.maximum(np.linalg.norm(rows, axis=0), 1e-12)
         values = nnls(rows / sizes, np.concatenate([wanted / residual, expected]))[0] / sizes
         residual = max(MIN_RESIDUAL, float(np.sqrt(np.mean((wanted - inputs @ values) ** 2))))
-    gram = (rows / sizes).T @ (rows / sizes) + 1e-9 * np.eye(2)
+    gram = (rows / sizes).T @ (rows / sizes) + 1e-9 * np.eye(len(columns))
     deviations = np.sqrt(np.diag(np.linalg.inv(gram))) / sizes
-    launch_s, cold_share = (
+    parameters = [
         Parameter(float(value), float(deviation) if value > 0 else 0.0)
         for value, deviation in zip(values, deviations, strict=True)
-    )
-    found = Overheads(launch_s, cold_share, residual, networks=len(networks))
+    ]
+    launch_s, cold_share, threads_s = (*parameters, Parameter())[:3]
+    found = Overheads(launch_s, cold_share, threads_s, residual, networks=len(networks))
     predicted = [n for n in networks if n.predicted.keys() >= n.graph.counts("kernel").keys()]
     return _with_errors(found, predicted, NETWORKS_DIFFER) if len(predicted) >= 4 else found
 
@@ -201,6 +212,15 @@ def corrected_by_others(
         for network in networks
     ]
     return corrected, discrepancy
+
+
+def _threaded(network: MeasuredNetwork) -> float:
+    """How many launches run on several threads."""
+    launches = network.graph.counts("kernel").items()
+    measured = network.measured
+    return sum(
+        count * on_threads(measured[name].latency_s, network.device) for name, count in launches
+    )
 
 
 def _known_part(network: MeasuredNetwork) -> MeasuredNetwork | None:

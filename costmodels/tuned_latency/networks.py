@@ -150,7 +150,7 @@ class SumOfTunedKernels(Stored):
             learned = kernels_of(others, kernels, without=[*out, *without])
             model = TunedLatency(rng=self._rng).fit(learned, folds=FOLDS - 1)
             judged += [_with_predictions(model, network) for network in out if network.is_complete]
-        overheads = fit_overheads(judged)
+        overheads = fit_overheads(judged, threaded=True)
         learned = kernels_of(networks, kernels, without=without)
         self.kernel_model = TunedLatency(rng=self._rng).fit(learned, folds=FOLDS - 1)
         self.overheads = overheads
@@ -220,9 +220,9 @@ class SumOfTunedKernels(Stored):
 
 
 @cache
-def shipped_model() -> SumOfTunedKernels | None:
-    """Read the model that travels with the package, once; None where none does."""
-    return SumOfTunedKernels.load(SHIPPED) if SHIPPED.exists() else None
+def shipped_model() -> SumOfTunedKernels:
+    """Read the model that travels with the package, once."""
+    return SumOfTunedKernels.load(SHIPPED)
 
 
 def kernels_of(

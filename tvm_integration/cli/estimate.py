@@ -42,8 +42,8 @@ def estimate(
     schedules: Annotated[
         str,
         typer.Option(
-            # "tuned[:TRIALS]" is told when a model of tuned latencies ships.
-            help="default (untuned), database (of --work-dir), or model (it chooses)."
+            help="default (untuned, and beside it tuned), tuned[:TRIALS] of each kernel that "
+            "matters, database (of --work-dir), or model (it chooses)."
         ),
     ] = "default",
     work_dir: Annotated[

@@ -27,7 +27,7 @@ from costmodels.networks.sample import LaunchedKernels, NetworkSample
 from costmodels.pretrained import PRETRAINED_BEST, is_pretrained
 from costmodels.progress import OnProgress, no_progress
 from costmodels.protocol import KernelCostModel
-from costmodels.tuned_latency.networks import SumOfTunedKernels, shipped_model
+from costmodels.tuned_latency.networks import SumOfTunedKernels
 from tvm_integration.compat import Schedule, Target
 from tvm_integration.compile.vector_math import rewrite_module
 from tvm_integration.estimate.network_features import NetworkFeatures, describe_network, features_of
@@ -40,7 +40,7 @@ from tvm_integration.estimate.result import (
     EstimatedKernel,
     TunedEstimate,
 )
-from tvm_integration.estimate.tuned import estimate_tuned
+from tvm_integration.estimate.tuned import between_tuned_kernels, estimate_tuned
 from tvm_integration.frontends.load import require_network
 from tvm_integration.identity import task_key
 from tvm_integration.measure.outcomes import measurement_of
@@ -59,9 +59,9 @@ class EstimateOptions:
     Parameters
     ----------
     schedules : str
-        ``"default"``: programs as TVM builds them untuned, and, where a model of that ships, beside
-        it what tuning will make of them; ``"tuned"``: the latter alone; ``"database"``: the best
-        records of a work directory; ``"model"``: chosen by the model without measuring.
+        ``"default"``: programs as TVM builds them untuned, and on CPUs beside it what tuning will
+        make of them; ``"tuned"``: the latter alone; ``"database"``: the best records of a work
+        directory; ``"model"``: chosen by the model without measuring.
     work_dir : Path, optional
         Of a tuning run; for ``"database"``.
     partial : bool
@@ -208,7 +208,7 @@ def estimate_network(
     after: list[TunedEstimate] = []
     if options.schedules == "tuned":
         after = [estimate_tuned(network, device, options.trials, latencies)]
-    elif options.schedules == "default" and device.kind == "cpu" and shipped_model() is not None:
+    elif options.schedules == "default" and device.kind == "cpu":
         after = [
             estimate_tuned(network, device, trials, latencies) for trials in (TRIALS, MANY_TRIALS)
         ]
@@ -266,6 +266,8 @@ def _overheads_of(
         found = NO_OVERHEADS
     elif found == "calibrated":
         found = known_overheads(target, device, model_name)
+        if options.schedules == "database" and device.kind == "cpu":
+            found = between_tuned_kernels(found)
     elif not isinstance(found, Overheads):
         found = load_overheads(Path(found), Calibrated.of(target, device, model_name))
     if not found.is_calibrated:

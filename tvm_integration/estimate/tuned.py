@@ -1,10 +1,12 @@
 """What a network will take once it is tuned, and how long that takes: without tuning it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.features.kernel_graph import KernelGraph
+from costmodels.network_models.overheads import Overheads
 from costmodels.networks.kernel_latency import KernelLatency
 from costmodels.tuned_latency.networks import shipped_model
 from tvm_integration.compile.vector_math import may_be_rewritten, rewrite_module
@@ -39,7 +41,7 @@ def estimate_tuned(
     Raises
     ------
     InputError
-        When the device is no CPU, there are no trials, or no model of tuned latencies ships.
+        When the device is no CPU, or there are no trials.
     """
     if device.kind != "cpu":
         raise InputError(
@@ -47,11 +49,6 @@ def estimate_tuned(
             "take schedules model, or tune it"
         )
     model = shipped_model()
-    if model is None:
-        raise InputError(
-            "schedules tuned must have a model of tuned latencies, got none with this release: "
-            "take schedules default, or tune the network"
-        )
     described = tuned_graphs(network)
     kept = {name: each for name, each in untuned.items() if name not in described}
     found = model.explain(network.graph, described, device, trials, kept)
@@ -64,6 +61,29 @@ def estimate_tuned(
         device.name in model.devices,
         model.overheads,
     )
+
+
+def between_tuned_kernels(overheads: Overheads) -> Overheads:
+    """What the sum of a tuning run's kernels leaves out.
+
+    Parameters
+    ----------
+    overheads : Overheads
+        Typical, or calibrated on unscheduled networks, whose kernels take so long that little of
+        what lies between them shows.
+
+    Returns
+    -------
+    Overheads
+        As fitted on tuned networks; a calibration keeps its launches and cold weights, which are
+        those of the machine.
+    """
+    tuned = shipped_model().overheads
+    residual = max(overheads.residual, tuned.residual)
+    found = replace(overheads, threads_s=tuned.threads_s, residual=residual)
+    if overheads.is_calibrated:
+        return found
+    return replace(found, launch_s=tuned.launch_s, cold_share=tuned.cold_share)
 
 
 def tuned_graphs(network: NetworkFeatures) -> dict[str, KernelGraph]:

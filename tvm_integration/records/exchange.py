@@ -1,10 +1,12 @@
 """Data sets and MetaSchedule's work directories: import and export, and a check of both."""
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from tvm_integration.identity import program_hash, target_text, trace_text
 from tvm_integration.measure.outcomes import measurement_of
 from tvm_integration.records.database import RECORDS, WORKLOADS, has_database
 from tvm_integration.records.record_checks import check_record
-from tvm_integration.records.rows import TraceApplier, schedule_of, target_of, task_row, workload_of
+from tvm_integration.records.rows import TraceApplier, target_of, task_row, workload_of
 from tvm_integration.targets import device_of, host_target, parse_target
 from tvm_integration.tir.kernel_graph import operator_kinds
 
@@ -52,6 +54,28 @@ class Imported:
     failures: int = 0
     duplicates: int = 0
     problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class DatabaseLine:
+    """A record as a database has it; TVM's reader would apply its trace, which takes long.
+
+    Parameters
+    ----------
+    workload : TraceApplier
+        Of its kernel, shared by all records of that.
+    trace : str
+        As TVM's JSON.
+    run_s : tuple of float
+        Seconds of each repeat; none of a program that failed in a way that was not kept.
+    target : Target, optional
+        What it is for.
+    """
+
+    workload: TraceApplier
+    trace: str
+    run_s: tuple[float, ...]
+    target: Target | None
 
 
 def import_work_dirs(
@@ -163,7 +187,7 @@ def _work_dir_rows(
 
 def records_in_order(
     work_dir: Path, problems: list[Problem]
-) -> Iterator[tuple[int, int, meta_schedule.database.TuningRecord]]:
+) -> Iterator[tuple[int, int, DatabaseLine]]:
     """Read the records of a work directory as they were measured; TVM's database sorts them.
 
     Parameters
@@ -182,7 +206,7 @@ def records_in_order(
     path = work_dir / RECORDS
     for number, (index, values) in _pairs(path, problems):
         try:
-            yield number, index, _read_record(workloads, index, values)
+            yield number, index, _database_line(workloads, index, values)
         except (InputError, *_TVM_ERRORS) as error:
             problems.append(Problem(str(path), number, _first(error)))
 
@@ -210,30 +234,39 @@ def _read(path: Path, problems: list[Problem]) -> bytes:
         return b""
 
 
-def _workloads(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Any]]:
+def _workloads(path: Path, problems: list[Problem]) -> Iterator[tuple[int, TraceApplier]]:
     """Index -> workload, as the records count them: by line."""
     for number, pair in _pairs(path, problems):
         try:
-            yield number - 1, meta_schedule.database.Workload.from_json(pair)
+            yield number - 1, TraceApplier(meta_schedule.database.Workload.from_json(pair).mod)
         except _TVM_ERRORS as error:
             problems.append(
                 Problem(str(path), number, f"TVM must be able to read it ({_first(error)})")
             )
 
 
-def _read_record(
-    workloads: Mapping[int, Any], index: Any, values: Any
-) -> meta_schedule.database.TuningRecord:
+def _database_line(workloads: Mapping[int, TraceApplier], index: Any, values: Any) -> DatabaseLine:
     if type(index) is not int or index not in workloads:
         raise InputError(f"it must name a workload that could be read, got {index!r}")
     check_record(values)
+    trace, run_s, target = (*values, None)[:3]
+    return DatabaseLine(
+        workloads[index],
+        json.dumps(trace),
+        tuple(map(float, run_s or ())),
+        None if target is None else _target(json.dumps(target)),
+    )
+
+
+@lru_cache(maxsize=64)
+def _target(text: str) -> Target:
     try:
-        return meta_schedule.database.TuningRecord.from_json(values, workloads[index])
+        return Target(json.loads(text))
     except _TVM_ERRORS as error:
-        raise InputError(f"it must be a tuning record of this TVM, got: {_first(error)}") from None
+        raise InputError(f"its target must be one of this TVM, got: {_first(error)}") from None
 
 
-def _import_task(record: Any, network: str, device: Device | None) -> TaskRow:
+def _import_task(record: DatabaseLine, network: str, device: Device | None) -> TaskRow:
     target = record.target
     if target is None:
         raise InputError("it must name its target, got none")
@@ -254,12 +287,12 @@ def _import_task(record: Any, network: str, device: Device | None) -> TaskRow:
     )
 
 
-def record_row(record: Any, task: str, moment: datetime) -> RecordRow:
+def record_row(record: DatabaseLine, task: str, moment: datetime) -> RecordRow:
     """A row for a record of a database.
 
     Parameters
     ----------
-    record : TuningRecord
+    record : DatabaseLine
         Its trace must apply.
     task : str
         Key of its task.
@@ -269,17 +302,17 @@ def record_row(record: Any, task: str, moment: datetime) -> RecordRow:
     Raises
     ------
     InputError
-        Times that cannot be.
+        Times that cannot be, or a trace that does not apply.
     """
-    measurement = measurement_of([float(s) for s in record.run_secs or ()])
+    measurement = measurement_of(record.run_s)
     if measurement is None:
         raise InputError(
-            f"its times must be positive seconds below {LONGEST_S:g}, got {list(record.run_secs)}"
+            f"its times must be positive seconds below {LONGEST_S:g}, got {list(record.run_s)}"
         )
-    schedule = schedule_of(record.workload.mod, trace_text(record.trace))
+    schedule = record.workload.schedule(record.trace)
     return RecordRow(
         task=task,
-        trace=trace_text(record.trace),
+        trace=trace_text(schedule.trace),
         program=program_hash(schedule),
         measurement=measurement,
         failed_in="run" if isinstance(measurement, Failure) else None,

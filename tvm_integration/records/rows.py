@@ -120,6 +120,7 @@ class TraceApplier:
     """
 
     def __init__(self, mod: IRModule) -> None:
+        self.mod = mod
         self._unscheduled = Schedule(mod, enable_check=False)
 
     def schedule(self, trace: str) -> Schedule:

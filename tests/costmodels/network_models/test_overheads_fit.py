@@ -1,7 +1,7 @@
 """What a sum of kernels leaves out is fitted on networks, and on kernels alone."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -90,6 +90,25 @@ def test_what_networks_do_not_tell_is_taken_from_others():
     assert found.launch_s.value == pytest.approx(2e-6, rel=0.1)
     assert found.launch_s.deviation < DEFAULT_OVERHEADS.launch_s.deviation
     assert fit_overheads(networks, prior=None).launch_s.value == pytest.approx(2e-6)
+
+
+def test_launches_on_several_threads_take_longer():
+    networks = []
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+        graph = chain(*(f"k{n}" for n in range(20)))
+        latencies = rng.choice([2e-7, 5e-6, 1e-3], 20)
+        measured = {f"k{n}": known(float(s), 1.02, "measured") for n, s in enumerate(latencies)}
+        threaded = 0.04 * (latencies == 2e-7) + 1.0 * (latencies > 2e-7)
+        latency_s = float(latencies.sum() + 20 * 1e-6 + threaded.sum() * 4e-6)
+        networks.append(MeasuredNetwork(graph, DEVICE, latency_s, measured, {}))
+    found = fit_overheads(networks, prior=None, threaded=True)
+    assert found.launch_s.value == pytest.approx(1e-6, rel=1e-3)
+    assert found.threads_s.value == pytest.approx(4e-6, rel=1e-3)
+    assert add_up(graph, measured, DEVICE, found).total_s == pytest.approx(latency_s)
+    assert not fit_overheads(networks).threads_s.value  # of unscheduled kernels
+    one = replace(DEVICE, cores=1)
+    assert add_up(graph, measured, one, Overheads(threads_s=Parameter(1.0))).launches_s == 0
 
 
 def test_bad_input_is_named():

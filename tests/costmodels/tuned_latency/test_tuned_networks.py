@@ -43,7 +43,9 @@ def test_new_networks_are_near_and_within_their_intervals(model):
 
 
 def test_it_learns_what_lies_between_kernels(model):
-    assert model.overheads.launch_s.value == pytest.approx(LAUNCH_S, rel=0.2)
+    found = model.overheads
+    between_s = found.launch_s.value + found.threads_s.value  # all kernels are long enough
+    assert between_s == pytest.approx(LAUNCH_S, rel=0.2)
     assert model.overheads.networks == 32
 
 

@@ -1,6 +1,7 @@
 """`estimate` tells what tuning will make of a network: beside untuned, alone, and in JSON."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from made_up_tuning import network as made_up
 from typer.testing import CliRunner
 
 from costmodels.errors import InputError
+from costmodels.network_models.overheads import DEFAULT_OVERHEADS, Overheads, Parameter
 from costmodels.tuned_latency.networks import SumOfTunedKernels, shipped_model
 from tvm_integration.cli.app import app
 from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
 from tvm_integration.estimate.network_features import describe_network
-from tvm_integration.estimate.tuned import tuned_graphs
+from tvm_integration.estimate.tuned import between_tuned_kernels, tuned_graphs
 from tvm_integration.targets import parse_target
 
 XEON = "llvm -mcpu=sapphirerapids -num-cores=2"
@@ -124,12 +126,16 @@ def test_trials_must_be_at_least_one():
         EstimateOptions("tuned", trials=0)
 
 
-def test_without_a_model_there_are_untuned_latencies_alone(monkeypatch, tmp_path):
-    monkeypatch.setattr("costmodels.tuned_latency.networks.SHIPPED", tmp_path / "none.ckpt")
-    shipped_model.cache_clear()
-    assert estimated(EstimateOptions()).tuned == ()
-    with pytest.raises(InputError, match="schedules tuned must have a model of tuned latencies"):
-        estimated(EstimateOptions("tuned"))
+def test_between_tuned_kernels_lies_what_does_in_tuned_networks():
+    tuned = shipped_model().overheads
+    found = between_tuned_kernels(DEFAULT_OVERHEADS)
+    assert (found.launch_s, found.cold_share) == (tuned.launch_s, tuned.cold_share)
+    assert found.residual == max(tuned.residual, DEFAULT_OVERHEADS.residual)
+    calibrated = Overheads(Parameter(1e-6, 1e-7), Parameter(0.1, 0.1), residual=0.001, networks=9)
+    kept = between_tuned_kernels(calibrated)
+    assert replace(kept, residual=0.001, threads_s=Parameter()) == calibrated
+    assert kept.threads_s == tuned.threads_s
+    assert kept.residual == tuned.residual > 0.001
 
 
 def test_of_a_gpu_nothing_is_known():
