@@ -1,6 +1,6 @@
 """Fit what further trials of a kernel gain, and compare schedulers on the same tuning curves.
 
-    python scripts/fit_expected_gain.py work/tuned_networks --curves work/tuning_curves
+    python scripts/fit_expected_gain.py shipped:tuned_networks
 
 Nothing runs: data sets of `costmodels collect --networks --trials-each N` have the programs of each
 kernel in the order in which they were tried.
@@ -9,7 +9,6 @@ kernel in the order in which they were tried.
 import argparse
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 from train_tuned_latency import tuned_kernels, tuned_networks
@@ -142,11 +141,10 @@ def compare(networks: Sequence[TunedNetwork]) -> None:
 def main() -> None:
     """Fit, then compare."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("datasets", nargs="+", type=Path)
-    parser.add_argument("--curves", nargs="*", default=[], type=Path, help="of kernels alone")
+    parser.add_argument("datasets", nargs="+", help="folders, or shipped:NAME")
     options = parser.parse_args()
     networks = [network for path in options.datasets for network in tuned_networks(path)]
-    curves = [kernel for path in options.curves for kernel in tuned_kernels(path)]
+    curves = [kernel for path in options.datasets for kernel in tuned_kernels(path)]
     fit(kernels_of(networks, curves))
     compare(networks)
 

@@ -1,10 +1,11 @@
 """Learn what latency networks have after tuning, and judge it on network families left out.
 
-    python scripts/train_tuned_latency.py work/tuned_networks --out work/tuned_latency.ckpt
+    python scripts/train_tuned_latency.py shipped:tuned_networks --out work/tuned_latency.ckpt
 
 Data sets are those of `costmodels collect --networks --trials-each N`: networks that were tuned,
-and the programs of each of their kernels in the order in which they were tried. Each part of the
-families is predicted by a model that learned from the others, and from none of its kernels.
+and the programs of each of their kernels in the order in which they were tried; also kernels alone,
+imported from work directories of `costmodels tune`. Each part of the families is predicted by a
+model that learned from the others, and from none of its kernels.
 """
 
 import argparse
@@ -38,7 +39,7 @@ MIN_RANKED = 3
 """Networks of a family whose order is judged."""
 
 
-def tuned_networks(path: Path) -> list[TunedNetwork]:
+def tuned_networks(path: str) -> list[TunedNetwork]:
     """The networks of a data set that were tuned."""
     dataset = read_dataset(path)
     run_s = _tried(dataset)
@@ -68,7 +69,7 @@ def tuned_networks(path: Path) -> list[TunedNetwork]:
     return found
 
 
-def tuned_kernels(path: Path) -> list[TunedKernel]:
+def tuned_kernels(path: str) -> list[TunedKernel]:
     """The kernels of a data set that were tuned, whether their networks were or not."""
     dataset = read_dataset(path)
     found = []
@@ -131,7 +132,8 @@ def judge(
         out = [network for network in networks if network.group in part]
         others = [network for network in networks if network.group not in part]
         model = SumOfTunedKernels()
-        model.fit(others, more, without=out)
+        unrelated = [kernel for kernel in more if kernel.group not in part]
+        model.fit(others, unrelated, without=out)
         for network in out:
             graphs = {name: kernel.graph for name, kernel in network.kernels.items()}
             found = model.explain(network.graph, graphs, network.device, network.trials)
@@ -191,25 +193,33 @@ def print_table(table: dict[str, dict[str, float]]) -> None:
     print(f"| family | {' | '.join(columns)} |")
     print("|---|" + "---|" * len(columns))
     for family, row in table.items():
-        print(f"| {family} | " + " | ".join(f"{row[each]:.3g}" for each in columns) + " |")
+        print(f"| {family} | " + " | ".join(_cell(each, row[each]) for each in columns) + " |")
+
+
+def _cell(column: str, value: float) -> str:
+    if not np.isfinite(value):
+        return "-"
+    if column in ("networks", "kernels"):
+        return f"{value:d}"
+    return f"{value:.2f}" if column in ("spearman", "predicted over measured") else f"{value:.1%}"
 
 
 def main() -> None:
     """Judge, then learn from all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("datasets", nargs="+", type=Path)
+    parser.add_argument("datasets", nargs="+", help="folders, or shipped:NAME")
     parser.add_argument("--out", type=Path, help="write the model here")
     parser.add_argument("--figures", type=Path, help="write what was judged here, as JSON")
-    parser.add_argument("--curves", nargs="*", default=[], type=Path, help="of kernels alone")
     parser.add_argument("--programs-of", nargs="*", default=[], help="data sets to learn from too")
     options = parser.parse_args()
-    more = [kernel for path in options.curves for kernel in tuned_kernels(path)]
+    more = [kernel for path in options.datasets for kernel in tuned_kernels(path)]
     more += [kernel for path in options.programs_of for kernel in measured_kernels(path)]
     networks = [network for path in options.datasets for network in tuned_networks(path)]
     families = {network.group for network in networks}
+    kernels = len(kernels_of(networks))
     print(
-        f"{len(networks)} networks of {len(families)} families, "
-        f"{len(kernels_of(networks))} kernels, {len(more)} kernels of other data sets\n"
+        f"{len(networks)} networks of {len(families)} families, {kernels} kernels of theirs and "
+        f"{len(kernels_of(networks, more)) - kernels} others\n"
     )
     table = judge(networks, more)
     print_table(table)
