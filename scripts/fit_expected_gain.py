@@ -7,14 +7,13 @@ kernel in the order in which they were tried.
 """
 
 import argparse
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from train_tuned_latency import tuned_kernels, tuned_networks
 
 from costmodels.kernel import FloatArray
-from costmodels.tuned_latency.gain import DOUBLING, FADES, SPREAD, further_gain, log_gain
+from costmodels.tuned_latency.gain import POWER, SPREAD, WHOLE, further_gain, log_gain
 from costmodels.tuned_latency.kernels import TunedKernel
 from costmodels.tuned_latency.networks import TunedNetwork, kernels_of
 
@@ -38,29 +37,29 @@ def fit(kernels: Sequence[TunedKernel]) -> None:
     found = {trials: gains for trials in counts if len(gains := _gains(kernels, trials)) >= FEWEST}
     means = [np.mean(gains) for gains in found.values()]
 
-    def law(trials: FloatArray, doubling: float, fades: float) -> FloatArray:
-        ratio: FloatArray = np.log((1 + fades / trials) / (1 + fades / (2 * trials)))
-        return doubling / math.log(2) * ratio
+    def law(trials: FloatArray, whole: float, power: float) -> FloatArray:
+        gains: FloatArray = whole * (trials**-power - (2 * trials) ** -power)
+        return gains
 
-    (doubling, fades), _ = curve_fit(
+    (whole, power), _ = curve_fit(
         law,
         np.array(list(found), float),
         means,
-        (0.1, 100.0),
+        (0.5, 0.3),
         [np.std(gains) / np.sqrt(len(gains)) for gains in found.values()],
-        bounds=(0, [1.0, 1e5]),
+        bounds=(0, 10.0),
     )
     print("| trials | kernels | gain of as many again (log) | 90 % below | fitted | package |")
     print("|---|---|---|---|---|---|")
     for trials, gains in found.items():
         print(
             f"| {trials} | {len(gains)} | {np.mean(gains):.3f} | {np.quantile(gains, 0.9):.3f} "
-            f"| {law(np.array(trials), doubling, fades):.3f} | {log_gain(trials, trials):.3f} |"
+            f"| {law(np.array(float(trials)), whole, power):.3f} | {log_gain(trials, trials):.3f} |"
         )
     spread = np.median([np.std(gains) / np.mean(gains) for gains in found.values()])
     print(
-        f"\nfitted: DOUBLING {doubling:.3f}, FADES {fades:.0f}, SPREAD {spread:.2f}; package: "
-        f"{DOUBLING}, {FADES:g}, {SPREAD}\n"
+        f"\nfitted: WHOLE {whole:.3f}, POWER {power:.3f}, SPREAD {spread:.2f}; package: "
+        f"{WHOLE}, {POWER}, {SPREAD}\n"
     )
 
 

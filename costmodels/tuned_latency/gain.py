@@ -1,7 +1,7 @@
 """What further trials will gain: a law of how the best of a kernel's programs improves.
 
-Tuning curves say that twice the trials of a kernel shorten it by about the same share each time,
-until that fades; what the last trials gained tells little of the next:
+Tuning curves say that twice the trials of a kernel shorten it by a share that falls slowly, as a
+power of the trials it had; what the last trials gained tells little of the next:
 `scripts/fit_expected_gain.py` fits the law, and compares schedulers that go by it on the same
 curves.
 """
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from costmodels.errors import InputError
 
-DOUBLING = 0.08
-"""Log of the factor by which twice the trials shorten a kernel, where these are few."""
-FADES = 1000.0
-"""Trials after which doubling them gains half of that. Assumed: on five kernels that were tuned
-with 512 trials gains had not begun to fade."""
-SPREAD = 1.6
+WHOLE = 0.58
+"""Log of a kernel's latency after one trial over that after any number of them."""
+POWER = 0.32
+"""What is left of it after n trials is the share n ** -POWER. Both fitted on searches whose trees
+had learned before; nothing is known beyond 512 trials."""
+SPREAD = 2.3
 """Standard deviation of such a gain over its mean: most doublings gain nothing, some much."""
 REACH = 1.2816
 """Standard deviations above the mean that 90 % stay below."""
@@ -42,8 +42,6 @@ class Gain:
 def log_gain(trials: int, more: int) -> float:
     """By how much the log of a kernel's latency is expected to fall with further trials.
 
-    A doubling of n trials gains `DOUBLING` / (1 + n / `FADES`), summed up in small steps.
-
     Parameters
     ----------
     trials : int
@@ -53,8 +51,7 @@ def log_gain(trials: int, more: int) -> float:
     """
     if trials < 1:
         raise InputError(f"trials must be at least 1, got {trials}")
-    before, after = (1 + FADES / count for count in (trials, trials + more))
-    return DOUBLING / math.log(2) * math.log(before / after)
+    return WHOLE * (trials**-POWER - (trials + more) ** -POWER)
 
 
 def further_gain(trials: int, more: int) -> float:
