@@ -3,14 +3,15 @@
 import pytest
 
 from costmodels.errors import InputError
-from costmodels.tuned_latency.gain import DOUBLING, further_gain, gain_of_network, log_gain
+from costmodels.tuned_latency.gain import WHOLE, further_gain, gain_of_network, log_gain
 
 
-def test_doublings_gain_alike_until_that_fades():
-    few, some, many, most = (log_gain(n, n) for n in (1, 256, 16_384, 65_536))
-    assert few == pytest.approx(DOUBLING, rel=0.05)
-    assert few > some > many > most > 0
-    assert most == pytest.approx(many / 4, rel=0.3), "in the end inversely to the trials"
+def test_each_doubling_gains_the_same_share_of_the_one_before():
+    gains = [log_gain(2**power, 2**power) for power in range(12)]
+    shares = [after / before for before, after in zip(gains, gains[1:], strict=False)]
+    assert shares == pytest.approx([shares[0]] * 11)
+    assert 0.5 < shares[0] < 1
+    assert sum(gains) < log_gain(1, 10**9) < WHOLE
 
 
 def test_two_batches_gain_what_both_do():
