@@ -200,7 +200,7 @@ def _cell(column: str, value: float) -> str:
     if not np.isfinite(value):
         return "-"
     if column in ("networks", "kernels"):
-        return f"{value:d}"
+        return f"{value:.0f}"
     return f"{value:.2f}" if column in ("spearman", "predicted over measured") else f"{value:.1%}"
 
 

@@ -51,7 +51,8 @@ def log_gain(trials: int, more: int) -> float:
     """
     if trials < 1:
         raise InputError(f"trials must be at least 1, got {trials}")
-    return WHOLE * (trials**-POWER - (trials + more) ** -POWER)
+    before, after = (float(count) ** -POWER for count in (trials, trials + more))
+    return WHOLE * (before - after)
 
 
 def further_gain(trials: int, more: int) -> float:

@@ -1,5 +1,7 @@
 """What further trials gain: falls with the trials, adds up over kernels, knows what is untried."""
 
+import itertools
+
 import pytest
 
 from costmodels.errors import InputError
@@ -8,7 +10,7 @@ from costmodels.tuned_latency.gain import WHOLE, further_gain, gain_of_network, 
 
 def test_each_doubling_gains_the_same_share_of_the_one_before():
     gains = [log_gain(2**power, 2**power) for power in range(12)]
-    shares = [after / before for before, after in zip(gains, gains[1:], strict=False)]
+    shares = [after / before for before, after in itertools.pairwise(gains)]
     assert shares == pytest.approx([shares[0]] * 11)
     assert 0.5 < shares[0] < 1
     assert sum(gains) < log_gain(1, 10**9) < WHOLE
