@@ -51,7 +51,7 @@ def log_gain(trials: int, more: int) -> float:
     """
     if trials < 1:
         raise InputError(f"trials must be at least 1, got {trials}")
-    before, after = (float(count) ** -POWER for count in (trials, trials + more))
+    before, after = (math.pow(count, -POWER) for count in (trials, trials + more))
     return WHOLE * (before - after)
 
 
