@@ -73,7 +73,8 @@ def main() -> None:
         console.print(
             f"untuned network: {beside(before, result.untuned_s)}; nothing was run for the "
             f"estimate\ntuned network: {beside(told, result.tuned_s)}; told before tuning, for "
-            f"{trials_each} trials a kernel\ntuned network: "
+            f"{trials_each} trials a kernel, by a model that learned from this network, too\n"
+            f"tuned network: "
             f"{beside(estimated('database', work_dir), result.tuned_s)}; its kernels were measured"
         )
 
