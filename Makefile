@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 # Another Python to try the least on, if the machine has one.
 OTHER ?= $(shell for each in python3.13 python3.12; do $$each -c pass 2>/dev/null && echo $$each && break; done)
 BIN := .venv/bin
-# Tests that run no kernel by the clock and start no workers: two at a time.
+# Tests whose outcome does not hang on how long anything takes: two at a time.
 UNTIMED := tests/costmodels tests/halide_style \
 	$(addprefix tests/tvm_integration/,frontends learn records tir zoo)
 STAMP := .venv/.installed

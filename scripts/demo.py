@@ -35,7 +35,6 @@ def main() -> None:
     from tvm_integration.cli.tune_display import live_display, print_result
     from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
     from tvm_integration.estimate.network_features import describe_network
-    from tvm_integration.estimate.overheads_file import known_overheads
     from tvm_integration.frontends.load import load_network
     from tvm_integration.targets import device_of, host_target
     from tvm_integration.tune.session import tune_network
@@ -47,10 +46,9 @@ def main() -> None:
             each.width = WIDTH_OF_FILES
     target, model = host_target(), load_kernel_model(MODEL, seed=0)
     device = device_of(target)
-    overheads = known_overheads(target, device, MODEL)
 
     def estimated(schedules: str, work_dir: Path | None = None, trials: int = 1) -> "Estimate":
-        options = EstimateOptions(schedules, work_dir, overheads=overheads, trials=trials)
+        options = EstimateOptions(schedules, work_dir, trials=trials)
         return estimate_network(network, target, device, model, options, model_name=MODEL)
 
     console.print(f"costmodels estimate {NETWORK}")

@@ -225,7 +225,11 @@ def main() -> None:
     print_table(table)
     if options.figures is not None:
         told = {"commit": commit(), "machine": machine(), "date": date.today().isoformat()}
-        document = json.dumps({"families": table, "provenance": told}, indent=1)
+        known = {
+            family: {name: value if np.isfinite(value) else None for name, value in row.items()}
+            for family, row in table.items()
+        }
+        document = json.dumps({"families": known, "provenance": told}, indent=1)
         write_atomically(options.figures, document.encode())
     if options.out is not None:
         SumOfTunedKernels().fit(networks, more).save(options.out)

@@ -48,6 +48,16 @@ def log_gain(trials: int, more: int) -> float:
         Those it had, at least 1.
     more : int
         Those it would get.
+
+    Returns
+    -------
+    float
+        ``WHOLE * (trials ** -POWER - (trials + more) ** -POWER)``.
+
+    Raises
+    ------
+    InputError
+        When there were no trials.
     """
     if trials < 1:
         raise InputError(f"trials must be at least 1, got {trials}")

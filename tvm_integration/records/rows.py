@@ -97,7 +97,7 @@ def workload_of(task: TaskRow) -> IRModule:
     try:
         mod = load_json(task.workload)
         key = f"{workload_hash(mod):016x}"
-    except Exception as error:  # whatever its reader trips over
+    except Exception as error:  # of any class: TVM names it, and the text is others'
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"the workload of task {task.key} must be readable by this release of TVM, got: {first}"
