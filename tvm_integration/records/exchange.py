@@ -238,7 +238,8 @@ def _workloads(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Trace
     """Index -> workload, as the records count them: by line."""
     for number, pair in _pairs(path, problems):
         try:
-            yield number - 1, TraceApplier(meta_schedule.database.Workload.from_json(pair).mod)
+            workload = meta_schedule.database.Workload.from_json(pair)
+            yield number - 1, TraceApplier(workload.mod, checked=True)
         except _TVM_ERRORS as error:
             problems.append(
                 Problem(str(path), number, f"TVM must be able to read it ({_first(error)})")

@@ -117,11 +117,13 @@ class TraceApplier:
     ----------
     mod : IRModule
         The workload.
+    checked : bool
+        Whether each step is checked to keep what is computed: of traces that come from elsewhere.
     """
 
-    def __init__(self, mod: IRModule) -> None:
+    def __init__(self, mod: IRModule, *, checked: bool = False) -> None:
         self.mod = mod
-        self._unscheduled = Schedule(mod, enable_check=False)
+        self._unscheduled = Schedule(mod, enable_check=checked)
 
     def schedule(self, trace: str) -> Schedule:
         """Apply a trace.
