@@ -67,8 +67,8 @@ def measure_sample(folder: Path, who: str) -> dict[str, float]:
     """Build and measure some of the programs collected."""
     from costmodels.dataset.folder import read_dataset
     from tvm_integration import WarmBuilder, WarmRunner
-    from tvm_integration.collect.program_records import MEASURE
     from tvm_integration.compat import BuilderInput, RunnerInput, meta_schedule
+    from tvm_integration.measure.settings import MEASURE
     from tvm_integration.records.rows import schedule_of, target_of, workload_of
 
     dataset = read_dataset(folder)

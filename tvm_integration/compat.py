@@ -14,7 +14,7 @@ from tvm_integration.tensor_intrinsics import import_all_intrinsics, import_intr
 import_intrinsics()
 
 import tvm  # noqa: E402
-from tvm import relax  # noqa: E402
+from tvm import relax, te  # noqa: E402
 from tvm.ir import IRModule, load_json, save_json  # noqa: E402
 from tvm.ir.expr import TensorLoad  # noqa: E402
 from tvm.ir.utils import derived_object  # noqa: E402
@@ -128,6 +128,11 @@ def without_notebook_tables() -> Iterator[None]:
         register_global_func(name, before, override=True)
 
 
+def byte_view(tensor: "tvm.runtime.Tensor", shape: tuple[int, ...]) -> "tvm.runtime.Tensor":
+    """Return a tensor of bytes that shares the memory of another, from its first byte on."""
+    return tensor._create_view(shape, "uint8")
+
+
 def normalize_prim_func(function: "tvm.tirx.PrimFunc") -> IRModule:
     """Return the module that a kernel is in the tasks and the databases of MetaSchedule."""
     return tvm.get_global_func("tvm.s_tir.meta_schedule.normalize_mod")(function)
@@ -158,6 +163,7 @@ __all__ = [
     "TaskRecord",
     "TensorLoad",
     "Trace",
+    "byte_view",
     "cc",
     "connect_rpc_tracker",
     "default_build",
@@ -181,6 +187,7 @@ __all__ = [
     "structural_equal",
     "structural_hash",
     "structural_map",
+    "te",
     "tvm",
     "without_notebook_tables",
 ]

@@ -106,10 +106,13 @@ class NetworkDescription:
         Launches; kernels by TVM's name.
     kernels : tuple of BuiltKernel
         Each once.
+    footprint_bytes : int
+        What one run of it touches.
     """
 
     graph: FusedGraph
     kernels: tuple[BuiltKernel, ...]
+    footprint_bytes: int
 
 
 class NetworkProcess:
@@ -176,6 +179,7 @@ class NetworkProcess:
         self.description = NetworkDescription(
             FusedGraph.from_json(values["graph"]),
             from_values(tuple[BuiltKernel, ...], values["kernels"], "kernels"),
+            values["footprint_bytes"],
         )
 
     def measure_s(self, repeat: int) -> list[float]:
@@ -294,7 +298,12 @@ def _build(order: BuildRequest) -> tuple[Any, Any, Mapping[str, Any]]:
         }
         for task in fused.tasks
     ]
-    return built, network.inputs, {"graph": fused_graph(fused).as_json(), "kernels": kernels}
+    description = {
+        "graph": fused_graph(fused).as_json(),
+        "kernels": kernels,
+        "footprint_bytes": fused.footprint_bytes,
+    }
+    return built, network.inputs, description
 
 
 def _tuned(
@@ -310,7 +319,7 @@ def _tuned(
         trials_each=tuning.trials_each,
         trials_per_iter=TUNED_BATCH,
         seed=order.seed,
-        library=True,
+        library=False,  # what it leads to must not hang on what was tuned before
     )
     asked_by = os.getppid()
 

@@ -25,7 +25,7 @@ from tvm_integration.collect.network_process import (
     Tuning,
     by_key,
 )
-from tvm_integration.collect.program_records import MEASURE, device_type, program_record
+from tvm_integration.collect.program_records import device_type, program_record
 from tvm_integration.compat import (
     BuilderInput,
     RunnerInput,
@@ -38,6 +38,7 @@ from tvm_integration.identity import target_text, task_key
 from tvm_integration.measure.builder import WarmBuilder
 from tvm_integration.measure.outcomes import Outcome, outcome_of
 from tvm_integration.measure.runner import WarmRunner
+from tvm_integration.measure.settings import MEASURE, MEASURE_IN_NETWORK
 from tvm_integration.measure.value_dependent import ARGUMENT_SETS
 from tvm_integration.records.exchange import record_row, records_in_order
 from tvm_integration.records.rows import (
@@ -255,8 +256,9 @@ class NetworkCollector:
 
     def _measure(self, wanted: "_Wanted") -> None:
         target = target_text(self._target)
+        tuned = wanted.schedules == "tuned"
         tuning = None
-        if self._trials_each is not None and wanted.schedules == "tuned" and not wanted.programs:
+        if self._trials_each is not None and tuned and not wanted.programs:
             tuning = Tuning(str(self._tuned_in(wanted.model)), self._trials_each)
         with NetworkProcess(
             wanted.model,
@@ -264,10 +266,12 @@ class NetworkCollector:
             schedules_by=self._schedules_by,
             programs=wanted.programs,
             fused=wanted.fused,
-            as_tuned=wanted.schedules == "tuned",
+            as_tuned=tuned,
             tuning=tuning,
         ) as network:
             found = network.description
+            # Those of unscheduled networks take so long that it hardly matters where data are.
+            self._runner.network_bytes = found.footprint_bytes if tuned else None
             tasks = [self._task(wanted.model, kernel) for kernel in found.kernels]
             with self._built(found.kernels) as built:
                 run_s, records = self._steadiest(
@@ -321,7 +325,7 @@ class NetworkCollector:
                 row = replace(
                     record_row(record, keys[index], now()),
                     origin="search",
-                    evaluator=evaluator_text(MEASURE),
+                    evaluator=evaluator_text(MEASURE_IN_NETWORK, in_network=True),
                     processor=processor_fingerprint(self._runner.threads),
                 )
                 found.append(row)
@@ -379,6 +383,7 @@ class NetworkCollector:
                 self._outcome(each),
                 origin=_ORIGINS[schedules] if each.kernel.trace else "default",
                 processor=processor_fingerprint(self._runner.threads),
+                in_network=schedules == "tuned",
             )
             for each, task in zip(built, tasks, strict=True)
         ]

@@ -10,7 +10,7 @@ from costmodels.dataset.writer import DatasetWriter
 from costmodels.device import Device
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
-from tvm_integration.collect.program_records import MEASURE, device_type, program_record
+from tvm_integration.collect.program_records import device_type, program_record
 from tvm_integration.compat import (
     BuilderInput,
     IRModule,
@@ -28,6 +28,7 @@ from tvm_integration.measure.builder import WarmBuilder
 from tvm_integration.measure.outcomes import measurement_of, outcome_of
 from tvm_integration.measure.rpc_runner import WarmRPCRunner
 from tvm_integration.measure.runner import WarmRunner
+from tvm_integration.measure.settings import MEASURE
 from tvm_integration.measure.value_dependent import ARGUMENT_SETS
 from tvm_integration.records.rows import processor_fingerprint, target_of, task_row
 from tvm_integration.threads import thread_count

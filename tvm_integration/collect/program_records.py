@@ -1,13 +1,11 @@
 """What became of a program that was built and run -> a row of a data set."""
 
 from costmodels.dataset.kernel_rows import RecordRow, now
-from tvm_integration.compat import EvaluatorConfig, Schedule, Target
+from tvm_integration.compat import Schedule, Target
 from tvm_integration.identity import program_hash, trace_text
 from tvm_integration.measure.outcomes import Outcome
+from tvm_integration.measure.settings import MEASURE
 from tvm_integration.records.rows import evaluator_text
-
-MEASURE = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=25)
-"""How programs are measured; see `tvm_integration.tune.run.MEASURE`."""
 
 
 def program_record(
@@ -18,6 +16,7 @@ def program_record(
     origin: str,
     processor: str,
     early_stopped: bool = False,
+    in_network: bool = False,
 ) -> RecordRow:
     """A row for a program measured as `MEASURE` says, just now.
 
@@ -31,6 +30,8 @@ def program_record(
         From `outcome_of`.
     origin, processor, early_stopped
         As of `RecordRow`.
+    in_network : bool
+        Whether it found its data where its network leaves them.
     """
     measurement, failed_in = outcome
     return RecordRow(
@@ -41,7 +42,7 @@ def program_record(
         failed_in=failed_in,
         origin=origin,
         early_stopped=early_stopped,
-        evaluator=evaluator_text(MEASURE),
+        evaluator=evaluator_text(MEASURE, in_network=in_network),
         measured_at=now(),
         processor=processor,
     )

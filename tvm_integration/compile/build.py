@@ -15,6 +15,7 @@ from tvm_integration.compile.fusion import (
     FusedTask,
     InputSpec,
     UntunableKernel,
+    constant_bytes,
     fuse,
 )
 from tvm_integration.foreign_errors import one_line
@@ -99,23 +100,8 @@ def build(fused: FusedNetwork, database: Any = None) -> BuiltNetwork:
         inputs=fused.inputs,
         tuned=tuned,
         untuned=tuple(t.name for t in fused.tasks if t.name not in tuned),
-        weight_bytes=_weight_bytes(module),
+        weight_bytes=constant_bytes(module),
     )
-
-
-def _weight_bytes(module: IRModule) -> int:
-    total = 0
-
-    def count(expression: Any) -> None:
-        nonlocal total
-        value = getattr(expression, "value", None)
-        if isinstance(value, tvm.runtime.Tensor):
-            total += value.numpy().nbytes
-
-    for function in module.functions.values():
-        if isinstance(function, relax.Function):
-            relax.analysis.post_order_visit(function, count)
-    return total
 
 
 def _apply_database(fused: FusedNetwork, database: Any) -> IRModule:

@@ -6,8 +6,11 @@ turns a kernel that only reshapes into a view. Without the latter such kernels t
 tuned one is no longer recognized as a reshape: it becomes a copy at run time.
 """
 
+import math
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from costmodels.errors import InputError
 from tvm_integration.compat import (
@@ -109,6 +112,64 @@ class FusedNetwork:
     untunable: tuple[UntunableKernel, ...]
     prepack_weights: bool
     inputs: tuple[InputSpec, ...]
+
+    @property
+    def footprint_bytes(self) -> int:
+        """What one run of it touches; see the function `footprint_bytes`."""
+        return footprint_bytes(self.module, self.tasks)
+
+
+def footprint_bytes(module: IRModule, tasks: Sequence[FusedTask]) -> int:
+    """What one run of a network touches.
+
+    Parameters
+    ----------
+    module : IRModule
+        Fused; `main` is the network.
+    tasks : sequence of FusedTask
+        Its kernels.
+
+    Returns
+    -------
+    int
+        Bytes of its inputs and weights, and of the arguments of its largest kernel, for the memory
+        of results is used again and again.
+    """
+    largest = max((_argument_bytes(task.mod) for task in tasks), default=0)
+    return constant_bytes(module) + sum(map(_parameter_bytes, module["main"].params)) + largest
+
+
+def constant_bytes(module: IRModule) -> int:
+    """Size of the constants that functions of a module hold."""
+    total = 0
+
+    def count(expression: Any) -> None:
+        nonlocal total
+        value = getattr(expression, "value", None)
+        if isinstance(value, tvm.runtime.Tensor):
+            total += value.numpy().nbytes
+
+    for function in module.functions.values():
+        if isinstance(function, relax.Function):
+            relax.analysis.post_order_visit(function, count)
+    return total
+
+
+def _argument_bytes(task: IRModule) -> int:
+    return sum(_byte_count(each.shape, each.dtype) for each in task["main"].params)
+
+
+def _parameter_bytes(parameter: relax.Var) -> int:
+    """0 for what is no tensor, or of no fixed shape: scripts of users may have such."""
+    shape = getattr(parameter.ty, "shape", None)
+    extents = () if shape is None else shape.values
+    if shape is None or not all(isinstance(each, tvm.tirx.IntImm) for each in extents):
+        return 0
+    return _byte_count(extents, parameter.ty.dtype)
+
+
+def _byte_count(shape: Iterable[Any], dtype: object) -> int:
+    return math.prod(map(int, shape)) * int(tvm.DataType(str(dtype)).bits) // 8
 
 
 def fusion_passes(

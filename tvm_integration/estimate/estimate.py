@@ -47,7 +47,7 @@ from tvm_integration.measure.outcomes import measurement_of
 from tvm_integration.records.database import has_database, open_database
 from tvm_integration.targets import as_device, as_target
 from tvm_integration.tune.cost_model import MetaScheduleCostModel
-from tvm_integration.tune.folder import has_vector_kernels
+from tvm_integration.tune.folder import has_vector_kernels, was_measured_in_network
 from tvm_integration.tune.network_timing import fastest_record, known_untuned
 from tvm_integration.tune.zero_trial import choose_schedules
 
@@ -266,7 +266,8 @@ def _overheads_of(
         found = NO_OVERHEADS
     elif found == "calibrated":
         found = known_overheads(target, device, model_name)
-        if options.schedules == "database" and device.kind == "cpu":
+        work_dir = options.work_dir if options.schedules == "database" else None
+        if work_dir is not None and was_measured_in_network(work_dir):
             found = between_tuned_kernels(found)
     elif not isinstance(found, Overheads):
         found = load_overheads(Path(found), Calibrated.of(target, device, model_name))

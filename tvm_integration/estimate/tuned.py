@@ -64,26 +64,27 @@ def estimate_tuned(
 
 
 def between_tuned_kernels(overheads: Overheads) -> Overheads:
-    """What the sum of a tuning run's kernels leaves out.
+    """What the sum of a tuning run's kernels, measured as in their network, leaves out.
 
     Parameters
     ----------
     overheads : Overheads
-        Typical, or calibrated on unscheduled networks, whose kernels take so long that little of
-        what lies between them shows.
+        Typical, or calibrated on unscheduled networks, whose kernels found all data in the nearest
+        cache, and take so long that little of what lies between them shows.
 
     Returns
     -------
     Overheads
-        As fitted on tuned networks; a calibration keeps its launches and cold weights, which are
-        those of the machine.
+        Launches, cold weights and threads as fitted on tuned networks.
     """
     tuned = shipped_model().overheads
-    residual = max(overheads.residual, tuned.residual)
-    found = replace(overheads, threads_s=tuned.threads_s, residual=residual)
-    if overheads.is_calibrated:
-        return found
-    return replace(found, launch_s=tuned.launch_s, cold_share=tuned.cold_share)
+    return replace(
+        overheads,
+        launch_s=tuned.launch_s,
+        cold_share=tuned.cold_share,
+        threads_s=tuned.threads_s,
+        residual=max(overheads.residual, tuned.residual),
+    )
 
 
 def tuned_graphs(network: NetworkFeatures) -> dict[str, KernelGraph]:

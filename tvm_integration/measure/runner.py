@@ -27,6 +27,7 @@ from tvm_integration.compat import (
     tvm,
 )
 from tvm_integration.measure.callables import FunctionOrName, require_function, resolve
+from tvm_integration.measure.in_network import evaluate_as_in_network
 from tvm_integration.measure.kernel_arguments import allocate_arguments, read_ranges
 from tvm_integration.measure.outcomes import runner_result
 from tvm_integration.measure.value_dependent import branches_on_values, evaluate_in_turn, set_count
@@ -40,7 +41,7 @@ from tvm_integration.workers.pool import JOBS_PER_WORKER, JobResult, WorkerPool,
 
 __all__ = ["MeasureNote", "WarmRunner", "done", "normal_evaluator_config"]
 
-_Job: TypeAlias = tuple[str, str, tuple[Any, ...], float | None]
+_Job: TypeAlias = tuple[str, str, tuple[Any, ...], float | None, int | None]
 # Below this the call from Python (some microseconds) would count for too much in a single call.
 _SHORTEST_STOP_S = 200e-6
 _NOTES_KEPT = 4096
@@ -105,6 +106,16 @@ class WarmRunner(PyRunner):
         Sets of arguments for a kernel whose time depends on their values, called in turn: see
         `tvm_integration.measure.value_dependent`. With 1, as in TVM, no kernel is treated so, nor
         is any with an `f_run_evaluator`.
+    network_bytes : int, optional
+        What one run of the kernels' network touches, `FusedNetwork.footprint_bytes`: on a CPU each
+        call then finds its data where that network leaves them, see
+        `tvm_integration.measure.in_network`. Without it, or with an `f_run_evaluator` or cache
+        flushing, where the call before left them, as in TVM.
+
+    Attributes
+    ----------
+    network_bytes : int or None
+        May be changed between two calls of `run`.
 
     Raises
     ------
@@ -132,6 +143,7 @@ class WarmRunner(PyRunner):
         jobs_per_worker: int = JOBS_PER_WORKER,
         early_stop_ratio: float | None = 5.0,
         argument_sets: int = 1,
+        network_bytes: int | None = None,
     ) -> None:
         super().__init__()
         config = normal_evaluator_config(evaluator_config)
@@ -154,7 +166,9 @@ class WarmRunner(PyRunner):
         }
         for name, function in functions.items():
             require_function(name, function)
-        if f_run_evaluator is not None or config.enable_cpu_cache_flush:
+        self.network_bytes = network_bytes
+        self._as_in_network = f_run_evaluator is None and not config.enable_cpu_cache_flush
+        if not self._as_in_network:
             early_stop_ratio = None
         if f_run_evaluator is not None:
             argument_sets = 1
@@ -203,6 +217,9 @@ class WarmRunner(PyRunner):
             When no worker can be started, or `initializer` raises.
         """
         require_cores(self.threads)
+        if self.network_bytes:
+            require_count("network_bytes", self.network_bytes)
+        network_bytes = self.network_bytes if self._as_in_network else None
         best_s: dict[bytes, float] = {}
         futures = []
         for runner_input in runner_inputs:
@@ -210,7 +227,8 @@ class WarmRunner(PyRunner):
             device_type = str(runner_input.device_type)
             key = pickle.dumps((device_type, arguments))
             path = str(runner_input.artifact_path)
-            (result,) = self._pool.map([(path, device_type, arguments, best_s.get(key))])
+            job: _Job = (path, device_type, arguments, best_s.get(key), network_bytes)
+            (result,) = self._pool.map([job])
             futures.append(done(self._record(path, result)))
             if result.failure is None and not result.value["early_stopped"]:
                 median_s = statistics.median(result.value["run_secs"])
@@ -292,7 +310,7 @@ def _prepare_run(
     )
 
     def work(job: _Job) -> dict[str, Any]:
-        path, device_type, arguments, best_s = job
+        path, device_type, arguments, best_s, network_bytes = job
         try:
             module = _load(path)
             device = tvm.runtime.device(device_type, 0)
@@ -307,6 +325,10 @@ def _prepare_run(
                 if slow_s is not None:
                     return {"run_secs": [slow_s], "early_stopped": True}
             measure = evaluate if sets == 1 else evaluate_in_turn
+            if network_bytes and sets == 1 and device_type == "cpu":
+                measure = functools.partial(
+                    evaluate_as_in_network, threads=threads, network_bytes=network_bytes
+                )
             run_secs = [float(s) for s in measure(module, device, evaluator_config, repeated)]
             if not run_secs:
                 raise InputError("f_run_evaluator must give at least one time, got none")

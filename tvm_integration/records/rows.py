@@ -225,6 +225,12 @@ def processor_fingerprint(threads: int) -> str:
     return f"{machine}, {threads} threads on processors {cpus}"
 
 
-def evaluator_text(config: meta_schedule.runner.EvaluatorConfig) -> str:
-    """How a kernel is measured, for people and for comparison."""
-    return f"{config.number} x {config.repeat}, {config.min_repeat_ms} ms"
+def evaluator_text(
+    config: meta_schedule.runner.EvaluatorConfig, *, in_network: bool = False
+) -> str:
+    """How a kernel is measured, for people and for comparison.
+
+    With ``in_network`` it finds its data as `tvm_integration.measure.in_network` leaves them.
+    """
+    where = ", as in its network" if in_network else ""
+    return f"{config.number} x {config.repeat}, {config.min_repeat_ms} ms{where}"

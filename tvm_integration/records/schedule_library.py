@@ -15,6 +15,7 @@ from functools import cached_property
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeAlias
 
 from costmodels.checks import require_type
 from costmodels.errors import InputError
@@ -68,6 +69,10 @@ class KnownSchedule:
             raise InputError(f"latency_s must be above 0, got {self.latency_s!r}")
 
 
+_Known: TypeAlias = dict[tuple[str, str, str, int], list[KnownSchedule]]
+"""Sketch, workload, device and cores -> schedules, the fastest first."""
+
+
 class ScheduleLibrary:
     """What is known of schedules.
 
@@ -93,27 +98,30 @@ class ScheduleLibrary:
         """Lines of the files that could not be read or are of another release of TVM."""
 
     @cached_property
-    def _known(self) -> dict[tuple[str, str, str, int], list[KnownSchedule]]:
-        """Sketch, workload, device and cores -> schedules, the fastest first."""
-        known: dict[tuple[str, str, str, int], list[KnownSchedule]] = {}
-        lines = 0
+    def _of_package(self) -> _Known:
+        """Kept apart: they were measured in a loop, and look faster than what a user measures."""
+        known: _Known = {}
         if self._shipped:
             self._keep(known, self._parsed(shipped_lines(), "the schedules that ship"))
-        with contextlib.suppress(OSError):
-            text = self.path.read_bytes().splitlines()
-            own: dict[tuple[str, str, str, int], list[KnownSchedule]] = {}
-            self._keep(own, self._parsed(text, str(self.path)))
-            lines = len(text)
-            if lines > 2 * sum(map(len, own.values())) + SLACK:
-                self._write_anew()
-            self._keep(known, (each for kept in own.values() for each in kept))
         return known
 
-    def of_sketch(self, sketch: str) -> Sequence[KnownSchedule]:
-        """Those of a sketch."""
-        return [
-            schedule for key, kept in self._known.items() if key[0] == sketch for schedule in kept
-        ]
+    @cached_property
+    def _known(self) -> _Known:
+        known: _Known = {}
+        with contextlib.suppress(OSError):
+            text = self.path.read_bytes().splitlines()
+            self._keep(known, self._parsed(text, str(self.path)))
+            if len(text) > 2 * sum(map(len, known.values())) + SLACK:
+                self._write_anew()
+        return known
+
+    def of_sketch(self, sketch: str) -> tuple[Sequence[KnownSchedule], Sequence[KnownSchedule]]:
+        """Those of a sketch that the user has measured, and those that travel with the package."""
+        own, shipped = (
+            [schedule for key, kept in known.items() if key[0] == sketch for schedule in kept]
+            for known in (self._known, self._of_package)
+        )
+        return own, shipped
 
     def add(self, schedule: KnownSchedule) -> None:
         """Remember a program if it is one of the best of its kernel."""
@@ -129,11 +137,7 @@ class ScheduleLibrary:
         except OSError as error:
             logger.warning("schedules are not kept: %s: %s", self.path, error.strerror)
 
-    def _keep(
-        self,
-        known: dict[tuple[str, str, str, int], list[KnownSchedule]],
-        schedules: Iterable[KnownSchedule],
-    ) -> int:
+    def _keep(self, known: _Known, schedules: Iterable[KnownSchedule]) -> int:
         """Take in those that are new and among the fastest; how many were."""
         taken = 0
         for each in schedules:
@@ -175,7 +179,7 @@ class ScheduleLibrary:
         """Leave out what is no longer among the best; lines of other releases stay."""
         with self.path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            known: dict[tuple[str, str, str, int], list[KnownSchedule]] = {}
+            known: _Known = {}
             foreign = []
             release = version("apache-tvm")
             for line in file.read().splitlines():

@@ -19,11 +19,35 @@ TVM_LOG = "tvm.s_tir.meta_schedule"
 """Name of TVM's logger, whose children are those of its tasks."""
 
 
-def mark_run(work_dir: Path, database: Any, threads: int, *, vector_math: bool) -> None:
-    """Say how a run measures, and warn of work directories whose records ran on one thread."""
+def mark_run(
+    work_dir: Path, database: Any, threads: int, *, vector_math: bool, in_network: bool
+) -> None:
+    """Say how a run measures, and warn of records that were measured in another way.
+
+    Parameters
+    ----------
+    work_dir : Path
+        Of the run.
+    database : Database
+        Its records.
+    threads : int
+        That kernels run on.
+    vector_math : bool
+        Whether kernels were rewritten by `with_vector_math`.
+    in_network : bool
+        Whether kernels find their data where their network leaves them.
+    """
     path = work_dir / MARK
     known = _mark(work_dir)
-    wanted = {"threads": threads, "vector_math": vector_math}
+    wanted = {"threads": threads, "vector_math": vector_math, "in_network": in_network}
+    if len(database) and in_network and not known.get("in_network"):
+        wanted["in_network"] = False
+        _log.warning(
+            "%s holds records of an earlier release, whose kernels were called over and over and "
+            "found all data in the nearest cache: they are compared with those that do not; use "
+            "another work directory",
+            work_dir,
+        )
     if "threads" in known:
         wanted["threads"] = known["threads"]
     elif len(database) and threads > 1:
@@ -41,6 +65,11 @@ def mark_run(work_dir: Path, database: Any, threads: int, *, vector_math: bool) 
 def has_vector_kernels(work_dir: Path) -> bool:
     """Whether the newest run tuned kernels that `with_vector_math` rewrote."""
     return bool(_mark(work_dir).get("vector_math", False))
+
+
+def was_measured_in_network(work_dir: Path) -> bool:
+    """Whether all kernels found their data where their network leaves them."""
+    return bool(_mark(work_dir).get("in_network", False))
 
 
 def _mark(work_dir: Path) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from tvm_integration.compat import (
     without_notebook_tables,
 )
 from tvm_integration.compile.build import prepacking_passes
-from tvm_integration.compile.fusion import fusion_passes
+from tvm_integration.compile.fusion import footprint_bytes, fused_tasks, fusion_passes
 from tvm_integration.compile.vector_math import has_vector_math, rewrite_module
 from tvm_integration.measure.builder import WarmBuilder
-from tvm_integration.measure.runner import WarmRunner
+from tvm_integration.measure.settings import network_runner
 from tvm_integration.records.schedule_library import ScheduleLibrary
-from tvm_integration.threads import thread_count, unbound
+from tvm_integration.threads import unbound
 from tvm_integration.tune.chosen_model import default_cost_model
 from tvm_integration.tune.cost_model import MetaScheduleCostModel
 from tvm_integration.tune.search.strategy import SketchSearch
@@ -64,7 +64,8 @@ def tuning_pipeline(
     builder : meta_schedule.Builder or str, optional
         By default `WarmBuilder()`.
     runner : meta_schedule.Runner or str, optional
-        By default a `WarmRunner` with as many threads as the target has cores.
+        By default a `WarmRunner` with as many threads as the target has cores, which on CPUs
+        measures kernels with their data where the network leaves them.
     strategy : meta_schedule.SearchStrategy or str, optional
         By default `SketchSearch` for CPUs, whose library grows unless you give a runner, and
         TVM's own, ``"evolutionary"``, for others, where ours was not measured yet.
@@ -106,7 +107,7 @@ def tuning_pipeline(
                     work_dir=work_dir,
                     max_trials_global=total_trials,
                     max_trials_per_task=max_trials_per_task,
-                    **_measuring(target, work_dir, cost_model, builder, runner),
+                    **_measuring(module, target, work_dir, cost_model, builder, runner),
                     strategy=_strategy(target, runner) if strategy is None else strategy,
                     **tune_options,
                 )
@@ -127,7 +128,7 @@ def _strategy(target: Target, runner: Any) -> Any:
 
 
 def _measuring(
-    target: Target, work_dir: str, cost_model: Any, builder: Any, runner: Any
+    module: IRModule, target: Target, work_dir: str, cost_model: Any, builder: Any, runner: Any
 ) -> dict[str, Any]:
     """Return the three objects of a tuning run, ours where the user gave none."""
     if cost_model is None:
@@ -135,5 +136,6 @@ def _measuring(
     if builder is None:
         builder = WarmBuilder()
     if runner is None:
-        runner = WarmRunner(threads=thread_count(target))
+        tasks = fused_tasks(module, target)
+        runner = network_runner(target, footprint_bytes(module, tasks))
     return {"cost_model": cost_model, "builder": builder, "runner": runner}

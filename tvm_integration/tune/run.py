@@ -14,16 +14,14 @@ from typing import Any
 from costmodels.errors import InputError
 from costmodels.kernel import Measured
 from costmodels.tuned_latency.gain import Gain, gain_of_network
-from tvm_integration.compat import EvaluatorConfig, meta_schedule, without_notebook_tables
+from tvm_integration.compat import meta_schedule, without_notebook_tables
 from tvm_integration.compile.build import FusedNetwork, FusedTask
 from tvm_integration.interrupt import end_at_once
 from tvm_integration.measure.builder import WarmBuilder
 from tvm_integration.measure.measure_log import MeasureEvent, MeasureLog, measure_callbacks
 from tvm_integration.measure.outcomes import measurement_of
-from tvm_integration.measure.runner import WarmRunner
-from tvm_integration.measure.value_dependent import ARGUMENT_SETS
+from tvm_integration.measure.settings import network_runner
 from tvm_integration.records.schedule_library import ScheduleLibrary
-from tvm_integration.threads import thread_count
 from tvm_integration.tune.folder import TVM_LOG
 from tvm_integration.tune.network_timing import faster_records, untuned_latencies
 from tvm_integration.tune.scheduler import EagerScheduler, that_matter
@@ -41,9 +39,6 @@ from tvm_integration.tune.state import (
 )
 from tvm_integration.tune.zero_trial import ChosenSchedule, choose_schedules, schedule_database
 
-MEASURE = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=25)
-"""How candidates are measured: three times 25 ms differ by 1 % (standard deviation over mean) at
-the median program of `shipped:cpu`."""
 EVOLUTION = {"population_size": 256, "genetic_num_iters": 3}
 """Smaller than TVM's 512 and 4: scoring programs takes longer than measuring a batch of 32."""
 SMALLEST_PART = 8
@@ -85,11 +80,7 @@ class TuningRun:
         self.options = options
         self.on_state = on_state
         self.builder = WarmBuilder()
-        self.runner = WarmRunner(
-            evaluator_config=MEASURE,
-            argument_sets=ARGUMENT_SETS,
-            threads=thread_count(fused.target),
-        )
+        self.runner = network_runner(fused.target, fused.footprint_bytes)
         self.state = TuneState("measuring the untuned kernels", trials_wanted=options.trials)
         self._selected: list[FusedTask] = []
         self._replayed = len(getattr(cost_model, "reports", ()))

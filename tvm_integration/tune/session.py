@@ -17,6 +17,7 @@ from tvm_integration.compile.vector_math import with_vector_math
 from tvm_integration.frontends.load import load_network, require_network
 from tvm_integration.frontends.model_spec import default_work_dir
 from tvm_integration.frontends.network import Network
+from tvm_integration.measure.settings import measures_in_network
 from tvm_integration.records.database import keep_network, open_database
 from tvm_integration.targets import as_target
 from tvm_integration.threads import thread_count
@@ -164,5 +165,11 @@ def _database(
     with locked(options.folder), log_into(options.folder):
         on_state(TuneState("reading the work directory"))
         database = open_database(options.folder, target)
-        mark_run(options.folder, database, thread_count(target), vector_math=options.vector_math)
+        mark_run(
+            options.folder,
+            database,
+            thread_count(target),
+            vector_math=options.vector_math,
+            in_network=measures_in_network(target),
+        )
         yield database

@@ -77,6 +77,30 @@ def test_resnet18_is_cut_at_its_convolutions():
     assert sum(t.weight * t.flop for t in convolutions) == pytest.approx(2 * 1.81e9 / 49, rel=0.05)
 
 
+def test_what_a_network_touches_is_its_input_its_weights_and_its_largest_kernel():
+    _, small = from_function(torch.relu, shape=(8, 16))
+    one_array, weight = 4 * 8 * 16, 4 * 16 * 16
+    kernel = one_array + weight + one_array
+    assert small.footprint_bytes == one_array + weight + kernel
+    # 11.7 M parameters, of which only the normalizations' are folded.
+    assert 4 * 11.6e6 < fused(CONVOLUTIONAL).footprint_bytes < 4 * 11.7e6 + 10e6
+
+
+def test_what_users_give_to_a_pass_may_have_any_parameters():
+    count = tvm.tirx.Var("n", "int64")
+    types = [
+        relax.TensorType((4, 2), "float16"),
+        relax.TensorType((count, 4), "float32"),
+        relax.TensorType(ndim=2, dtype="float32"),
+        relax.TupleType([relax.TensorType((3, 4), "float32")]),
+    ]
+    builder = relax.BlockBuilder()
+    parameters = [relax.Var(f"x{number}", each) for number, each in enumerate(types)]
+    with builder.function("main", parameters):
+        builder.emit_func_output(parameters[0])
+    assert fusion.footprint_bytes(builder.get(), []) == 2 * 4 * 2
+
+
 def test_a_reshape_is_no_task():
     # As stock tuning does it, reshapes are tuned, and copied at run time.
     stock = tvm.transform.Sequential(
@@ -352,7 +376,9 @@ def test_tuning_pipeline_tunes_with_our_workers_and_resumes(tmp_path):
 
 
 def test_tuning_pipeline_by_default_takes_our_three_objects(tmp_path):
-    objects = relax_pass._measuring(TARGET, str(tmp_path), None, None, None)
+    module = fused(PERCEPTRON).module
+    objects = relax_pass._measuring(module, TARGET, str(tmp_path), None, None, None)
+    assert objects["runner"].network_bytes == fused(PERCEPTRON).footprint_bytes
     assert {key: type(value).__name__ for key, value in objects.items()} == {
         "cost_model": "MetaScheduleCostModel",
         "builder": "WarmBuilder",

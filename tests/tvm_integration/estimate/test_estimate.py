@@ -22,6 +22,7 @@ from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.kernel_models.paleo import Paleo
 from costmodels.load_model import load_kernel_model
 from costmodels.network_models.overheads import Overheads, Parameter
+from costmodels.tuned_latency.networks import shipped_model
 from tvm_integration.cli.app import app
 from tvm_integration.cli.estimate_page import estimate_html
 from tvm_integration.compat import Target
@@ -242,6 +243,11 @@ def test_measured_latencies_of_a_work_directory_are_used(target, tuned_kernel):
     calibrated = replace(options, overheads=Overheads(residual=0.01, networks=9))
     wide = estimate_network(described, target, device_of(target), Paleo(), calibrated).total
     assert wide.high_s / wide.total_s > 1.09  # calibrated on unscheduled networks, which are easy
+    between = estimate_network(
+        described, target, device_of(target), Paleo(), EstimateOptions("database", tuned_kernel)
+    )
+    tuned = shipped_model().overheads  # of kernels measured as in their network
+    assert between.provenance["overheads"]["threads_s"]["value"] == tuned.threads_s.value
     before = {path.name: path.read_bytes() for path in tuned_kernel.iterdir()}
     unknown = describe_network(SMALL_NETWORK, target)
     with pytest.raises(InputError, match="must be that of a run that tuned nasbench201"):

@@ -131,18 +131,35 @@ def test_it_ends_where_twice_the_trials_would_save_too_little(tmp_path, monkeypa
 def test_records_of_one_thread_are_warned_of(tmp_path, caplog):
     from tvm_integration.tune.folder import MARK, has_vector_kernels, mark_run
 
-    mark_run(tmp_path, [], 2, vector_math=False)
+    mark_run(tmp_path, [], 2, vector_math=False, in_network=False)
     assert not has_vector_kernels(tmp_path)
-    mark_run(tmp_path, [], 1, vector_math=True)
-    assert json.loads((tmp_path / MARK).read_text()) == {"threads": 2, "vector_math": True}
+    mark_run(tmp_path, [], 1, vector_math=True, in_network=True)
+    said = json.loads((tmp_path / MARK).read_text())
+    assert said == {"threads": 2, "vector_math": True, "in_network": True}
     with caplog.at_level("WARNING"):
-        mark_run(tmp_path, ["record"], 2, vector_math=True)
+        mark_run(tmp_path, ["record"], 2, vector_math=True, in_network=True)
         assert not caplog.text
         (tmp_path / MARK).unlink()
-        mark_run(tmp_path, ["record"], 2, vector_math=True)
-        mark_run(tmp_path, ["record"], 2, vector_math=True)
+        mark_run(tmp_path, ["record"], 2, vector_math=True, in_network=True)
+        mark_run(tmp_path, ["record"], 2, vector_math=True, in_network=True)
     assert caplog.text.count("ran on one thread whatever the target") == 2
     assert has_vector_kernels(tmp_path)
+
+
+def test_records_measured_in_a_loop_are_warned_of(tmp_path, caplog):
+    from tvm_integration.tune.folder import MARK, mark_run, was_measured_in_network
+
+    (tmp_path / MARK).write_text('{"threads": 2, "vector_math": true}')  # of an earlier release
+    with caplog.at_level("WARNING"):
+        for _ in range(2):
+            mark_run(tmp_path, ["record"], 2, vector_math=True, in_network=True)
+    assert caplog.text.count("were called over and over") == 2
+    assert not was_measured_in_network(tmp_path)
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        mark_run(tmp_path, [], 2, vector_math=True, in_network=True)  # its records were removed
+    assert not caplog.text
+    assert was_measured_in_network(tmp_path)
 
 
 @pytest.fixture

@@ -108,12 +108,18 @@ def fitting(
     Returns
     -------
     list of (Sketch, numpy.ndarray)
-        And the decisions [variables], each once. Post-processors may refuse some.
+        And the decisions [variables], each once, the user's own before those that ship.
+        Post-processors may refuse some.
     """
-    known = [(sketch, each) for key, sketch in sketches.items() for each in library.of_sketch(key)]
+    known = [
+        (is_shipped, each.latency_s, sketch, each)
+        for key, sketch in sketches.items()
+        for is_shipped, schedules in enumerate(library.of_sketch(key))
+        for each in schedules
+    ]
     ranks: Counter[tuple[str, str, int]] = Counter()
     ranked: list[tuple[float, int, Sketch, KnownSchedule]] = []
-    for sketch, schedule in sorted(known, key=lambda each: each[1].latency_s):
+    for _, _, sketch, schedule in sorted(known, key=lambda each: each[:2]):
         kernel = (schedule.workload, schedule.device, schedule.cores)
         distance = place.distance(schedule)
         if distance < math.inf:

@@ -7,7 +7,8 @@ from test_sketch import context_of
 from test_strategy import LikesTiles, speed
 
 from tvm_integration.compat import RunnerResult, Target
-from tvm_integration.records.schedule_library import ScheduleLibrary
+from tvm_integration.records import schedule_library
+from tvm_integration.records.schedule_library import ScheduleLibrary, lines_of
 from tvm_integration.tune.search import strategy
 from tvm_integration.tune.search.library import OTHER_DEVICE, KernelPlace, fitting
 from tvm_integration.tune.search.sketch import sketches_of
@@ -59,9 +60,22 @@ def test_a_kernel_finds_its_own_and_those_like_it_nearest_first(library):
     assert len(fitting(library, KernelPlace(matmul(64), TARGET), sketches(matmul(64)), 2)) == 2
 
 
+def test_what_a_user_measured_comes_before_what_ships(library, monkeypatch):
+    """What ships was measured with all data in the nearest cache, and so looks faster."""
+    (key, sketch), *_ = sketches(matmul(64)).items()
+    place = KernelPlace(matmul(64), TARGET)
+    own, shipped = np.unique(sketch.draw(8, np.random.default_rng(0)), axis=0)[:2]
+    line = lines_of([place.known(sketch, shipped, 1e-3)])
+    monkeypatch.setattr(schedule_library, "shipped_lines", line.splitlines)
+    library = ScheduleLibrary(library.path, grows=True)
+    library.add(place.known(sketch, own, 2e-3))
+    found = fitting(library, place, {key: sketch}, 2)
+    assert [row.tolist() for _, row in found] == [own.tolist(), shipped.tolist()]
+
+
 def test_distance_counts_loops_devices_and_vectors(library):
     known_of(matmul(64), 1, library)
-    (schedule,) = library.of_sketch(next(iter(sketches(matmul(64)))))
+    (schedule,) = library.of_sketch(next(iter(sketches(matmul(64)))))[0]
     assert KernelPlace(matmul(64), TARGET).distance(schedule) == 0
     assert KernelPlace(matmul(128), TARGET).distance(schedule) == 3
     cross = Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "num-cores": 2})
@@ -85,7 +99,7 @@ def test_half_of_the_first_batch_is_known_and_the_best_are_added(library):
     own = [
         schedule
         for key in sketches(matmul(64))
-        for schedule in library.of_sketch(key)
+        for schedule in library.of_sketch(key)[0]
         if schedule.extents == (64, 64, 64)
     ]
     assert own
@@ -97,7 +111,7 @@ def test_half_of_the_first_batch_is_known_and_the_best_are_added(library):
 def test_failures_are_not_known(library):
     search = search_of(matmul(64), library)
     search.learn(search.batch(4), [RunnerResult(None, "it broke")] * 4)
-    assert [library.of_sketch(key) for key in sketches(matmul(64))] == [[]] * 3
+    assert [library.of_sketch(key) for key in sketches(matmul(64))] == [([], [])] * 3
     assert not library.path.exists()
 
 
