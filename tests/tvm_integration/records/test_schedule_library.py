@@ -50,9 +50,9 @@ def test_the_best_of_a_kernel_are_kept_and_found_by_their_sketch(path):
         ours.add(with_tile(size, latency_s))
     ours.add(replace(ONE, sketch="bb"))
     for each in (ours, library(path)):
-        assert [s.latency_s for s in each.of_sketch("aa")] == [2e-3, 3e-3, 4e-3][:KEPT]
-        assert len(each.of_sketch("bb")) == 1
-        assert each.of_sketch("cc") == []
+        assert [s.latency_s for s in each.of_sketch("aa")[0]] == [2e-3, 3e-3, 4e-3][:KEPT]
+        assert len(each.of_sketch("bb")[0]) == 1
+        assert each.of_sketch("cc")[0] == []
     assert len(path.read_text().splitlines()) == 5, "the last one was no better"
 
 
@@ -60,20 +60,20 @@ def test_a_program_measured_again_is_known_by_its_best(path):
     ours = library(path)
     for latency_s in (2e-3, 1e-3, 3e-3):
         ours.add(replace(ONE, latency_s=latency_s))
-    assert [each.latency_s for each in library(path).of_sketch("aa")] == [1e-3]
+    assert [each.latency_s for each in library(path).of_sketch("aa")[0]] == [1e-3]
 
 
 def test_devices_and_cores_are_kernels_of_their_own(path):
     ours = library(path)
     for other in (ONE, replace(ONE, device="there"), replace(ONE, cores=4)):
         ours.add(other)
-    assert len(library(path).of_sketch("aa")) == 3
+    assert len(library(path).of_sketch("aa")[0]) == 3
 
 
 def test_without_growing_nothing_is_written(path):
     ours = ScheduleLibrary(path, shipped=False)
     ours.add(ONE)
-    assert len(ours.of_sketch("aa")) == 1
+    assert len(ours.of_sketch("aa")[0]) == 1
     assert not path.parent.exists()
 
 
@@ -89,12 +89,12 @@ def test_damaged_lines_and_those_of_another_tvm_are_left_out_and_counted(path, c
     foreign = lines_of([replace(ONE, tvm="0.1")])
     path.write_bytes(b"\n".join([*bad, b"", good + foreign]) + b'{"sketch": "aa", "workl')
     ours = library(path)
-    assert ours.of_sketch("aa") == [ONE]
+    assert ours.of_sketch("aa")[0] == [ONE]
     assert ours.left_out == len(bad) + 2
     assert "9 lines of" in caplog.text
     assert "8 damaged, 1 of another release" in caplog.text
     ours.add(replace(ONE, workload="02"))
-    assert len(library(path).of_sketch("aa")) == 2, "a half line is not continued"
+    assert len(library(path).of_sketch("aa")[0]) == 2, "a half line is not continued"
 
 
 def test_a_file_that_grew_is_written_anew(path, monkeypatch):
@@ -102,7 +102,7 @@ def test_a_file_that_grew_is_written_anew(path, monkeypatch):
     path.parent.mkdir()
     foreign = replace(ONE, tvm="0.1")
     path.write_bytes(lines_of([foreign, *(replace(ONE, latency_s=1 / n) for n in range(1, 40))]))
-    assert [each.latency_s for each in library(path).of_sketch("aa")] == [1 / 39]
+    assert [each.latency_s for each in library(path).of_sketch("aa")[0]] == [1 / 39]
     assert path.read_bytes() == lines_of([foreign, replace(ONE, latency_s=1 / 39)])
 
 
@@ -110,7 +110,7 @@ def test_what_cannot_be_written_is_told_and_tuning_goes_on(path, caplog):
     path.parent.write_text("a file in place of the folder")
     ours = library(path)
     ours.add(ONE)
-    assert len(ours.of_sketch("aa")) == 1
+    assert len(ours.of_sketch("aa")[0]) == 1
     assert "schedules are not kept" in caplog.text
 
 
@@ -130,7 +130,7 @@ def test_several_processes_write_whole_lines(path):
     ]
     assert [each.wait(timeout=120) for each in running] == [0, 0]
     found = library(path)
-    assert len(found.of_sketch("aa")) == 400
+    assert len(found.of_sketch("aa")[0]) == 400
     assert found.left_out == 0
 
 
@@ -142,5 +142,5 @@ def test_bad_latencies_are_refused():
 def test_those_that_ship_can_all_be_read(path):
     ours = ScheduleLibrary(path, shipped=True)
     sketches = {json.loads(line)["sketch"] for line in shipped_lines()}
-    assert sum(len(ours.of_sketch(each)) for each in sketches) == len(shipped_lines())
+    assert sum(len(ours.of_sketch(each)[1]) for each in sketches) == len(shipped_lines())
     assert ours.left_out == 0
