@@ -57,7 +57,7 @@ from tvm.s_tir.meta_schedule.task_scheduler.task_scheduler import TaskRecord  # 
 from tvm.s_tir.meta_schedule.utils import (  # noqa: E402
     get_global_func_with_default_on_worker,
 )
-from tvm.s_tir.schedule import Instruction, Schedule, Trace  # noqa: E402
+from tvm.s_tir.schedule import Instruction, Schedule, ScheduleError, Trace  # noqa: E402
 from tvm.support import cc  # noqa: E402
 from tvm.target import Target  # noqa: E402
 from tvm_ffi import (  # noqa: E402
@@ -159,6 +159,7 @@ __all__ = [
     "RunnerInput",
     "RunnerResult",
     "Schedule",
+    "ScheduleError",
     "Target",
     "TaskRecord",
     "TensorLoad",

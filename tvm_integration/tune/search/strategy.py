@@ -19,6 +19,7 @@ from tvm_integration.compat import (
 )
 from tvm_integration.records.schedule_library import ScheduleLibrary
 from tvm_integration.tune.search.asking import search_candidates
+from tvm_integration.tune.search.padding import padded_spaces
 from tvm_integration.tune.search.task_search import DEFAULT_EFFORT, Effort, TaskSearch
 
 __all__ = ["DEFAULT_EFFORT", "Effort", "SketchSearch"]
@@ -86,7 +87,12 @@ class SketchSearch(PySearchStrategy):
                 self._library = ScheduleLibrary()
             library = self._library or None
             search = TaskSearch(
-                self._context, spaces, cost_model, self._effort, self._measured, library
+                self._context,
+                [*spaces, *padded_spaces(self._context)],
+                cost_model,
+                self._effort,
+                self._measured,
+                library,
             )
             if database is not None:
                 search.begin_with(database)
