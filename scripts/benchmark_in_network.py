@@ -85,8 +85,9 @@ def measured(name: str) -> dict[str, Any]:
                             for task, each in zip(fused.tasks, inputs, strict=True)
                         )
                     )
-        for each in (builder, *runners.values()):
-            each.close()
+        builder.close()
+        for runner in runners.values():
+            runner.close()
     return {**found, "launches": sum(task.weight for task in fused.tasks)}
 
 

@@ -37,7 +37,7 @@ def padded_spaces(context: meta_schedule.TuneContext) -> list[Schedule]:
         None where all loops tile, on another device, and where nothing is a matrix product of
         float numbers.
     """
-    if context.target.kind.name != "llvm" or context.space_generator is None:
+    if context.target.kind.name != "llvm":
         return []
     found = []
     for paddings in _options(context.mod):
