@@ -8,7 +8,8 @@ TVM's builder, runner and XGBModel. As in `benchmark_workers.py` stock's builder
 torch, and have five minutes a candidate. A kernel without a faster program counts as it is without
 a schedule. Stock has three times the minutes by default: it takes in the results of a task when it
 comes to it again, for the first time after one batch of each. At the end the networks of all runs
-are built and measured in turn.
+are built and measured in turn. The chart has sums of kernels, which stock measures in a loop, with
+all data in the nearest cache: each curve is scaled so that it ends at what its network takes.
 """
 
 import argparse
@@ -203,8 +204,10 @@ def draw(results: Results, networks: Sequence[str], seeds: int, path: Path) -> N
     )
     colors = {"ours": "#2f6690", "stock": "#d1495b"}
     for axes, network in zip(grid[0], networks, strict=True):
+        in_turn = results.values[f"{network} | in turn"]
         for who, seed in itertools.product(WHO, range(1, seeds + 1)):
             points = np.array(results.values[f"{network} | {seed} | {who}"]["curve"])
+            points[:, 1] *= in_turn[f"{who} | {seed}"][0] / points[-1, 1]
             axes.step(
                 points[:, 0] / 60,
                 points[:, 1] * 1e3,
@@ -212,14 +215,14 @@ def draw(results: Results, networks: Sequence[str], seeds: int, path: Path) -> N
                 color=colors[who],
                 label=LABELS[who] if seed == 1 else None,
             )
-        torch_ms = results.values[f"{network} | in turn"]["torch"][0] * 1e3
+        torch_ms = in_turn["torch"][0] * 1e3
         axes.axhline(torch_ms, color="#9a9a9a", linewidth=0.8, linestyle="--", label="torch")
         axes.set_title(network, fontsize=10)
         axes.set_xlabel("wall time, minutes")
         axes.set_yscale("log")
         axes.set_xlim(left=0)
         axes.spines[["top", "right"]].set_visible(False)
-    grid[0, 0].set_ylabel("latency, ms (sum of kernels)")
+    grid[0, 0].set_ylabel("latency, ms")
     grid[0, 0].legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)
 
