@@ -22,7 +22,6 @@ from costmodels.kernel_models.lookup_table import LookupTable
 from costmodels.kernel_models.paleo import Paleo
 from costmodels.load_model import load_kernel_model
 from costmodels.network_models.overheads import Overheads, Parameter
-from costmodels.tuned_latency.networks import shipped_model
 from tvm_integration.cli.app import app
 from tvm_integration.cli.estimate_page import estimate_html
 from tvm_integration.compat import Target
@@ -32,6 +31,7 @@ from tvm_integration.compile.fused_graph import fused_graph
 from tvm_integration.compile.fusion import fuse
 from tvm_integration.estimate.estimate import EstimateOptions, estimate_network
 from tvm_integration.estimate.network_features import describe_module, describe_network
+from tvm_integration.estimate.tuned import IN_NETWORK
 from tvm_integration.frontends.load import load_network
 from tvm_integration.frontends.torch_program import from_torch
 from tvm_integration.learn.train import train_model
@@ -246,8 +246,9 @@ def test_measured_latencies_of_a_work_directory_are_used(target, tuned_kernel):
     between = estimate_network(
         described, target, device_of(target), Paleo(), EstimateOptions("database", tuned_kernel)
     )
-    tuned = shipped_model().overheads  # of kernels measured as in their network
-    assert between.provenance["overheads"]["threads_s"]["value"] == tuned.threads_s.value
+    told = between.provenance["overheads"]
+    assert told["launch_s"]["value"] == IN_NETWORK.launch_s.value
+    assert told["cold_share"]["value"] == 0, "kernels were measured with cold weights"
     before = {path.name: path.read_bytes() for path in tuned_kernel.iterdir()}
     unknown = describe_network(SMALL_NETWORK, target)
     with pytest.raises(InputError, match="must be that of a run that tuned nasbench201"):
