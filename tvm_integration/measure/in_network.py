@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from tvm_integration.compat import EvaluatorConfig, byte_view, te, tvm
 
 __all__ = ["evaluate_as_in_network"]
@@ -72,12 +74,14 @@ def _sampler(
     """Make the function that times the n-th call."""
     others = max(network_bytes - sum(map(_byte_count, arguments)), 0)
     between = min(others // 2, threads * _MAX_CACHE_BYTES)
-    copy, source, target = _copier(threads, between // (2 * threads))
+    copy = _copier(threads)
+    source, target = (
+        byte_view(each, (threads, between // (2 * threads))) for each in _room(threads)
+    )
     sets = _rotated(arguments, min(network_bytes, _MAX_COLD_BYTES) - between, device)
-    written = arguments[0]
-    parts = (threads, _byte_count(written) // threads)
-    fresh = byte_view(written, parts)
-    kept = byte_view(written.copyto(device), parts)
+    parts = (threads, min(_byte_count(arguments[0]), _MAX_COLD_BYTES) // threads)
+    fresh, kept = byte_view(arguments[0], parts), tvm.runtime.empty(parts, "uint8", device)
+    copy(fresh, kept)
 
     def sample(number: int) -> float:
         copy(source, target)
@@ -117,17 +121,22 @@ def _rotated(arguments: Sequence[Any], cold_bytes: int, device: Any) -> list[lis
 
 
 @functools.cache
-def _copier(threads: int, size_bytes: int) -> tuple[Any, Any, Any]:
-    """A kernel that copies bytes, each thread its part, and what it copies to fill caches."""
+def _room(threads: int) -> tuple[Any, Any]:
+    """What is copied to fill caches; written once, for what never was is one page of zeros."""
+    zeros = np.zeros((threads, _MAX_CACHE_BYTES // 2), np.uint8)
+    return tvm.runtime.tensor(zeros), tvm.runtime.tensor(zeros)
+
+
+@functools.cache
+def _copier(threads: int) -> Any:
+    """A kernel that copies bytes, each thread its part."""
     count = te.var("count", "int64")
     given = te.placeholder((threads, count), "uint8")
     copied = te.compute((threads, count), lambda thread, byte: given[thread, byte])
     schedule = tvm.s_tir.Schedule(te.create_prim_func([given, copied]))
     (block,) = schedule.get_child_blocks(schedule.get_sblock("root"))
     schedule.parallel(schedule.get_loops(block)[0])
-    library = tvm.compile(schedule.mod, target="llvm")
-    source, target = (tvm.runtime.empty((threads, size_bytes), "uint8") for _ in range(2))
-    return library["main"], source, target
+    return tvm.compile(schedule.mod, target="llvm")["main"]
 
 
 def _byte_count(tensor: Any) -> int:
