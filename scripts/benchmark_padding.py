@@ -63,9 +63,11 @@ def searched(mod: IRModule, seed: int, way: str) -> Any:
     target = host_target()
     builder, runner = WarmBuilder(), network_runner(target, NETWORK_BYTES)
     spaces = "tvm_integration.tune.search.strategy.padded_spaces"
-    without = patch(spaces, lambda _: []) if way == WAYS[0] else contextlib.nullcontext()
     try:
-        with tempfile.TemporaryDirectory() as work_dir, without:
+        with contextlib.ExitStack() as stack:
+            work_dir = stack.enter_context(tempfile.TemporaryDirectory())
+            if way == WAYS[0]:
+                stack.enter_context(patch(spaces, lambda _: []))
             database = meta_schedule.tir_integration.tune_tir(
                 mod,
                 target,
