@@ -38,7 +38,7 @@ from tvm_integration.identity import target_text, task_key
 from tvm_integration.measure.builder import WarmBuilder
 from tvm_integration.measure.outcomes import Outcome, outcome_of
 from tvm_integration.measure.runner import WarmRunner
-from tvm_integration.measure.settings import MEASURE, MEASURE_IN_NETWORK
+from tvm_integration.measure.settings import MEASURE, MEASURE_IN_NETWORK, measures_in_network
 from tvm_integration.measure.value_dependent import ARGUMENT_SETS
 from tvm_integration.records.exchange import record_row, records_in_order
 from tvm_integration.records.rows import (
@@ -271,7 +271,8 @@ class NetworkCollector:
         ) as network:
             found = network.description
             # Those of unscheduled networks take so long that it hardly matters where data are.
-            self._runner.network_bytes = found.footprint_bytes if tuned else None
+            in_network = tuned and measures_in_network(self._target)
+            self._runner.network_bytes = found.footprint_bytes if in_network else None
             tasks = [self._task(wanted.model, kernel) for kernel in found.kernels]
             with self._built(found.kernels) as built:
                 run_s, records = self._steadiest(
@@ -316,6 +317,7 @@ class NetworkCollector:
     def _searched(self, work_dir: Path, tasks: Sequence[TaskRow]) -> list[RecordRow]:
         """What a tuning run measured, kernel by kernel, in the order in which it did."""
         wanted = {task.key for task in tasks}
+        in_network = measures_in_network(self._target)
         keys: dict[int, str] = {}
         found = []
         for _, index, record in records_in_order(work_dir, []):
@@ -325,7 +327,9 @@ class NetworkCollector:
                 row = replace(
                     record_row(record, keys[index], now()),
                     origin="search",
-                    evaluator=evaluator_text(MEASURE_IN_NETWORK, in_network=True),
+                    evaluator=evaluator_text(
+                        MEASURE_IN_NETWORK if in_network else MEASURE, in_network=in_network
+                    ),
                     processor=processor_fingerprint(self._runner.threads),
                 )
                 found.append(row)
@@ -383,7 +387,7 @@ class NetworkCollector:
                 self._outcome(each),
                 origin=_ORIGINS[schedules] if each.kernel.trace else "default",
                 processor=processor_fingerprint(self._runner.threads),
-                in_network=schedules == "tuned",
+                in_network=self._runner.network_bytes is not None,
             )
             for each, task in zip(built, tasks, strict=True)
         ]
