@@ -15,8 +15,8 @@ from tvm_integration.estimate.result import TunedEstimate
 from tvm_integration.tir.kernel_graph import kernel_graph
 
 IN_NETWORK = Overheads(launch_s=Parameter(1e-6, 1e-6), residual=0.1)
-"""What sums of kernels leave out that were measured as in their network: 0.2 to 5 µs a launch of
-small networks, and 0 to 16 % in all, of seven (`scripts/benchmark_in_network.py`, 2026-12-01)."""
+"""What sums of kernels leave out that were measured as in their network: -11
+to 16 % of seven networks (`scripts/benchmark_in_network.py`, 2026-12-01), by eye."""
 SECONDS_PER_TRIAL = 0.5
 """Searching, building and running, in batches of 16, on two cores of an Intel Xeon (2026-12-01):
 0.33 with light kernels, 0.7 with convolutions."""

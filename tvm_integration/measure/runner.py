@@ -166,6 +166,8 @@ class WarmRunner(PyRunner):
         }
         for name, function in functions.items():
             require_function(name, function)
+        if network_bytes:
+            require_count("network_bytes", network_bytes)
         self.network_bytes = network_bytes
         self._as_in_network = f_run_evaluator is None and not config.enable_cpu_cache_flush
         if not self._as_in_network:

@@ -111,6 +111,12 @@ def test_a_kernel_without_inputs_is_measured():
     assert len(found) == QUICK.repeat
 
 
+@pytest.mark.parametrize("network_bytes", [-1, 1.5, "25 MB", True])
+def test_bytes_that_cannot_be_are_refused_before_a_process_starts(network_bytes):
+    with pytest.raises(InputError, match="network_bytes must be a whole number"):
+        WarmRunner(threads=1, network_bytes=network_bytes)
+
+
 def test_a_runner_measures_as_in_the_network_it_is_told_of():
     mod, target = add(1 << 16), host_target()
     builder, runner = WarmBuilder(), WarmRunner(evaluator_config=QUICK, threads=1)

@@ -3,7 +3,8 @@
 TVM tiles a loop by factors of its extent. 197 rows, as every ViT of 224 pixels has them, have none:
 either all rows are in a tile or one is, and the fast inner tiles of some rows by some vectors do
 not exist; 197 columns make no vectors at all. TVM can pad such loops (``pad_einsum``): rows and
-columns of zeros are computed too, and not kept. Its own design spaces do not.
+columns of zeros are computed too, and not kept. Its own design spaces do not. Reductions are left
+alone: TVM pads those that zeros change, too (`findings/tvm_pad_einsum_pads_other_reductions.sh`).
 """
 
 import math
